@@ -1,0 +1,144 @@
+"""The contract between the harness and a backend: one page, no framework.
+
+Canonical layout, at every border: images ``(N, H, W, C)`` float32, labels ``(N,)`` int64, convolution kernels
+``(kh, kw, in, out)``, dense kernels ``(in, out)`` with inputs flattened in H, W, C order. An adapter whose
+framework wants another layout transposes at the border.
+
+A built-in adapter is a file of this folder with a class ``Adapter``; a third-party one is a class behind an entry
+point of the group ``evenbench.backends``. Either is found by its name, and nothing else needs an edit. Module level
+of an adapter stays light: the parent process reads the capabilities below and must not import a framework.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from backends.model import ModelSpec, Weights
+
+Images: TypeAlias = npt.NDArray[np.float32]
+Labels: TypeAlias = npt.NDArray[np.int64]
+Tensor: TypeAlias = Any
+"""A framework's own tensor, on the device."""
+
+
+class Unsupported(Exception):
+    """The backend cannot do what was asked, by its nature; the message says what and why."""
+
+
+class Unavailable(Exception):
+    """What the backend needs is missing here (a package, a driver, a GPU); the message says how to get it."""
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """SGD with (heavy-ball) momentum, or Adam (Kingma & Ba 2015). The learning rate comes with each step.
+
+    ``epsilon`` is Adam's; frameworks differ in where it enters (see ``backends.reference.adam``).
+    """
+
+    name: Literal["sgd", "adam"]
+    momentum: float = 0.0
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-7
+
+
+class Backend(Protocol):
+    """One framework or runtime on one device. Every public method is in the field's terms; units in docstrings."""
+
+    TASKS: ClassVar[frozenset[str]]
+    """Of ``train`` (a training step can be timed), ``infer``, ``fit`` (trains a workload to its end), ``export``."""
+    DEVICES: ClassVar[tuple[str, ...]]
+    """Of ``cpu``, ``cuda``."""
+    PRECISIONS: ClassVar[tuple[str, ...]]
+    """Of ``fp32``, ``fp64``, ...; the first is the default."""
+    MODES: ClassVar[tuple[str, ...]]
+    """Ways to run the same model, the first is the default: ``eager``, ``graph``, ..."""
+    NEEDS_SOURCE: ClassVar[bool] = False
+    """True for a runtime that reads the ONNX file another backend exported."""
+    REQUIRES: ClassVar[tuple[tuple[str, ...], ...]] = ()
+    """Distributions (PyPI names) it needs; each entry lists alternatives, one of which must be installed."""
+    EXTRA: ClassVar[str | None] = None
+    """The extra of ``evenbench`` that installs them."""
+
+    def __init__(self, device: str, precision: str, mode: str, threads: int, seed: int) -> None:
+        """Configure the framework; ``threads`` is intra-op, inter-op is 1. ``device`` is ``cpu`` or ``cuda``: the
+        harness leaves one GPU visible.
+
+        Raises:
+            Unavailable: no such device here (never a silent fall-back to the CPU).
+            Unsupported: no such precision or mode.
+        """
+
+    def versions(self) -> dict[str, str]:
+        """Package name to version, the framework's own first."""
+
+    def settings(self) -> dict[str, Any]:
+        """What the framework says of itself, read back after ``build`` or ``load``: ``threads`` (intra-op, int),
+        ``fast_path`` (one line: how this row is run), and what else decides speed (TF32, autotuning, providers)."""
+
+    def build(self, model: ModelSpec, weights: Weights, optimizer: Optimizer | None) -> None:
+        """Build the model natively with these canonical weights; ``optimizer`` None builds for inference only.
+
+        Raises:
+            Unsupported: a layer or optimizer that the adapter does not have.
+        """
+        raise Unsupported("it builds no models; it reads another backend's ONNX file")
+
+    def load(self, onnx_path: Path) -> None:
+        """Load an ONNX file (``NEEDS_SOURCE`` only), batch dimension free. Raises as ``__init__``."""
+        raise Unsupported("it reads no ONNX files")
+
+    def to_device(self, x: Images, y: Labels | None = None) -> tuple[Tensor, Tensor | None]:
+        """Host arrays in canonical layout to what ``forward`` and ``train_step`` take: layout, copy, placement."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits ``(N, classes)`` in evaluation mode; may return before the device is done."""
+
+    def train_step(self, x: Tensor, y: Tensor, learning_rate: float) -> Tensor:
+        """Forward, mean softmax cross-entropy, backward, update; returns the loss before the update (scalar)."""
+        raise Unsupported("it does not train")
+
+    def gradients(self, x: Tensor, y: Tensor) -> Weights:
+        """Gradients of the mean loss, canonical names and layout; changes nothing."""
+        raise Unsupported("it has no gradients")
+
+    def weights(self) -> Weights:
+        """The model's weights now, canonical names and layout, host float arrays."""
+        raise Unsupported("it does not give its weights")
+
+    def synchronize(self) -> None:
+        """Block until the device has finished all work that was submitted."""
+
+    def to_numpy(self, tensor: Tensor) -> npt.NDArray[Any]:
+        """A tensor's values on the host (blocks until they are there)."""
+
+    def infer(self, x: Images) -> npt.NDArray[Any]:
+        """End to end: host images in, host logits ``(N, classes)`` out, the way that its users would write it."""
+        return self.to_numpy(self.forward(self.to_device(x)[0]))
+
+    def export_onnx(self, path: Path) -> None:
+        """Write the model as ONNX by the framework's own exporter, batch dimension dynamic, in one file."""
+        raise Unsupported("it has no ONNX exporter")
+
+    def counts(self) -> dict[str, int]:
+        """The framework's own count, for the check against the spec: ``parameters``; ``flops`` of one image's
+        forward pass (2 per multiply-accumulate of convolutions and dense layers). What it cannot count is absent."""
+        return {}
+
+    def device_memory(self) -> dict[str, int]:
+        """The framework's own statistics in bytes (``peak_allocated``, ``peak_reserved``); empty if it has none."""
+        return {}
+
+    def out_of_memory(self, error: BaseException) -> bool:
+        """Whether ``error`` is this framework's way to say that memory ran out."""
+        return isinstance(error, MemoryError)
+
+    def gpu_probe(self) -> dict[str, float]:
+        """What ``bench gpu-check`` asks of a framework on CUDA; its keys are named in ``bench.gpu_check``."""
+        raise Unsupported("it has no GPU probe")

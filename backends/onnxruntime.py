@@ -1,0 +1,175 @@
+"""ONNX Runtime: reads the ONNX file that another backend exported; I/O binding for device-resident inference.
+
+On CUDA there is no CPU to fall back to (``session.disable_cpu_ep_fallback``, one provider listed), and the batch
+dimension is fixed per session, so that shape arithmetic is folded away instead of running on the CPU.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from backends.base import Backend, Images, Labels, Unavailable
+
+
+class Bound(NamedTuple):
+    """A batch on the device, bound to a session's input and to an output of its own."""
+
+    session: Any
+    binding: Any
+    output: Any
+
+
+class Adapter(Backend):
+    TASKS: ClassVar[frozenset[str]] = frozenset({"infer"})
+    DEVICES: ClassVar[tuple[str, ...]] = ("cpu", "cuda")
+    PRECISIONS: ClassVar[tuple[str, ...]] = ("fp32",)
+    MODES: ClassVar[tuple[str, ...]] = ("all-optimizations",)
+    NEEDS_SOURCE: ClassVar[bool] = True
+    REQUIRES: ClassVar[tuple[tuple[str, ...], ...]] = (("onnxruntime-gpu", "onnxruntime"),)
+    EXTRA: ClassVar[str | None] = "onnx"
+
+    def __init__(self, device: str, precision: str, mode: str, threads: int, seed: int) -> None:
+        import onnxruntime
+
+        self._ort = onnxruntime
+        self._device = device
+        self._threads = threads
+        if device == "cuda":
+            if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+                raise Unavailable("this build of ONNX Runtime has no CUDA: pip install onnxruntime-gpu")
+            onnxruntime.preload_dlls()  # finds the CUDA libraries among the installed packages
+
+    def versions(self) -> dict[str, str]:
+        for name in ("onnxruntime-gpu", "onnxruntime"):
+            try:
+                return {name: version(name)}
+            except PackageNotFoundError:
+                continue
+        return {"onnxruntime": self._ort.__version__}
+
+    def settings(self) -> dict[str, Any]:
+        options = self._any_session().get_session_options()
+        found = {
+            "threads": options.intra_op_num_threads,
+            "inter_op_threads": options.inter_op_num_threads,
+            "fast_path": "sequential execution, all graph optimizations; device-resident by I/O binding",
+            "nodes_per_provider": self.nodes_per_provider(),
+        }
+        if self._device == "cuda":
+            chosen = self._any_session().get_provider_options()["CUDAExecutionProvider"]
+            found |= {"tf32": chosen.get("use_tf32"), "autotuning": chosen.get("cudnn_conv_algo_search")}
+        return found
+
+    def load(self, onnx_path: Path) -> None:
+        self._path = str(onnx_path)
+        self._sessions: dict[int | None, Any] = {}
+        session = self._declaration() if self._device == "cuda" else self._session(1)
+        self._input, self._output = session.get_inputs()[0], session.get_outputs()[0]
+
+    def to_device(self, x: Images, y: Labels | None = None) -> tuple[Bound, Labels | None]:
+        x = self._layout(x)
+        session = self._session(len(x))
+        binding = session.io_binding()
+        binding.bind_ortvalue_input(self._input.name, self._ort.OrtValue.ortvalue_from_numpy(x, self._device, 0))
+        shape = [len(x), *self._output.shape[1:]]
+        output = self._ort.OrtValue.ortvalue_from_shape_and_type(shape, np.float32, self._device, 0)
+        binding.bind_ortvalue_output(self._output.name, output)
+        binding.synchronize_inputs()
+        return Bound(session, binding, output), y
+
+    def forward(self, x: Bound) -> Bound:
+        x.session.run_with_iobinding(x.binding)
+        if self._device == "cuda":
+            x.binding.synchronize_outputs()
+        return x
+
+    def infer(self, x: Images) -> Any:
+        return self._session(len(x)).run(None, {self._input.name: self._layout(x)})[0]
+
+    def synchronize(self) -> None:
+        """``forward`` has synchronized its outputs before it returns."""
+
+    def to_numpy(self, tensor: Bound) -> Any:
+        return tensor.output.numpy()
+
+    def nodes_per_provider(self) -> dict[str, int]:
+        """Number of graph nodes that each execution provider really took, after optimization."""
+        assignment = self._any_session().get_provider_graph_assignment_info()
+        found: dict[str, int] = {}
+        for subgraph in assignment:
+            found[subgraph.ep_name] = found.get(subgraph.ep_name, 0) + len(subgraph.get_nodes())
+        return found
+
+    def out_of_memory(self, error: BaseException) -> bool:
+        return isinstance(error, MemoryError) or "Failed to allocate memory" in str(error)
+
+    def gpu_probe(self) -> dict[str, float]:
+        """Logits read with and without an explicit synchronization."""
+        height_width_channels = self._input.shape[1:]
+        rng = np.random.default_rng(0)
+        x = rng.standard_normal((128, *height_width_channels)).astype(np.float32)
+        session = self._session(len(x))
+        implicit = session.run(None, {self._input.name: x})[0]
+        bound, _ = self.to_device(x)
+        explicit = self.to_numpy(self.forward(bound))
+        return {"fence_difference": float(np.linalg.norm(explicit - implicit) / np.linalg.norm(implicit))}
+
+    def _layout(self, x: Images) -> Images:
+        """Channels first where the file wants it, as its input is declared."""
+        if tuple(self._input.shape[1:]) == x.shape[1:]:
+            return np.ascontiguousarray(x)
+        return np.ascontiguousarray(x.transpose(0, 3, 1, 2))
+
+    def _declaration(self) -> Any:
+        """A session only to read the file's input and output, before the real ones fix the batch size."""
+        options = self._ort.SessionOptions()
+        options.graph_optimization_level = self._ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.intra_op_num_threads = 1
+        return self._ort.InferenceSession(self._path, options, providers=["CPUExecutionProvider"])
+
+    def _any_session(self) -> Any:
+        return next(iter(self._sessions.values())) if self._sessions else self._session(1)
+
+    def _session(self, batch_size: int) -> Any:
+        """One session for all batch sizes on the CPU; one for each on CUDA."""
+        key = batch_size if self._device == "cuda" else None
+        if key not in self._sessions:
+            options = self._ort.SessionOptions()
+            options.intra_op_num_threads = self._threads
+            options.inter_op_num_threads = 1
+            options.log_severity_level = 3
+            options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+            provider: Any = "CPUExecutionProvider"
+            if self._device == "cuda":
+                options.add_free_dimension_override_by_name(str(self._input.shape[0]), batch_size)
+                options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+                provider = (
+                    "CUDAExecutionProvider",
+                    {
+                        "use_tf32": "0",
+                        "cudnn_conv_algo_search": "EXHAUSTIVE",
+                        "arena_extend_strategy": "kSameAsRequested",
+                    },
+                )
+            self._sessions[key] = self._open(options, provider)
+        return self._sessions[key]
+
+    def _open(self, options: Any, provider: Any) -> Any:
+        try:
+            session = self._ort.InferenceSession(self._path, options, providers=[provider])
+        except self._ort.capi.onnxruntime_pybind11_state.Fail as error:
+            if self._device == "cuda" and "CPU EP" in str(error):
+                raise Unavailable(
+                    "ONNX Runtime would have run on the CPU: no GPU, or no CUDA 13 and cuDNN 9"
+                ) from error
+            raise
+        session.disable_fallback()
+        got = session.get_providers()[0]
+        wanted = provider if isinstance(provider, str) else provider[0]
+        if got != wanted:
+            raise Unavailable(f"asked ONNX Runtime for {wanted}, got {got}")
+        return session

@@ -1,0 +1,1 @@
+"""evenbench's harness: plan, run, certify, measure, keep. ``bench.cli`` is the top."""

@@ -1,0 +1,25 @@
+"""What the command line turns into one line and an exit code."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class BenchError(Exception):
+    """Something that stops the command; the message says what to do next. Exit code 1."""
+
+    exit_code = 1
+
+
+class UsageError(BenchError):
+    """What the user asked for cannot be: an unknown name, a wrong value, a missing file. Exit code 2."""
+
+    exit_code = 2
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
+    """``unknown backend 'pytroch'; did you mean 'pytorch'? (bench list shows all)``."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    hint = f"; did you mean '{close[0]}'?" if close else ";"
+    return UsageError(f"unknown {kind} '{name}'{hint} (bench list shows all)")

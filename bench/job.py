@@ -1,0 +1,204 @@
+"""Job (what to measure) and Record (what was measured): pydantic models, versioned by ``SCHEMA``.
+
+These are the stored and exported forms. A new job field gets a default that means what older records did.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SCHEMA = 1
+
+Status: TypeAlias = Literal[
+    "ok", "unsupported", "unavailable", "failed", "timeout", "crashed", "out-of-memory", "interrupted"
+]
+Task: TypeAlias = Literal["train", "infer"]
+Boundary: TypeAlias = Literal["end-to-end", "device"]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Job(_Frozen):
+    """One row of a comparison on one workload."""
+
+    backend: str
+    source: str | None = None
+    """The backend whose ONNX file is read, for a runtime that needs one."""
+    device: str = "cpu"
+    """``cpu``, ``cuda`` or ``cuda:N``."""
+    precision: str = "fp32"
+    mode: str
+    model: str
+    dataset: str
+    recipe: str
+    threads: int = Field(ge=1)
+    cpus: list[int] | None = None
+    """Pinned to these; null: not pinned."""
+    allocator: str = "system"
+    profile: str = "deploy"
+    seed: int = 0
+
+    @property
+    def row(self) -> tuple[str, str | None, str, str, str]:
+        """What tells a row from the others of its run."""
+        return self.backend, self.source, self.device, self.precision, self.mode
+
+
+class Slice(_Frozen):
+    """One uninterrupted stretch of timed work in one process."""
+
+    seconds: float
+    images: int
+    disturbed: bool | None = None
+    """Null: not watched."""
+    latencies: list[float] | None = None
+    """Seconds of each call, in order (latency figures; kept once, with ``latency_p50``)."""
+
+
+class Sample(_Frozen):
+    """What one process contributes to a figure."""
+
+    round: int
+    value: float
+    slices: list[Slice] = []
+
+
+class Figure(_Frozen):
+    """A value with unit, interval and the samples behind it; ``value`` null says not measured, for ``reason``."""
+
+    name: str
+    task: Task | None = None
+    batch_size: int | None = None
+    boundary: Boundary | None = None
+    value: float | None
+    unit: str
+    low: float | None = None
+    high: float | None = None
+    n: int = 0
+    samples: list[Sample] = []
+    reason: str | None = None
+
+    @property
+    def key(self) -> tuple[str, str | None, int | None, str | None]:
+        """What tells a figure from the others of its record."""
+        return self.name, self.task, self.batch_size, self.boundary
+
+
+class Ratio(_Frozen):
+    """A speed figure over that of the fastest comparable row (``against``), from pairs of the same round."""
+
+    name: str
+    task: Task
+    batch_size: int
+    boundary: Boundary
+    value: float
+    low: float | None
+    high: float | None
+    n: int
+    against: str
+
+
+class Check(_Frozen):
+    """One line of a parity certificate."""
+
+    name: str
+    value: float
+    tolerance: float
+    passed: bool
+    note: str = ""
+    details: dict[str, Any] = {}
+
+
+class Parity(_Frozen):
+    """The certificate: comparable only if every check passed."""
+
+    comparable: bool
+    checks: list[Check]
+
+
+class Disturbance(_Frozen):
+    """What else the machine did meanwhile; ``disturbed`` null where it was not or cannot be seen."""
+
+    disturbed: bool | None = None
+    reason: str = "not watched"
+
+
+class Data(_Frozen):
+    """The data set, as it was read; counts are images."""
+
+    name: str
+    sha256: str
+    train: int
+    validation: int = 0
+    test: int
+    note: str = ""
+
+
+class Record(_Frozen):
+    """Everything known of one row of one run."""
+
+    status: Status
+    error: str | None = None
+    job: Job
+    figures: list[Figure] = []
+    ratios: list[Ratio] = []
+    parity: Parity | None = None
+    disturbance: Disturbance = Disturbance()
+    settings: dict[str, Any] = {}
+    """What the framework said of itself, read back: threads, fast path, providers, TF32."""
+    phases: list[dict[str, Any]] = []
+    """Per worker: ``{kind, round, seconds: {spawn, import, build, ...}}``."""
+    machine: dict[str, Any]
+    versions: dict[str, str] = {}
+    data: Data
+    commit: str | None = None
+    started_at: str
+
+    def figure(
+        self, name: str, task: str | None = None, boundary: str | None = None, batch_size: int | None = None
+    ) -> Figure | None:
+        """The figure of this name; ``batch_size`` None takes any."""
+        for figure in self.figures:
+            same = (figure.name, figure.task, figure.boundary) == (name, task, boundary)
+            if same and batch_size in (None, figure.batch_size):
+                return figure
+        return None
+
+    @property
+    def comparable(self) -> bool:
+        """Whether the row was measured and its certificate holds."""
+        return self.status == "ok" and self.parity is not None and self.parity.comparable
+
+
+class Run(_Frozen):
+    """One ``bench run``: its name, the command that repeats it, and its rows."""
+
+    name: str
+    command: str
+    started_at: str
+    rounds: int
+    schedule: list[list[str]] = []
+    """Row labels of each round, in the order in which they were measured."""
+    records: list[Record] = []
+
+
+def export(run: Run) -> str:
+    """JSON ``{"schema", "run", "records"}``; numbers finite, keys stable."""
+    plain = run.model_dump(mode="json")
+    document = {"schema": SCHEMA, "run": plain.pop("name"), **plain}
+    return json.dumps(document, allow_nan=False, indent=1)
+
+
+def label(job: Job, among: list[Job]) -> str:
+    """``onnxruntime <- keras``, with device, precision and mode where the rows of this backend differ in them."""
+    name = job.backend if job.source is None else f"{job.backend} <- {job.source}"
+    peers = [peer for peer in among if (peer.backend, peer.source) == (job.backend, job.source)]
+    for field in ("device", "precision", "mode"):
+        if len({getattr(peer, field) for peer in peers}) > 1:
+            name += f" {getattr(job, field)}"
+    return name

@@ -1,0 +1,221 @@
+"""What to measure, in which order: rows of the comparison, their jobs, and interleaved rounds."""
+
+from __future__ import annotations
+
+import random
+import sys
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import backends
+from backends.base import Backend
+from bench.errors import UsageError, unknown
+from bench.job import Job, label
+from bench.machine import physical_cores, resolve_devices
+from bench.nvml import Gpu
+from bench.workloads import Workload
+
+ALL = "all"
+SLICE_SECONDS = 0.5
+"""Timed per figure and round."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for, names not yet checked."""
+
+    backends: tuple[str, ...]
+    workload: Workload
+    task: str = "all"
+    devices: str = "auto"
+    batch_size: int = 128
+    threads: int | None = None
+    rounds: int = 3
+    seed: int = 0
+    timeout: float = 600.0
+    data_dir: Path | None = None
+    pythons: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Inference first: its memory is read before training adds to it."""
+        return ("infer", "train") if self.task == "all" else (self.task,)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row: what is run where, by which interpreter, and what its backend can do."""
+
+    job: Job
+    name: str
+    tasks: frozenset[str]
+    """Of the backend: train, infer, fit, export."""
+    python: str
+    gpu_uuid: str | None
+    source: Row | None = None
+    asked: bool = True
+    """False for a source that only has to be fitted."""
+    required: bool = True
+    """Whether a row that cannot run here makes the command fail; not under ``all``."""
+    problem: tuple[str, str] | None = None
+    """Status and reason, where it is known before the start that it cannot run."""
+
+
+@dataclass(frozen=True)
+class FigurePlan:
+    """A figure that is timed in every round."""
+
+    name: str
+    task: str
+    batch_size: int
+    boundary: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for the worker."""
+        return {
+            "name": self.name,
+            "task": self.task,
+            "batch_size": self.batch_size,
+            "boundary": self.boundary,
+        }
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Rows with sources before the rows that read them, figures, and the order of every round."""
+
+    request: Request
+    rows: tuple[Row, ...]
+    figures: tuple[FigurePlan, ...]
+    rounds: tuple[tuple[Row, ...], ...]
+
+
+def make(request: Request) -> Plan:
+    """Check the names and lay out the work.
+
+    Raises:
+        UsageError: an unknown name, no such device, or nothing to run.
+    """
+    _check(request)
+    rows = _name(_rows(request))
+    if not any(row.asked for row in rows):
+        raise UsageError("nothing to run: no backend here can do it (bench list says what is missing)")
+    return Plan(request, tuple(rows), tuple(_figures(request)), tuple(_rounds(request, rows)))
+
+
+def _check(request: Request) -> None:
+    known = backends.names()
+    for name in (*request.backends, *request.pythons):
+        if name != ALL and name not in known:
+            raise unknown("backend", name, [*known, ALL])
+    for name, python in request.pythons.items():
+        if not Path(python).is_file():
+            raise UsageError(f"--python {name}={python}: no such file; give the path of an interpreter")
+
+
+def _rows(request: Request) -> list[Row]:
+    under_all = ALL in request.backends
+    asked = list(dict.fromkeys(name for name in request.backends if name != ALL))
+    names = [name for name in backends.names() if under_all or name in asked]
+    adapters = {name: _adapter(name) for name in backends.names()}
+    trained, runtimes = [], []
+    for device, gpu in resolve_devices(request.devices):
+        for name, adapter in adapters.items():
+            wanted = name in names
+            if adapter.NEEDS_SOURCE:
+                if wanted:
+                    runtimes.append((name, device, gpu))
+            elif wanted or "export" in adapter.TASKS:
+                row = _row(request, name, device, gpu)
+                required = name in asked
+                trained.append(replace(row, asked=wanted, required=required))
+    rows = list(trained)
+    for name, device, gpu in runtimes:
+        exporters = [row for row in trained if "export" in row.tasks and row.job.device == device]
+        runtime_rows = [
+            replace(_row(request, name, device, gpu, source), required=name in asked) for source in exporters
+        ]
+        rows += _drop_sourceless(runtime_rows) or [_without_source(request, name, device, gpu, name in asked)]
+    return _needed(rows)
+
+
+def _drop_sourceless(rows: list[Row]) -> list[Row]:
+    """Rows whose source is installed here; those of a source that nobody asked for and is missing say nothing."""
+    return [row for row in rows if row.source and (row.source.asked or row.source.problem is None)]
+
+
+def _without_source(request: Request, name: str, device: str, gpu: Gpu | None, required: bool) -> Row:
+    row = _row(request, name, device, gpu)
+    reason = "no backend here exports the ONNX file that it reads: pip install 'evenbench[pytorch]'"
+    return replace(row, required=required, problem=row.problem or ("unavailable", reason))
+
+
+def _needed(rows: list[Row]) -> list[Row]:
+    """Without sources that no row reads."""
+    read = {row.source.job.row for row in rows if row.source is not None}
+    return [row for row in rows if row.asked or row.job.row in read]
+
+
+def _adapter(name: str) -> type[Backend]:
+    try:
+        return backends.load(name)
+    except Exception as error:  # third-party code: its failure to import must not cost the other backends
+        raise UsageError(f"backend '{name}' cannot be imported: {type(error).__name__}: {error}") from error
+
+
+def _row(request: Request, name: str, device: str, gpu: Gpu | None, source: Row | None = None) -> Row:
+    adapter = _adapter(name)
+    job = Job(
+        backend=name,
+        source=None if source is None else source.job.backend,
+        device=device,
+        precision=adapter.PRECISIONS[0],
+        mode=adapter.MODES[0],
+        model=request.workload.model.name,
+        dataset=request.workload.dataset,
+        recipe=request.workload.recipe.name,
+        threads=request.threads or len(physical_cores()),
+        seed=request.seed,
+    )
+    python = request.pythons.get(name, sys.executable)
+    problem = _problem(name, adapter, job, elsewhere=name in request.pythons)
+    return Row(job, name, adapter.TASKS, python, None if gpu is None else gpu.uuid, source, problem=problem)
+
+
+def _problem(name: str, adapter: type[Backend], job: Job, elsewhere: bool) -> tuple[str, str] | None:
+    """What stands in the way here; another interpreter speaks for itself."""
+    kind = job.device.partition(":")[0]
+    if kind not in adapter.DEVICES:
+        return "unsupported", f"{name} runs on {', '.join(adapter.DEVICES)} only"
+    missing = [] if elsewhere else backends.installed(adapter)[1]
+    if missing:
+        return "unavailable", missing_packages(adapter, missing)
+    return None
+
+
+def missing_packages(adapter: type[Backend], missing: list[str]) -> str:
+    """What is missing and the command that adds it."""
+    what = f"'evenbench[{adapter.EXTRA}]'" if adapter.EXTRA else " ".join(name.split(" or ")[0] for name in missing)
+    return f"not installed: {', '.join(missing)}; pip install {what}"
+
+
+def _name(rows: list[Row]) -> list[Row]:
+    jobs = [row.job for row in rows]
+    return [replace(row, name=label(row.job, jobs)) for row in rows]
+
+
+def _figures(request: Request) -> list[FigurePlan]:
+    figures = []
+    for task in request.tasks:
+        kinds = [("throughput", request.batch_size)] + [("latency", 1)] * (task == "infer")
+        for name, size in kinds:
+            figures += [FigurePlan(name, task, size, boundary) for boundary in ("end-to-end", "device")]
+    return figures
+
+
+def _rounds(request: Request, rows: list[Row]) -> list[tuple[Row, ...]]:
+    """Randomized complete blocks: every row once a round, in an order drawn by the seed."""
+    rng = random.Random(request.seed)
+    measured = [row for row in rows if row.asked and row.problem is None]
+    return [tuple(rng.sample(measured, len(measured))) for _ in range(request.rounds)]

@@ -1,0 +1,173 @@
+"""History: runs and their records in SQL. SQLite by default; the schema's versions are Alembic's.
+
+A record is kept whole as JSON beside the columns that are searched by. Whatever a row came to is written in one
+transaction when one of its jobs ends.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import make_url
+
+from bench.errors import BenchError, UsageError
+from bench.job import Record, Run
+
+ENVIRONMENT = "BENCH_STORE"
+
+METADATA = sa.MetaData()
+RUNS = sa.Table(
+    "runs",
+    METADATA,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("name", sa.String(64), nullable=False, unique=True),
+    sa.Column("command", sa.Text, nullable=False),
+    sa.Column("started_at", sa.String(32), nullable=False, index=True),
+    sa.Column("rounds", sa.Integer, nullable=False),
+    sa.Column("schedule", sa.Text, nullable=False),
+)
+RECORDS = sa.Table(
+    "records",
+    METADATA,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("run_id", sa.Integer, sa.ForeignKey("runs.id", ondelete="CASCADE"), nullable=False, index=True),
+    sa.Column("row_key", sa.String(512), nullable=False),
+    sa.Column("backend", sa.String(128), nullable=False, index=True),
+    sa.Column("model", sa.String(128), nullable=False),
+    sa.Column("dataset", sa.String(128), nullable=False),
+    sa.Column("recipe", sa.String(128), nullable=False),
+    sa.Column("status", sa.String(32), nullable=False),
+    sa.Column("content", sa.Text, nullable=False),
+    sa.UniqueConstraint("run_id", "row_key"),
+)
+
+
+def default_url() -> str:
+    """``BENCH_STORE``, else ``history.db`` in the user's data directory."""
+    import platformdirs
+
+    return os.environ.get(ENVIRONMENT) or str(Path(platformdirs.user_data_dir("evenbench")) / "history.db")
+
+
+class Store:
+    """An open store.
+
+    Raises:
+        BenchError: it cannot be opened, read or written; the message says which and what to do.
+    """
+
+    def __init__(self, url: str | None = None) -> None:
+        self.url = _as_url(url or default_url())
+        with self._errors("open"):
+            self._engine = sa.create_engine(self.url)
+            if self._engine.dialect.name == "sqlite":
+                sa.event.listen(self._engine, "connect", _sqlite_settings)
+                if self.url.database and self.url.database != ":memory:":
+                    Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
+            _migrate(self._engine)
+
+    def add_run(self, run: Run) -> None:
+        """Begin a run; its records follow one by one."""
+        with self._errors("write to"), self._engine.begin() as connection:
+            values = {"name": run.name, "command": run.command, "started_at": run.started_at}
+            connection.execute(RUNS.insert().values(**values, rounds=run.rounds, schedule=json.dumps(run.schedule)))
+
+    def save(self, run_name: str, record: Record) -> None:
+        """Write a record, over the one of the same row of the same run."""
+        job = record.job
+        row_key = json.dumps(job.row)
+        values = {"backend": job.backend, "model": job.model, "dataset": job.dataset, "recipe": job.recipe}
+        values |= {"status": record.status, "content": record.model_dump_json(exclude={"ratios"})}
+        with self._errors("write to"), self._engine.begin() as connection:
+            run_id = connection.scalar(sa.select(RUNS.c.id).where(RUNS.c.name == run_name))
+            same = (RECORDS.c.run_id == run_id) & (RECORDS.c.row_key == row_key)
+            if connection.execute(RECORDS.update().where(same).values(**values)).rowcount == 0:
+                connection.execute(RECORDS.insert().values(run_id=run_id, row_key=row_key, **values))
+
+    def load(self, name: str | None = None) -> Run:
+        """A run by name (or its unambiguous beginning), or the last; records in the order of their rows, without
+        ratios.
+
+        Raises:
+            UsageError: no such run, or none at all.
+        """
+        with self._errors("read"), self._engine.connect() as connection:
+            row = self._find(connection, name)
+            found = connection.scalars(
+                sa.select(RECORDS.c.content).where(RECORDS.c.run_id == row.id).order_by(RECORDS.c.id)
+            ).all()
+        return Run(
+            name=row.name,
+            command=row.command,
+            started_at=row.started_at,
+            rounds=row.rounds,
+            schedule=json.loads(row.schedule),
+            records=[Record.model_validate_json(content) for content in found],
+        )
+
+    def _find(self, connection: sa.Connection, name: str | None) -> Any:
+        query = sa.select(RUNS)
+        if name is None:
+            last = connection.execute(query.order_by(RUNS.c.id.desc()).limit(1)).first()
+            if last is None:
+                raise UsageError(f"no run in {self.url.render_as_string()}; bench run --backend all makes one")
+            return last
+        matches = connection.execute(query.where(RUNS.c.name.startswith(name, autoescape=True)).limit(2)).all()
+        exact = [row for row in matches if row.name == name]
+        if len(exact or matches) != 1:
+            what = "no run" if not matches else "more than one run"
+            raise UsageError(f"{what} '{name}' in {self.url.render_as_string()}; bench report shows the last")
+        return (exact or matches)[0]
+
+    @contextmanager
+    def _errors(self, verb: str) -> Iterator[None]:
+        try:
+            yield
+        except (sa.exc.SQLAlchemyError, OSError) as error:
+            reason = str(getattr(error, "orig", None) or error).splitlines()[0]
+            where = self.url.render_as_string()
+            raise BenchError(f"cannot {verb} the store {where}: {reason}; --store URL names another") from error
+
+
+def _as_url(text: str) -> sa.URL:
+    """A URL as it is; a plain path becomes SQLite's."""
+    if "://" not in text:
+        return sa.URL.create("sqlite", database=str(Path(text).expanduser().absolute()))
+    try:
+        return make_url(text)
+    except sa.exc.ArgumentError as error:
+        raise UsageError(f"--store {text}: not a database URL such as sqlite:///history.db") from error
+
+
+def _sqlite_settings(connection: Any, _: Any) -> None:
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA busy_timeout = 30000")
+
+
+def _migrate(engine: sa.Engine) -> None:
+    """Bring the schema to this version; refuse a newer one."""
+    from alembic import command
+    from alembic.config import Config
+    from alembic.runtime.migration import MigrationContext
+    from alembic.script import ScriptDirectory
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    script = ScriptDirectory.from_config(config)
+    with engine.begin() as connection:
+        current = MigrationContext.configure(connection).get_current_revision()
+        if current == script.get_current_head():
+            return
+        if current is not None and current not in {revision.revision for revision in script.walk_revisions()}:
+            raise BenchError(
+                f"the store {engine.url.render_as_string()} was written by a newer evenbench (schema {current});"
+                " upgrade evenbench or name another with --store"
+            )
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")

@@ -1,0 +1,296 @@
+"""From what a row's workers answered to its record: figures with intervals, certificate, phases; then ratios."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import ValidationError
+
+from bench import stats
+from bench.job import Check, Data, Figure, Parity, Ratio, Record, Sample, Slice, label
+from bench.plan import FigurePlan, Plan, Row
+
+PERCENTILES = (50, 90, 99)
+LOWER_IS_BETTER = frozenset({"latency_p50", "latency_p90", "latency_p99", "cold_start", "first_call"})
+SPEEDS = LOWER_IS_BETTER | {"throughput"}
+
+
+@dataclass(frozen=True)
+class Context:
+    """What all records of a run share."""
+
+    machine: dict[str, Any]
+    data: Data
+    commit: str | None
+    started_at: str
+
+
+@dataclass
+class RowResult:
+    """What is known of a row so far."""
+
+    row: Row
+    plan: Plan
+    source: RowResult | None = None
+    """Whose ONNX file it reads."""
+    status: str = "ok"
+    error: str | None = None
+    certified: dict[str, Any] | None = None
+    fitted: dict[str, Any] | None = None
+    rounds: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def label(self) -> str:
+        """The row's name in tables."""
+        return self.row.name
+
+    def fail(self, status: str, reason: str) -> None:
+        """End the row; what was measured before stays."""
+        self.status, self.error = status, reason
+
+    @property
+    def replies(self) -> list[tuple[str, int | None, dict[str, Any]]]:
+        """``(kind, round, reply)`` of every worker that has versions, settings and phases to tell."""
+        found = [("certify", None, self.certified), ("fit", None, self.fitted)]
+        told: list[tuple[str, int | None, dict[str, Any]]] = [(k, r, reply) for k, r, reply in found if reply]
+        return told + [("measure", i, measured["finished"]) for i, measured in enumerate(self.rounds)]
+
+
+def to_record(result: RowResult, context: Context) -> Record:
+    """The record of a row; an answer that does not fit makes the row ``failed``."""
+    try:
+        return _record(result, context, _figures(result))
+    except (ValidationError, ValueError, KeyError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        result.fail("failed", f"the worker's figures do not hold: {reason}")
+        return _record(result, context, [])
+
+
+def _record(result: RowResult, context: Context, figures: list[Figure]) -> Record:
+    last = result.replies[-1][2] if result.replies else {}
+    return Record.model_validate(
+        {
+            "status": result.status,
+            "error": result.error,
+            "job": result.row.job,
+            "figures": figures,
+            "parity": _parity(result.certified),
+            "settings": last.get("settings", {}),
+            "versions": last.get("versions", {}),
+            "phases": [
+                {"kind": kind, "round": number, "seconds": reply["phases"]} for kind, number, reply in result.replies
+            ],
+            "machine": context.machine,
+            "data": context.data,
+            "commit": context.commit,
+            "started_at": context.started_at,
+        }
+    )
+
+
+def _parity(certified: dict[str, Any] | None) -> Parity | None:
+    if certified is None:
+        return None
+    checks = [Check.model_validate(check) for check in certified["checks"]]
+    return Parity(comparable=all(check.passed for check in checks), checks=checks)
+
+
+def _figures(result: RowResult) -> list[Figure]:
+    timed = [figure for planned in result.plan.figures for figure in _timed(result, planned)]
+    return timed + _starts(result) + _outcome(result) + _memory(result) + _sizes(result)
+
+
+def _timed(result: RowResult, planned: FigurePlan) -> list[Figure]:
+    """The figures of one kind of slice: a throughput, or three percentiles of latency."""
+    slices = [
+        (number, raw)
+        for number, measured in enumerate(result.rounds)
+        for figure, raw in measured["slices"]
+        if figure == planned
+    ]
+    if planned.name == "throughput":
+        return [_speed("throughput", "images/s", planned, result, slices, _throughput)]
+    return [
+        _speed(f"latency_p{percent}", "s", planned, result, slices, _percentile(percent)) for percent in PERCENTILES
+    ]
+
+
+def _throughput(raw: dict[str, Any]) -> float:
+    """Images over the time they took, nothing else: never images over a mean latency."""
+    return float(raw["images"] / raw["seconds"])
+
+
+def _percentile(percent: int) -> Callable[[dict[str, Any]], float]:
+    return lambda raw: stats.percentile(sorted(raw["latencies"]), percent)
+
+
+def _speed(
+    name: str,
+    unit: str,
+    planned: FigurePlan,
+    result: RowResult,
+    slices: Sequence[tuple[int, dict[str, Any]]],
+    value: Callable[[dict[str, Any]], float],
+) -> Figure:
+    samples = [
+        Sample(
+            round=number,
+            value=value(raw),
+            slices=[
+                Slice(
+                    seconds=raw["seconds"],
+                    images=raw["images"],
+                    latencies=[round(call, 8) for call in raw["latencies"]] if name == "latency_p50" else None,
+                )
+            ],
+        )
+        for number, raw in slices
+    ]
+    reason = None
+    if not samples:
+        can = planned.task in result.row.tasks
+        reason = _why_not(result) if can else f"{result.row.job.backend} does not {planned.task}"
+    place = {"task": planned.task, "batch_size": planned.batch_size, "boundary": planned.boundary}
+    return _over_processes(name, unit, samples, reason, **place)
+
+
+def _over_processes(name: str, unit: str, samples: list[Sample], reason: str | None = None, **place: Any) -> Figure:
+    if not samples:
+        return Figure(name=name, unit=unit, value=None, reason=reason, **place)
+    estimate = stats.geometric_mean([sample.value for sample in samples])
+    return Figure(
+        name=name,
+        unit=unit,
+        value=estimate.value,
+        low=estimate.low,
+        high=estimate.high,
+        n=estimate.n,
+        samples=samples,
+        **place,
+    )
+
+
+def _why_not(result: RowResult) -> str:
+    return f"{result.status}: {result.error}" if result.status != "ok" else "no round has ended yet"
+
+
+def _starts(result: RowResult) -> list[Figure]:
+    place = {"task": "infer", "batch_size": 1, "boundary": "end-to-end"}
+    return [
+        _over_processes(
+            name,
+            "s",
+            [Sample(round=i, value=measured["prepared"][name]) for i, measured in enumerate(result.rounds)],
+            _why_not(result),
+            **place,
+        )
+        for name in ("cold_start", "first_call")
+    ]
+
+
+def _outcome(result: RowResult) -> list[Figure]:
+    """Training time, export time, and the test split's accuracy and loss: one value per seed."""
+    fitted, certified = result.fitted or {}, result.certified or {}
+    outcome = fitted.get("outcome") or certified.get("outcome") or {}
+    export = fitted.get("export", {})
+    size = result.plan.request.workload.recipe.batch_size
+    name = result.row.job.backend
+    no_fit = _why_not(result) if "fit" in result.row.tasks else f"{name} does not train to a recipe's end"
+    no_export = export.get("reason") or (no_fit if "export" in result.row.tasks else f"{name} has no exporter")
+    no_outcome = no_fit if result.row.source is None else _why_not(result)
+    return [
+        _once(
+            "fit",
+            "s",
+            fitted.get("fit_seconds"),
+            no_fit,
+            task="train",
+            batch_size=size,
+            boundary="end-to-end",
+        ),
+        _once("export", "s", export.get("seconds"), no_export),
+        _once("accuracy", "fraction", outcome.get("accuracy"), no_outcome),
+        _once("loss", "nats", outcome.get("loss"), no_outcome),
+    ]
+
+
+def _once(name: str, unit: str, value: float | None, reason: str, **place: Any) -> Figure:
+    if value is None:
+        return Figure(name=name, unit=unit, value=None, reason=reason, **place)
+    return Figure(name=name, unit=unit, value=value, n=1, samples=[Sample(round=0, value=value)], **place)
+
+
+def _memory(result: RowResult) -> list[Figure]:
+    figures = []
+    for task in result.plan.request.tasks:
+        samples = [
+            Sample(round=i, value=measured["finished"]["peak_rss"][task])
+            for i, measured in enumerate(result.rounds)
+            if task in measured["finished"]["peak_rss"]
+        ]
+        can = task in result.row.tasks
+        reason = _why_not(result) if can else f"{result.row.job.backend} does not {task}"
+        figures.append(_over_processes("peak_rss", "bytes", samples, reason, task=task))
+    finished = [(i, measured["finished"]) for i, measured in enumerate(result.rounds)]
+    on_device = [Sample(round=i, value=end["device_memory"]) for i, end in finished if end["device_memory"]]
+    why = finished[-1][1]["device_memory_method"] if finished else _why_not(result)
+    return [*figures, _over_processes("peak_device_memory", "bytes", on_device, why)]
+
+
+def _sizes(result: RowResult) -> list[Figure]:
+    model = result.plan.request.workload.model
+    export = ((result.source or result).fitted or {}).get("export", {})
+    exports = result.source is not None or "export" in result.row.tasks
+    reason = export.get("reason") or (_why_not(result) if exports else f"{result.row.job.backend} has no exporter")
+    return [
+        _once("model_size", "bytes", export.get("bytes"), reason),
+        _once("parameters", "count", model.parameters, ""),
+        _once("flops", "FLOP/image", model.flops, ""),
+    ]
+
+
+def with_ratios(records: Sequence[Record]) -> list[Record]:
+    """Records with each speed's ratio to the fastest comparable row, from pairs of the same round."""
+    return [record.model_copy(update={"ratios": _ratios(record, records)}) for record in records]
+
+
+def _ratios(record: Record, records: Sequence[Record]) -> list[Ratio]:
+    ratios = []
+    for figure in record.figures:
+        if figure.name in SPEEDS and figure.value is not None and figure.task and record.comparable:
+            ratio = _ratio(figure, records)
+            if ratio is not None:
+                ratios.append(ratio)
+    return ratios
+
+
+def _ratio(figure: Figure, records: Sequence[Record]) -> Ratio | None:
+    rivals = [(other, peer) for peer in records if peer.comparable and (other := _same(figure, peer)) is not None]
+    choose = min if figure.name in LOWER_IS_BETTER else max
+    best, fastest = choose(rivals, key=lambda rival: rival[0].value or 0.0)
+    theirs = {sample.round: sample.value for sample in best.samples}
+    pairs = [(sample.value, theirs[sample.round]) for sample in figure.samples if sample.round in theirs]
+    if not pairs:
+        return None
+    estimate = stats.paired_ratio(*zip(*pairs, strict=True))
+    return Ratio.model_validate(
+        {
+            "name": figure.name,
+            "task": figure.task,
+            "batch_size": figure.batch_size,
+            "boundary": figure.boundary,
+            "value": estimate.value,
+            "low": estimate.low,
+            "high": estimate.high,
+            "n": estimate.n,
+            "against": label(fastest.job, [peer.job for peer in records]),
+        }
+    )
+
+
+def _same(figure: Figure, record: Record) -> Figure | None:
+    """The figure of another record under the same key, if it was measured."""
+    found = (other for other in record.figures if other.key == figure.key and other.value is not None)
+    return next(found, None)

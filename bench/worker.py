@@ -1,0 +1,282 @@
+"""The child process: makes one backend, certifies, fits or measures it, and speaks JSON lines with the parent.
+
+``python -P -m bench.worker``. Requests come on standard input, replies go to what was standard output when the
+process began; after that both belong to nobody, so that nothing a framework prints can reach the parent's pipe. Needs
+NumPy, psutil, the framework, and our packages ``bench`` and ``backends`` only.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TextIO, cast
+
+STARTED = time.monotonic()
+
+import numpy as np  # noqa: E402  (the clock above must start before anything heavy is imported)
+
+import backends  # noqa: E402
+from backends.base import Backend, Optimizer, Unavailable, Unsupported  # noqa: E402
+from backends.model import ModelSpec, Weights  # noqa: E402
+from bench import clock, memory, nvml, parity, training  # noqa: E402
+
+
+class Session:
+    """One backend in this process, and what is done with it; each public method serves the command of its name."""
+
+    def __init__(self) -> None:
+        self._phases: dict[str, float] = {}
+        self._peak_rss: dict[str, int] = {}
+        self._task: str | None = None
+
+    def certify(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Parity checks; for a runtime also its accuracy, of the same logits."""
+        backend = self._open(request)
+        if backend.NEEDS_SOURCE:
+            return self._certify_runtime(backend, request)
+        weights, rate = self._model.initial_weights(request["seed"]), request["learning_rate"]
+        with self._phase("reference"):
+            path = Path(request["data"]) / "expected.npz"
+            expected = parity.Expected.of(path, self._model, weights, *_batch(request, training.SAMPLE), rate)
+        with self._phase("certify"):
+            precision, device = request["precision"], request["device"]
+            results = parity.Certifier(backend, precision, device, self._model, weights, expected, rate).certify()
+        return self._reply({"checks": [result.to_dict() for result in results]})
+
+    def _certify_runtime(self, backend: Backend, request: dict[str, Any]) -> dict[str, Any]:
+        with self._phase("load"):
+            backend.load(Path(request["onnx"]))
+        want = np.load(request["source_logits"], allow_pickle=False)
+        with self._phase("certify"):
+            got, labels = training.predict(backend, training.Split.test(request))
+            results = parity.certify_runtime(got, want, labels, request["precision"], request["device"])
+        outcome = training.outcome(got, labels)
+        return self._reply({"checks": [result.to_dict() for result in results], "outcome": outcome})
+
+    def fit(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Train to the recipe's end, evaluate, save weights and logits, export."""
+        backend = self._open(request)
+        out = Path(request["out"])
+        with self._phase("build"):
+            weights = self._model.initial_weights(request["seed"])
+            backend.build(self._model, weights, Optimizer(**request["optimizer"]))
+        with self._phase("fit"):
+            seconds = training.fit(backend, request)
+        with self._phase("evaluate"):
+            logits, labels = training.predict(backend, training.Split.test(request))
+        np.save(out / "logits.npy", logits)
+        np.savez(out / "weights.npz", **cast("dict[str, Any]", backend.weights()))
+        reply = {"fit_seconds": seconds, "outcome": training.outcome(logits, labels)}
+        if "export" in backend.TASKS:
+            with self._phase("export"):
+                reply["export"] = training.export(backend, out / "model.onnx")
+        return self._reply(reply)
+
+    def prepare(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Load the fitted model and make the first call, at batch size 1; the rest waits for ``warm_up``."""
+        self._request = request
+        backend = self._open(request)
+        with self._phase("build"):
+            if backend.NEEDS_SOURCE:
+                backend.load(Path(request["onnx"]))
+            else:
+                backend.build(self._model, self._weights(), None)
+        x, _ = _batch(request, 1)
+        with self._phase("first_call"):
+            begin = clock.now()
+            backend.infer(x)
+            first_call = clock.now() - begin
+        cold_start = time.monotonic() - request["spawned_at"]
+        self._backend = backend
+        return self._reply({"first_call": first_call, "cold_start": cold_start})
+
+    def warm_up(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Make a figure's batches and warm its step up."""
+        figure = request["figure"]
+        if figure["task"] != self._task:
+            self._begin(figure["task"])
+        self._step = self._make_step(figure)
+        with self._phase("warm_up"):
+            steps, self._step_seconds = clock.warm_up(self._step, self._backend.synchronize)
+        return {"steps": steps, "step_seconds": self._step_seconds}
+
+    def slice(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Time the figure that was warmed up last."""
+        figure, seconds, fence = request["figure"], request["seconds"], self._backend.synchronize
+        with self._phase("timed"):
+            if figure["name"] == "latency":
+                timed = clock.latency_slice(self._step, fence, seconds, figure["batch_size"])
+            else:
+                images = figure["batch_size"]
+                timed = clock.throughput_slice(self._step, fence, seconds, self._step_seconds, images)
+        return timed.to_dict()
+
+    def finish(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Memory of the whole life, and where its time went."""
+        self._begin(None)
+        uuid = os.environ.get("EVENBENCH_GPU_UUID")
+        device, method = nvml.process_memory(uuid) if uuid else (None, "this row runs on the CPU")
+        return self._reply(
+            {
+                "peak_rss": self._peak_rss,
+                "current_rss": memory.current_rss(),
+                "device_memory": device,
+                "device_memory_method": method,
+                "framework_memory": self._backend.device_memory(),
+            }
+        )
+
+    def probe(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Facts for ``bench gpu-check``, from a process that runs the model on the GPU."""
+        from bench import gpu_probe
+
+        backend = self._open(request)
+        self._request = request
+        if backend.NEEDS_SOURCE:
+            backend.load(Path(request["onnx"]))
+        else:
+            backend.build(self._model, self._weights(), None)
+        x, _ = backend.to_device(_batch(request, parity.BATCH)[0])
+        facts = gpu_probe.facts(backend, lambda: backend.forward(x), os.environ["EVENBENCH_GPU_UUID"])
+        return self._reply(facts)
+
+    def _open(self, request: dict[str, Any]) -> Backend:
+        """Make the backend; its framework is imported here."""
+        self._phases["spawn"] = STARTED - request["spawned_at"]
+        self._model = ModelSpec.from_dict(request["model"])
+        device = request["device"].partition(":")[0]
+        with self._phase("import"):
+            adapter = backends.load(request["backend"])
+            self.backend = adapter(device, request["precision"], request["mode"], request["threads"], request["seed"])
+        return self.backend
+
+    def _reply(self, content: dict[str, Any]) -> dict[str, Any]:
+        common = {"versions": self.backend.versions(), "settings": self.backend.settings()}
+        return {**content, **common, "phases": self._phases}
+
+    def _phase(self, name: str) -> _Phase:
+        return _Phase(self._phases, name)
+
+    def _weights(self) -> Weights:
+        path = self._request.get("weights")
+        if path is None:
+            return self._model.initial_weights(self._request["seed"])
+        with np.load(path, allow_pickle=False) as stored:
+            return dict(stored)
+
+    def _begin(self, task: str | None) -> None:
+        """Close the running task's memory account and open the next; training gets an optimizer."""
+        if self._task is not None:
+            self._peak_rss[self._task] = memory.peak_rss()
+        self._task = task
+        if task == "train":
+            memory.reset_peak_rss()
+            self._backend.build(self._model, self._weights(), Optimizer(**self._request["optimizer"]))
+
+    def _make_step(self, figure: dict[str, Any]) -> Callable[[], object]:
+        """One step on the next of four real batches; ``device`` has them placed already."""
+        backend, rate = self._backend, self._request["learning_rate"]
+        size, training_step = figure["batch_size"], figure["task"] == "train"
+        x, y = _batch(self._request, 4 * size)
+        host = [(x[i : i + size], y[i : i + size]) for i in range(0, len(x) - size + 1, size)]
+        if figure["boundary"] == "end-to-end":
+            images = itertools.cycle(host)
+            if training_step:
+                return lambda: backend.train_step(*backend.to_device(*next(images)), rate)
+            return lambda: backend.infer(next(images)[0])
+        placed = itertools.cycle([backend.to_device(*batch) for batch in host])
+        backend.synchronize()
+        if training_step:
+            return lambda: backend.train_step(*next(placed), rate)
+        return lambda: backend.forward(next(placed)[0])
+
+
+class _Phase:
+    """Adds the wall seconds of a ``with`` block to a phase."""
+
+    def __init__(self, phases: dict[str, float], name: str) -> None:
+        self._phases, self._name = phases, name
+
+    def __enter__(self) -> None:
+        self._begin = clock.now()
+
+    def __exit__(self, *_: object) -> None:
+        self._phases[self._name] = self._phases.get(self._name, 0.0) + clock.now() - self._begin
+
+
+def _batch(request: dict[str, Any], size: int) -> tuple[Any, Any]:
+    """The first ``size`` of the real images set aside for timing and certifying, normalized, repeated if there are
+    fewer."""
+    folder = Path(request["data"])
+    x = np.load(folder / "sample_x.npy", mmap_mode="r", allow_pickle=False)
+    y = np.load(folder / "sample_y.npy", mmap_mode="r", allow_pickle=False)
+    index = np.arange(size) % len(x)
+    return x[index], y[index]
+
+
+def serve(requests: TextIO, replies: TextIO) -> None:
+    """Answer each request line with one reply line, ``{"ok": ...}`` or ``{"error": ...}``, until ``finish`` or end
+    of file. After an error the process is done: its framework may be in any state."""
+    session = Session()
+    for line in requests:
+        request = json.loads(line)
+        command = request.pop("command")
+        try:
+            reply = {"ok": getattr(session, command)(request)}
+        except Exception as error:  # noqa: BLE001  (the process border: whatever it is becomes the row's reason)
+            reply = {"error": {"status": _status(session, error), "reason": _reason(error)}}
+        replies.write(json.dumps(reply) + "\n")
+        replies.flush()
+        if command == "finish" or "error" in reply:
+            return
+
+
+def _status(session: Session, error: Exception) -> str:
+    if isinstance(error, Unsupported):
+        return "unsupported"
+    if isinstance(error, Unavailable | ImportError):
+        return "unavailable"
+    backend = getattr(session, "backend", None)
+    if isinstance(error, MemoryError) or (backend is not None and backend.out_of_memory(error)):
+        return "out-of-memory"
+    return "failed"
+
+
+def _reason(error: Exception) -> str:
+    """One line; the traceback goes to standard error, which the parent keeps."""
+    import traceback
+
+    traceback.print_exception(error)
+    text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    if isinstance(error, Unsupported | Unavailable):
+        return text
+    return f"{type(error).__name__}: {text}"[:500]
+
+
+def _die_with_parent() -> None:
+    """Linux: be killed when the parent is (prctl(2), PR_SET_PDEATHSIG); elsewhere end of file ends the process."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+def main() -> None:
+    """Take the pipes for ourselves, then serve."""
+    _die_with_parent()
+    requests, replies = os.fdopen(os.dup(0), encoding="utf-8"), os.fdopen(os.dup(1), "w", encoding="utf-8")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.dup2(2, 1)
+    serve(requests, replies)
+    replies.flush()
+    os._exit(0)  # frameworks' exit handlers can hang or crash after all is said
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Records to what people look at; one file per format. Reports pull from records, nothing pushes into them."""

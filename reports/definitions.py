@@ -1,0 +1,43 @@
+"""What every figure means: the text under each report, and the names of the columns."""
+
+from __future__ import annotations
+
+FIGURES = {
+    "throughput": "images/s: images over the wall time that they took, between two fences (device synchronized), after"
+    " warm-up. Training is forward, loss, backward and update; inference gives logits.",
+    "latency_p50": "median of the wall time of single calls at batch size 1, each up to its fence (type 7 quantile per"
+    " process, geometric mean over processes).",
+    "latency_p90": "as latency_p50, 90th percentile.",
+    "latency_p99": "as latency_p50, 99th percentile.",
+    "cold_start": "seconds from the spawn of a fresh process to its first logits at batch size 1: interpreter, import,"
+    " model, weights, first call. Files are in the operating system's page cache.",
+    "first_call": "seconds of the very first inference call of a process (tracing, compiling, lazy set-up),"
+    " batch size 1.",
+    "fit": "seconds of all training steps of the recipe, copies to the device included; shuffling, normalizing"
+    " and evaluating are not.",
+    "export": "seconds of the framework's own ONNX exporter.",
+    "accuracy": "top-1 on the test split after the recipe; for a runtime, that of the exported model.",
+    "loss": "mean softmax cross-entropy (nats) on the test split after the recipe, from float32 logits in float64.",
+    "peak_rss": "peak resident set size (physical memory) of the measuring worker's process tree: the kernel's"
+    " high-water mark while it infers, and while it trains (what inference left is included). 1 MB is 10^6 bytes.",
+    "peak_device_memory": "GPU memory that the worker's process holds at its end, by NVML (allocators keep what they"
+    " reached); CUDA only.",
+    "model_size": "bytes of the exported ONNX file.",
+    "parameters": "trained values of the model, computed from its layers; parity checks the framework's count.",
+    "flops": "floating-point operations of one image's forward pass: 2 per multiply-accumulate of convolutions and"
+    " dense layers, nothing else.",
+}
+
+TERMS = {
+    "end-to-end": "from images in host memory (N, H, W, C) to logits in host memory: layout, copies, model. For"
+    " training: from host images and labels to the update.",
+    "device": "inputs already on the device in the framework's own layout, results left there; on a CPU the copies"
+    " and layout are what differs.",
+    "± and n": "half-width of the 95% interval of the geometric mean over n fresh processes (Student t on"
+    " logarithms), as a percentage; with n = 1 there is none.",
+    "× fastest": "ratio to the fastest comparable row by pairs of the same round (geometric mean, 95% interval):"
+    " throughput below 1 and time above 1 are slower.",
+    "comparable": "every check of the parity certificate passed: the row does the same computation as the float64"
+    " reference, within the tolerance shown.",
+    "n/m": "not measured, for the reason given in the note of that letter.",
+}

@@ -1,0 +1,67 @@
+"""What ``bench list`` and ``bench gpu-check`` print."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bench.catalogue import Entry
+from bench.datasets import DESCRIPTIONS
+from bench.gpu_check import Finding
+from bench.workloads import MODELS, RECIPES
+from reports.tables import Table
+
+
+def text(backends: Sequence[Entry], gpus: str) -> str:
+    """Four tables: backends, models, recipes, data sets."""
+    tables = (_backends(backends, gpus), _models(), _recipes(), _datasets())
+    return "\n\n".join(table.render() for table in tables)
+
+
+def _backends(entries: Sequence[Entry], gpus: str) -> Table:
+    rows = [
+        [
+            entry.name,
+            f"no: {entry.problem}" if entry.problem else "yes",
+            ", ".join(entry.devices) or "none here",
+            ", ".join(entry.precisions),
+            ", ".join(entry.modes),
+            ", ".join(f"{package} {version}" for package, version in entry.versions),
+        ]
+        for entry in entries
+    ]
+    headers = ["backend", "available", "devices", "precision", "modes", "versions"]
+    return Table(f"Backends (GPUs here: {gpus})", headers, rows)
+
+
+def _models() -> Table:
+    rows = [
+        [spec.name, "x".join(map(str, spec.input_shape)), f"{spec.parameters:,}", f"{spec.flops:,}"]
+        for spec in MODELS.values()
+    ]
+    return Table("Models", ["model", "input", "parameters", "FLOP/image"], rows)
+
+
+def _recipes() -> Table:
+    rows = [
+        [
+            r.name,
+            r.optimizer.name,
+            f"{r.learning_rate:g}",
+            f"{r.optimizer.momentum:g}",
+            str(r.batch_size),
+            str(r.epochs),
+        ]
+        for r in RECIPES.values()
+    ]
+    return Table("Recipes", ["recipe", "optimizer", "learning rate", "momentum", "batch size", "epochs"], rows)
+
+
+def _datasets() -> Table:
+    return Table("Data sets", ["data set", "content"], [[name, text] for name, text in DESCRIPTIONS.items()])
+
+
+def gpu_findings(findings: Sequence[Finding]) -> str:
+    """The checks of ``bench gpu-check``."""
+    verdicts = {True: "passed", False: "FAILED", None: "not measured"}
+    rows = [[finding.row, finding.check, verdicts[finding.passed], finding.detail] for finding in findings]
+    return Table("GPU checks", ["row", "check", "result", "detail"], rows).render()

@@ -1,0 +1,280 @@
+"""A run as tables of text, in any format of tabulate: outcome, training, inference, start and size, parity."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from tabulate import tabulate, tabulate_formats
+
+from bench.errors import UsageError, unknown
+from bench.job import Figure, Ratio, Record, Run, label
+
+DEFAULT_FORMAT = "simple"
+
+
+@dataclass
+class Notes:
+    """Reasons behind ``n/m`` cells, lettered as they come."""
+
+    reasons: list[str] = field(default_factory=list)
+
+    def mark(self, reason: str) -> str:
+        """The cell of something that was not measured."""
+        if reason not in self.reasons:
+            self.reasons.append(reason)
+        return f"n/m [{_letter(self.reasons.index(reason))}]"
+
+    def lines(self) -> list[str]:
+        """One line per reason."""
+        return [f"[{_letter(i)}] not measured: {reason}" for i, reason in enumerate(self.reasons)]
+
+
+def _letter(index: int) -> str:
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    return letters[index] if index < len(letters) else letters[index // len(letters) - 1] + letters[index % 26]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A titled table of text cells."""
+
+    title: str
+    headers: list[str]
+    rows: list[list[str]]
+    numbers_from: int | None = None
+    """Columns from this one on hold numbers and are aligned right; None: all are text."""
+
+    def render(self, format_name: str = DEFAULT_FORMAT) -> str:
+        """Title and table; cells stay as they are written (no number parsing)."""
+        texts = len(self.headers) if self.numbers_from is None else self.numbers_from
+        alignment = ["left"] * texts + ["right"] * (len(self.headers) - texts)
+        body = tabulate(self.rows, self.headers, format_name, disable_numparse=True, colalign=alignment)
+        return f"{self.title}\n\n{body}"
+
+
+def check_format(name: str) -> str:
+    """The name, if tabulate has it.
+
+    Raises:
+        UsageError: it has not.
+    """
+    if name not in tabulate_formats:
+        error = unknown("format", name, tabulate_formats)
+        raise UsageError(str(error).replace("bench list shows all", f"one of {', '.join(tabulate_formats)}"))
+    return name
+
+
+def text(run: Run, format_name: str = DEFAULT_FORMAT) -> str:
+    """All tables of a run, and the notes below them."""
+    notes = Notes()
+    tables = [table.render(format_name) for table in build(run, notes)]
+    below = [*notes.lines(), *footnotes(run)]
+    return "\n\n".join([*tables, "\n".join(below)]) if below else "\n\n".join(tables)
+
+
+def build(run: Run, notes: Notes) -> list[Table]:
+    """The tables that have something to show."""
+    records = run.records
+    names = [label(record.job, [peer.job for peer in records]) for record in records]
+    tables = [_outcome(names, records, notes)]
+    if any(figure.task == "train" and figure.name == "throughput" for r in records for figure in r.figures):
+        tables.append(_throughput(names, records, notes, "train"))
+    if any(figure.task == "infer" and figure.name == "throughput" for r in records for figure in r.figures):
+        tables += [_throughput(names, records, notes, "infer"), _latency(names, records, notes)]
+    tables.append(_start_and_size(names, records, notes))
+    return tables
+
+
+def _outcome(names: Sequence[str], records: Sequence[Record], notes: Notes) -> Table:
+    headers = ["row", "status", "parity", "accuracy", "loss [nats]", "fit [s]", "export [s]"]
+    rows = [
+        [name, status(record), parity(record), *_cells(record, notes, ("accuracy", "loss", "fit", "export"))]
+        for name, record in zip(names, records, strict=True)
+    ]
+    return Table("Outcome (test split; n = 1 seed)", headers, rows, numbers_from=3)
+
+
+def _cells(record: Record, notes: Notes, names: Sequence[str]) -> list[str]:
+    found = ((name, next((f for f in record.figures if f.name == name), None)) for name in names)
+    return [cell(figure, FORMATS[name], notes, record) for name, figure in found]
+
+
+def _throughput(names: Sequence[str], records: Sequence[Record], notes: Notes, task: str) -> Table:
+    headers = ["row", "end-to-end [images/s]", "× fastest", "device [images/s]", "× fastest"]
+    rows = []
+    for name, record in zip(names, records, strict=True):
+        end_to_end = _speed(record, "throughput", task, "end-to-end", notes)
+        rows.append([name, *end_to_end, *_speed(record, "throughput", task, "device", notes)])
+    what = {"train": "Training", "infer": "Inference"}[task]
+    title = f"{what} throughput (batch {_batch_size(records, task)}; {_processes(records)})"
+    return Table(title, headers, rows, numbers_from=1)
+
+
+def _latency(names: Sequence[str], records: Sequence[Record], notes: Notes) -> Table:
+    headers = ["row", "p50 [ms]", "× fastest", "p90 [ms]", "p99 [ms]"]
+    headers += ["device p50 [ms]", "× fastest", "device p90 [ms]", "device p99 [ms]"]
+    rows = []
+    for name, record in zip(names, records, strict=True):
+        cells = [name]
+        for boundary in ("end-to-end", "device"):
+            cells += _speed(record, "latency_p50", "infer", boundary, notes)
+            for tail in ("latency_p90", "latency_p99"):
+                cells.append(cell(record.figure(tail, "infer", boundary), _milliseconds, notes, record))
+        rows.append(cells)
+    title = f"Inference latency (batch 1; end-to-end, then device; {_processes(records)})"
+    return Table(title, headers, rows, numbers_from=1)
+
+
+def _start_and_size(names: Sequence[str], records: Sequence[Record], notes: Notes) -> Table:
+    headers = ["row", "cold start [s]", "first call [ms]", "peak RSS infer [MB]", "peak RSS train [MB]"]
+    headers += ["device memory [MB]", "ONNX [kB]", "parameters", "FLOP/image"]
+    trains = any(record.figure("peak_rss", "train") for record in records)
+    infers = any(record.figure("peak_rss", "infer") for record in records)
+    places: list[tuple[str, str | None, str | None, Callable[[float], str]]] = [
+        ("cold_start", "infer", "end-to-end", _seconds),
+        ("first_call", "infer", "end-to-end", _milliseconds),
+        *([("peak_rss", "infer", None, _megabytes)] if infers else []),
+        *([("peak_rss", "train", None, _megabytes)] if trains else []),
+        ("peak_device_memory", None, None, _megabytes),
+        ("model_size", None, None, lambda size: f"{size / 1e3:,.0f}"),
+        ("parameters", None, None, _count),
+        ("flops", None, None, _count),
+    ]
+    for task, there in (("infer", infers), ("train", trains)):
+        if not there:
+            headers.remove(f"peak RSS {task} [MB]")
+    rows = [
+        [
+            name,
+            *(cell(record.figure(figure, task, place), show, notes, record) for figure, task, place, show in places),
+        ]
+        for name, record in zip(names, records, strict=True)
+    ]
+    return Table(f"Start, memory, size ({_processes(records)})", headers, rows, numbers_from=1)
+
+
+def cell(figure: Figure | None, show: Callable[[float], str], notes: Notes, record: Record) -> str:
+    """A figure with its interval, ``n=1`` where it has none of the processes' figures, or why it was not measured."""
+    if figure is None:
+        return notes.mark(f"{record.status}: {record.error}" if record.error else "not part of this run")
+    if figure.value is None:
+        return notes.mark(figure.reason or record.error or "no reason was recorded")
+    shown = show(figure.value)
+    if figure.low is not None and figure.high is not None and figure.low > 0:
+        return f"{shown} ±{_percent((figure.high / figure.low) ** 0.5 - 1)}"
+    return shown
+
+
+def _speed(record: Record, name: str, task: str, boundary: str, notes: Notes) -> list[str]:
+    figure = record.figure(name, task, boundary)
+    return [cell(figure, FORMATS[name], notes, record), _ratio(record, figure)]
+
+
+def _ratio(record: Record, figure: Figure | None) -> str:
+    ratio = figure and next((ratio for ratio in record.ratios if _of(ratio, figure)), None)
+    if not ratio:
+        return "-"
+    if ratio.low is None or ratio.high is None or ratio.low == ratio.high:
+        return f"{ratio.value:.3g}"
+    return f"{ratio.value:.3g} [{ratio.low:.3g}, {ratio.high:.3g}]"
+
+
+def _of(ratio: Ratio, figure: Figure) -> bool:
+    return (ratio.name, ratio.task, ratio.batch_size, ratio.boundary) == figure.key
+
+
+def status(record: Record) -> str:
+    """``ok``, or the status with its reason."""
+    return record.status if record.error is None else f"{record.status}: {record.error}"
+
+
+def parity(record: Record) -> str:
+    """``comparable``, or the first check that failed with its figures."""
+    if record.parity is None:
+        return "not certified"
+    failed = [check for check in record.parity.checks if not check.passed]
+    if not failed:
+        return "comparable"
+    shown = "; ".join(f"{check.name} {check.value:.1e} > {check.tolerance:.0e}" for check in failed[:2])
+    return f"not comparable: {shown}" + (f" and {len(failed) - 2} more" if len(failed) > 2 else "")
+
+
+def footnotes(run: Run) -> list[str]:
+    """What a reader of the tables must know."""
+    lines = []
+    processes = _processes(run.records)
+    if processes == "n = 1 process":
+        lines.append("no intervals: one process has no spread between processes; --rounds 3 gives one")
+    if (apart := adam_forms(run)) is not None:
+        lines.append(apart)
+    for record in run.records:
+        if record.data.note and f"data: {record.data.note}" not in lines:
+            lines.append(f"data: {record.data.note}")
+    return lines
+
+
+def adam_forms(run: Run) -> str | None:
+    """One sentence when rows of a run follow different forms of Adam's epsilon."""
+    forms: dict[str, list[str]] = {}
+    apart = 0.0
+    jobs = [record.job for record in run.records]
+    for record in run.records:
+        for check in record.parity.checks if record.parity else []:
+            if "adam_form" in check.details:
+                forms.setdefault(check.details["adam_form"], []).append(label(record.job, jobs))
+                apart = max(apart, check.details["off_other_form"])
+    if len(forms) < 2:
+        return None
+    who = "; ".join(f"{form}: {', '.join(names)}" for form, names in sorted(forms.items()))
+    return (
+        f"Adam's epsilon enters differently ({who}): with the same settings their losses differ by up to {apart:.1e}"
+        " (relative) within 5 steps; each agrees with its own form (see parity)"
+    )
+
+
+def _processes(records: Sequence[Record]) -> str:
+    counts = {
+        figure.n for record in records for figure in record.figures if figure.name in ("throughput", "latency_p50")
+    } - {0}
+    if not counts:
+        return "no process"
+    low, high = min(counts), max(counts)
+    if high == 1:
+        return "n = 1 process"
+    return f"n = {high} processes, ± 95%" if low == high else f"n = {low} to {high} processes, ± 95%"
+
+
+def _batch_size(records: Sequence[Record], task: str) -> int | None:
+    sizes = (f.batch_size for r in records for f in r.figures if (f.name, f.task) == ("throughput", task))
+    return next(sizes, None)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}%" if share < 0.0995 else f"{100 * share:.0f}%"
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.3g}"
+
+
+def _milliseconds(value: float) -> str:
+    return f"{1e3 * value:.3g}"
+
+
+def _megabytes(value: float) -> str:
+    return f"{value / 1e6:,.0f}"
+
+
+def _count(value: float) -> str:
+    return f"{value:,.0f}"
+
+
+FORMATS: dict[str, Callable[[float], str]] = {
+    "throughput": _count,
+    "latency_p50": _milliseconds,
+    "accuracy": lambda value: f"{value:.4f}",
+    "loss": lambda value: f"{value:.4f}",
+    "fit": _seconds,
+    "export": _seconds,
+}

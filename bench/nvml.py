@@ -42,7 +42,7 @@ def gpus() -> tuple[list[Gpu], str]:
     if visible is None:
         return found, ""
     wanted = [part.strip() for part in visible.split(",")]
-    chosen = [gpu for part in wanted for gpu in found if part == str(gpu.index) or (part and part in gpu.uuid)]
+    chosen = [gpu for part in wanted for gpu in found if part == str(gpu.index) or (part and gpu.uuid.startswith(part))]
     return chosen, "" if chosen else f"CUDA_VISIBLE_DEVICES={visible} hides them"
 
 

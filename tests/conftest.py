@@ -1,0 +1,119 @@
+"""Fixtures: the command line as a user runs it, adapters registered for one test only, CIFAR-10's binary layout."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+HERE = Path(__file__).parent
+ADAPTERS = HERE / "adapters"
+
+WRONG = {
+    "flatten-chw": "evenbench_wrong:FlattenCHW",
+    "pool-off-by-one": "evenbench_wrong:PoolOffByOne",
+    "doubled-learning-rate": "evenbench_wrong:DoubledLearningRate",
+    "dampened-momentum": "evenbench_wrong:DampenedMomentum",
+    "missing-bias": "evenbench_wrong:MissingBias",
+}
+RUDE = {
+    "segfaults": "evenbench_rude:Segfaults",
+    "is-killed": "evenbench_rude:IsKilled",
+    "hangs": "evenbench_rude:Hangs",
+    "raises": "evenbench_rude:Raises",
+    "refuses": "evenbench_rude:Refuses",
+    "runs-out-of-memory": "evenbench_rude:RunsOutOfMemory",
+    "exits": "evenbench_rude:Exits",
+    "writes-garbage": "evenbench_rude:WritesGarbage",
+    "prints": "evenbench_rude:Prints",
+    "lies": "evenbench_rude:LiesAboutSpeed",
+}
+RIGHT = {"third-party": "evenbench_wrong:Right"}
+
+
+class Bench:
+    """``bench`` in a process of its own, with a store of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.store = folder / "history.db"
+        self.environment = {**os.environ, "BENCH_STORE": str(self.store), "CUDA_VISIBLE_DEVICES": ""}
+        self.folder = folder
+
+    def command(self, *arguments: str) -> list[str]:
+        """The argument vector."""
+        return [sys.executable, "-P", "-m", "bench.cli", *arguments]
+
+    def __call__(self, *arguments: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.command(*arguments),
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            env=self.environment,
+            cwd=self.folder,
+            check=False,
+        )
+
+    def run(self, *arguments: str, code: int = 0, **options: Any) -> list[dict[str, Any]]:
+        """``bench run`` on quick settings; the records that it stored."""
+        done = self("run", "--rounds", "1", *arguments, **options)
+        assert done.returncode == code, done.stdout + done.stderr
+        assert "Traceback" not in done.stdout + done.stderr
+        return self.records()
+
+    def records(self) -> list[dict[str, Any]]:
+        """Of the last run, by ``bench export``."""
+        done = self("export", "--format", "json")
+        assert done.returncode == 0, done.stderr
+        records: list[dict[str, Any]] = json.loads(done.stdout)["records"]
+        return records
+
+    def register(self, adapters: dict[str, str]) -> None:
+        """Adapters for this test only: a dist-info folder on PYTHONPATH, nothing installed."""
+        info = self.folder / "path" / "evenbench_test_adapters-1.0.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: evenbench-test-adapters\nVersion: 1.0\n")
+        lines = [f"{name} = {target}" for name, target in adapters.items()]
+        (info / "entry_points.txt").write_text("[evenbench.backends]\n" + "\n".join(lines) + "\n")
+        self.environment["PYTHONPATH"] = os.pathsep.join([str(info.parent), str(ADAPTERS)])
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def cifar10_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The parent of a ``cifar-10-batches-bin`` of the official sizes, random pixels."""
+    folder = tmp_path_factory.mktemp("cifar10")
+    write_cifar10(folder / "cifar-10-batches-bin")
+    return folder
+
+
+def write_cifar10(folder: Path) -> None:
+    """Six files of 10,000 records of one label and 3,072 pixels."""
+    folder.mkdir()
+    rng = np.random.default_rng(10)
+    for name in [*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin"]:
+        records = rng.integers(0, 256, (10_000, 3073), np.uint8)
+        records[:, 0] %= 10
+        (folder / name).write_bytes(records.tobytes())
+
+
+@pytest.fixture
+def by_backend() -> Callable[[list[dict[str, Any]]], dict[str, dict[str, Any]]]:
+    """Records by ``backend`` or ``backend <- source``."""
+
+    def name(job: dict[str, Any]) -> str:
+        backend: str = job["backend"]
+        return backend if job["source"] is None else f"{backend} <- {job['source']}"
+
+    return lambda records: {name(record["job"]): record for record in records}

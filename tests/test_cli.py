@@ -1,0 +1,125 @@
+"""The command line: usage errors in one line with what to do next, quick listing, formats."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+from conftest import Bench
+
+FRAMEWORKS = ("torch", "tensorflow", "keras", "onnxruntime", "onnx")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("run", "--backend", "pytroch"), "unknown backend 'pytroch'; did you mean 'pytorch'? (bench list shows all)"),
+        (("run", "--model", "article-kears"), "unknown model 'article-kears'; did you mean 'article-keras'?"),
+        (("run", "--dataset", "digit"), "unknown data set 'digit'; did you mean 'digits'?"),
+        (("run", "--recipe", "fast"), "unknown recipe 'fast';"),
+        (("run", "--workload", "article-keras/digits"), "not MODEL/DATASET/RECIPE"),
+        (("run", "--workload", "a/b/c", "--model", "a"), "leave out the other three"),
+        (("run", "--task", "serve"), "unknown task 'serve'; one of train, infer, all"),
+        (("run", "--device", "tpu"), "unknown device 'tpu'"),
+        (("run", "--device", "cuda:"), "unknown device 'cuda:'"),
+        (("run", "--dataset", "cifar10"), "--data-dir DIR"),
+        (("run", "--dataset", "cifar10", "--data-dir", "/nowhere"), "no cifar-10-batches-bin"),
+        (("run", "--python", "keras"), "not BACKEND=PATH"),
+        (("run", "--python", "keras=/no/python"), "no such file"),
+        (("run", "--python", "kears=/bin/sh"), "did you mean 'keras'?"),
+        (("run", "--format", "gitub"), "unknown format 'gitub'; did you mean 'github'?"),
+        (("run", "--store", "nosuch://x"), "nosuch"),
+        (("report", "nothing"), "no run 'nothing'"),
+        (("report",), "bench run --backend all makes one"),
+        (("export", "--format", "xml"), "unknown format 'xml'"),
+    ],
+)
+def test_usage_errors(bench: Bench, arguments: tuple[str, ...], message: str) -> None:
+    done = bench(*arguments)
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+    assert done.stderr.startswith("bench: ")
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize("arguments", [("run", "--rounds", "0"), ("run", "--threads", "none"), ("run", "--nonsense")])
+def test_wrong_types_are_usage_errors(bench: Bench, arguments: tuple[str, ...]) -> None:
+    assert bench(*arguments).returncode == 2
+
+
+def test_cuda_without_a_gpu_is_refused_in_one_line(bench: Bench) -> None:
+    done = bench("run", "--device", "cuda")
+    assert done.returncode == 2
+    assert done.stderr.startswith("bench: no CUDA device on this machine (")
+    assert done.stderr.rstrip().endswith("use --device cpu")
+    check = bench("gpu-check")
+    assert check.returncode == 2
+    assert "gpu-check needs one" in check.stderr
+
+
+def test_list_names_everything(bench: Bench) -> None:
+    done = bench("list")
+    assert done.returncode == 0
+    for name in (
+        "reference",
+        "pytorch",
+        "keras",
+        "onnxruntime",
+        "article-keras",
+        "article-pytorch",
+        "digits",
+        "cifar10",
+    ):
+        assert name in done.stdout
+    assert "torch 2." in done.stdout
+
+
+@pytest.mark.parametrize("command", [["--help"], ["list"]])
+def test_the_parent_imports_no_framework(command: list[str]) -> None:
+    code = (
+        f"import sys\nsys.argv = ['bench', *{command!r}]\nfrom bench.cli import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        f"print('LOADED', [name for name in {FRAMEWORKS!r} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.rstrip().endswith("LOADED []"), done.stdout[-200:]
+
+
+def test_missing_extra_is_listed_with_the_command_that_adds_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    import backends
+    from bench import catalogue, plan
+
+    monkeypatch.setattr(backends, "_version", lambda name: None if name == "torch" else "1.0")
+    entry = next(entry for entry in catalogue.backends() if entry.name == "pytorch")
+    assert entry.problem == "not installed: torch; pip install 'evenbench[pytorch]'"
+    made = plan.make(plan.Request(("all",), _workload(), devices="cpu"))
+    problems = {row.name: row.problem for row in made.rows if row.asked}
+    assert problems["pytorch"] == ("unavailable", entry.problem)
+    assert problems["keras"] is None
+    assert not next(row for row in made.rows if row.name == "pytorch").required, "under all it does not fail the run"
+    asked = plan.make(plan.Request(("pytorch",), _workload(), devices="cpu"))
+    assert next(row for row in asked.rows if row.name == "pytorch").required
+
+
+def _workload() -> object:
+    from bench.cli import _workload as workload
+
+    return workload(None, None, None, None)
+
+
+@pytest.mark.parametrize("format_name", ["github", "grid", "latex", "tsv", "markdown"])
+def test_report_and_export(bench: Bench, format_name: str) -> None:
+    bench.run("--backend", "reference", "--task", "infer")
+    done = bench("report", "--format", format_name)
+    assert done.returncode == 0, done.stderr
+    assert "reference" in done.stdout
+    exported = json.loads(bench("export").stdout)
+    assert exported["schema"] == 1
+    assert exported["run"] in bench("report").stdout
+
+
+def test_version(bench: Bench) -> None:
+    assert bench("--version").stdout.startswith("evenbench 0.")

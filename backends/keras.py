@@ -149,6 +149,7 @@ class Adapter(Backend):
         return tensor.numpy()
 
     def export_onnx(self, path: Path) -> None:
+        self.infer(np.zeros((1, *self._model.input_shape), np.float32))  # the exporter refuses a model never called
         self._sequential.export(str(path), format="onnx", verbose=False)
 
     def counts(self) -> dict[str, int]:

@@ -26,9 +26,9 @@ ADAM = Optimizer("adam")
 
 @dataclass(frozen=True)
 class Tolerance:
-    """``worst``: largest value measured on the CPU over both models, both data sets, both recipes, 5 seeds, 1 and 2
-    threads, all trained backends; ``cpu`` is about 10 times that. ``cuda`` is provisional: not measured, no GPU was
-    at hand; TF32 is off there, so that the same arithmetic is expected in another order."""
+    """``worst``: largest value measured on the CPU over both models (each with its recipe), both data sets, 5 seeds,
+    1 and 2 threads, all backends; ``cpu`` is about 10 times that. ``cuda`` is provisional, 10 times ``cpu``: not
+    measured, no GPU was at hand; TF32 is off there, so that the same arithmetic is expected in another order."""
 
     worst: float
     cpu: float
@@ -205,21 +205,32 @@ class Certifier:
         return [float(self.backend.to_numpy(loss)) for loss in losses]
 
     def _sgd(self) -> Result:
-        value = _worst_loss(self._losses(SGD), self.expected.losses["sgd"])
-        return self._result("sgd_losses", value, f"{STEPS} steps, momentum {SGD.momentum}")
+        value = float(_losses_apart(self._losses(SGD), self.expected.losses["sgd"]).max())
+        return self._result("sgd_losses", value, f"worst of {STEPS} steps, momentum {SGD.momentum}")
 
     def _adam(self) -> Result:
-        """Against both forms of epsilon: the nearer is the one that the framework follows."""
+        """Against both forms of epsilon: the nearer is the one that the framework follows.
+
+        The value is the median over the steps. Adam moves a weight whose gradient is rounding noise by the whole
+        learning rate, so that late steps of a correct framework may part (3e-4 at the fifth in 2 of 40 cases); a
+        wrong update shows from the second step on.
+        """
         got = self._losses(ADAM)
-        values = {form: _worst_loss(got, self.expected.losses[form]) for form in ADAM_FORMS}
-        form, other = sorted(ADAM_FORMS, key=lambda name: values[name])
-        note = f"follows the {form} form of epsilon; off the {other} form by {values[other]:.1e}"
-        details = {"adam_form": form, "off_other_form": values[other]}
-        return replace(self._result("adam_losses", values[form], note), details=details)
+        apart = {form: _losses_apart(got, self.expected.losses[form]) for form in ADAM_FORMS}
+        median = {form: float(np.median(apart[form])) for form in ADAM_FORMS}
+        form, other = sorted(ADAM_FORMS, key=lambda name: median[name])
+        worst, off = float(apart[form].max()), float(apart[other].max())
+        note = (
+            f"median of {STEPS} steps, worst {worst:.1e}; follows the {form} form of epsilon, off {other} by {off:.1e}"
+        )
+        finite = np.isfinite([median[form], off, worst]).all()
+        details = {"adam_form": form, "off_other_form": off, "worst_step": worst} if finite else {}
+        return replace(self._result("adam_losses", median[form], note), details=details)
 
 
-def _worst_loss(got: Sequence[float], want: Sequence[float]) -> float:
-    return float(max(np.abs(np.asarray(got) - want) / np.abs(want)))
+def _losses_apart(got: Sequence[float], want: Sequence[float]) -> npt.NDArray[np.float64]:
+    """Relative difference of every step's loss."""
+    return np.asarray(np.abs(np.asarray(got) - want) / np.abs(want))
 
 
 def finite_differences(backend: Backend, model: ModelSpec, weights: Weights, x: Images, y: Labels) -> float:

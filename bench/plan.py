@@ -152,7 +152,8 @@ def _without_source(request: Request, name: str, device: str, gpu: Gpu | None, r
 
 
 def _needed(rows: list[Row]) -> list[Row]:
-    """Without sources that no row reads."""
+    """Without sources that no row reads; a row that cannot run here reads none."""
+    rows = [row if row.problem is None else replace(row, source=None) for row in rows]
     read = {row.source.job.row for row in rows if row.source is not None}
     return [row for row in rows if row.asked or row.job.row in read]
 
@@ -179,16 +180,18 @@ def _row(request: Request, name: str, device: str, gpu: Gpu | None, source: Row 
         seed=request.seed,
     )
     python = request.pythons.get(name, sys.executable)
-    problem = _problem(name, adapter, job, elsewhere=name in request.pythons)
+    problem = _problem(name, adapter, job, request)
     return Row(job, name, adapter.TASKS, python, None if gpu is None else gpu.uuid, source, problem=problem)
 
 
-def _problem(name: str, adapter: type[Backend], job: Job, elsewhere: bool) -> tuple[str, str] | None:
+def _problem(name: str, adapter: type[Backend], job: Job, request: Request) -> tuple[str, str] | None:
     """What stands in the way here; another interpreter speaks for itself."""
     kind = job.device.partition(":")[0]
     if kind not in adapter.DEVICES:
         return "unsupported", f"{name} runs on {', '.join(adapter.DEVICES)} only"
-    missing = [] if elsewhere else backends.installed(adapter)[1]
+    if adapter.TASKS.isdisjoint(request.tasks):
+        return "unsupported", f"{name} does not {request.task}"
+    missing = [] if name in request.pythons else backends.installed(adapter)[1]
     if missing:
         return "unavailable", missing_packages(adapter, missing)
     return None

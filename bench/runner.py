@@ -6,6 +6,7 @@ fresh process per row and round. A row that fails costs only itself and the rows
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ import numpy as np
 
 from bench.child import Child, WorkerError, worker_environment
 from bench.datasets import Dataset, normalize
+from bench.errors import BenchError
 from bench.job import Record
 from bench.plan import SLICE_SECONDS, FigurePlan, Plan, Row
 from bench.summary import Context, RowResult, to_record
@@ -55,11 +57,20 @@ class Runner:
         with tempfile.TemporaryDirectory(prefix="evenbench-") as folder:
             try:
                 self._scratch = Path(folder)
-                _write_data(self._scratch, self.dataset, self.plan)
+                self._write_data()
                 self._jobs()
             except KeyboardInterrupt:
                 self._interrupted()
                 raise
+
+    def _write_data(self) -> None:
+        try:
+            _write_data(self._scratch, self.dataset, self.plan)
+        except OSError as error:
+            reason = error.strerror or error
+            raise BenchError(
+                f"cannot write the data for the workers to {self._scratch}: {reason}; set TMPDIR"
+            ) from error
 
     def _jobs(self) -> None:
         for row in self.plan.rows:
@@ -116,7 +127,7 @@ class Runner:
 
     @contextmanager
     def _worker(self, row: Row, kind: str) -> Iterator[Child]:
-        log = self._scratch / f"{abs(hash(row.job.row))}-{kind}.log"
+        log = self._scratch / f"{_slug(row)}-{kind}.log"
         environment = worker_environment(row.python, row.job.threads, row.gpu_uuid, self._scratch)
         try:
             child = Child(row.python, environment, log)
@@ -126,7 +137,7 @@ class Runner:
             yield child
 
     def _folder(self, row: Row) -> Path:
-        folder = self._scratch / f"fit-{row.job.backend}-{row.job.device.replace(':', '-')}"
+        folder = self._scratch / f"{_slug(row)}-fit"
         folder.mkdir(exist_ok=True)
         return folder
 
@@ -180,6 +191,11 @@ class Runner:
                     slices.append((figure, {**timed, "warm_up_steps": warm_up["steps"]}))
             finished = child.ask("finish", timeout)
         result.rounds.append({"prepared": prepared, "slices": slices, "finished": finished})
+
+
+def _slug(row: Row) -> str:
+    """The row as part of a file name."""
+    return "-".join(re.sub(r"\W", "_", part) for part in row.job.row if part)
 
 
 def _write_data(folder: Path, dataset: Dataset, plan: Plan) -> None:

@@ -65,8 +65,10 @@ class Store:
     def __init__(self, url: str | None = None) -> None:
         self.url = _as_url(url or default_url())
         with self._errors("open"):
-            self._engine = sa.create_engine(self.url)
-            if self._engine.dialect.name == "sqlite":
+            sqlite = self.url.get_backend_name() == "sqlite"
+            # SQLite: no connection stays open between transactions, so that no file lock outlives one.
+            self._engine = sa.create_engine(self.url, poolclass=sa.pool.NullPool if sqlite else None)
+            if sqlite:
                 sa.event.listen(self._engine, "connect", _sqlite_settings)
                 if self.url.database and self.url.database != ":memory:":
                     Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
@@ -140,9 +142,11 @@ def _as_url(text: str) -> sa.URL:
     if "://" not in text:
         return sa.URL.create("sqlite", database=str(Path(text).expanduser().absolute()))
     try:
-        return make_url(text)
+        url = make_url(text)
+        url.get_dialect()
     except sa.exc.ArgumentError as error:
-        raise UsageError(f"--store {text}: not a database URL such as sqlite:///history.db") from error
+        raise UsageError(f"--store {text}: not a database URL such as sqlite:///history.db ({error})") from error
+    return url
 
 
 def _sqlite_settings(connection: Any, _: Any) -> None:

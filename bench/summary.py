@@ -76,7 +76,7 @@ def _record(result: RowResult, context: Context, figures: list[Figure]) -> Recor
             "error": result.error,
             "job": result.row.job,
             "figures": figures,
-            "parity": _parity(result.certified),
+            "parity": _parity(result),
             "settings": last.get("settings", {}),
             "versions": last.get("versions", {}),
             "phases": [
@@ -90,10 +90,16 @@ def _record(result: RowResult, context: Context, figures: list[Figure]) -> Recor
     )
 
 
-def _parity(certified: dict[str, Any] | None) -> Parity | None:
-    if certified is None:
+def _parity(result: RowResult) -> Parity | None:
+    """The certificate; that of a runtime holds only if its source's does."""
+    if result.certified is None:
         return None
-    checks = [Check.model_validate(check) for check in certified["checks"]]
+    checks = [Check.model_validate(check) for check in result.certified["checks"]]
+    if result.source is not None:
+        source = _parity(result.source)
+        holds = source is not None and source.comparable
+        note = f"{result.source.label} is {'comparable' if holds else 'not comparable'}"
+        checks.append(Check(name="source", value=0 if holds else 1, tolerance=0, passed=holds, note=note))
     return Parity(comparable=all(check.passed for check in checks), checks=checks)
 
 

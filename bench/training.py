@@ -112,7 +112,8 @@ def export(backend: Backend, path: Path) -> dict[str, Any]:
         _check(path)
     except Exception as error:  # noqa: BLE001  (an exporter may raise anything; the reason is kept)
         status = "unsupported" if isinstance(error, Unsupported) else "failed"
-        return {"status": status, "reason": f"export: {type(error).__name__}: {str(error).splitlines()[:1]}"}
+        first = next(iter(str(error).splitlines()), "")
+        return {"status": status, "reason": f"export: {type(error).__name__}: {first}"}
     return {"status": "ok", "seconds": seconds, "bytes": path.stat().st_size}
 
 

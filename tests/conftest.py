@@ -38,6 +38,9 @@ RUDE = {
 RIGHT = {"third-party": "evenbench_wrong:Right"}
 
 
+QUICK = ("--rounds", "1", "--model", "article-pytorch")
+
+
 class Bench:
     """``bench`` in a process of its own, with a store of its own."""
 
@@ -62,8 +65,8 @@ class Bench:
         )
 
     def run(self, *arguments: str, code: int = 0, **options: Any) -> list[dict[str, Any]]:
-        """``bench run`` on quick settings; the records that it stored."""
-        done = self("run", "--rounds", "1", *arguments, **options)
+        """``bench run`` on quick settings (the smaller model, one round); the records that it stored."""
+        done = self("run", *QUICK, *arguments, **options)
         assert done.returncode == code, done.stdout + done.stderr
         assert "Traceback" not in done.stdout + done.stderr
         return self.records()

@@ -30,7 +30,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Records]:
     def of(model: str) -> Records:
         if model not in found:
             bench = Bench(tmp_path_factory.mktemp(model))
-            records = bench.run("--backend", "all", "--model", model, "--recipe", "article-keras", timeout=550)
+            options = ("--model", model, "--recipe", "article-keras", "--threads", "2")
+            records = bench.run("--backend", "all", *options, timeout=550)
             names = [r["job"]["backend"] + (f" <- {r['job']['source']}" if r["job"]["source"] else "") for r in records]
             found[model] = dict(zip(names, records, strict=True))
         return found[model]
@@ -102,7 +103,11 @@ def test_chain(runs: Callable[[str], Records], source: str, model: str) -> None:
     assert accuracy < 1
     assert figure(runtime, "accuracy")["value"] == pytest.approx(accuracy, abs=0.001)
     assert figure(runtime, "loss")["value"] == pytest.approx(figure(trained, "loss")["value"], rel=1e-4)
-    assert {check["name"] for check in runtime["parity"]["checks"]} == {"logits_of_source", "accuracy_of_source"}
+    assert {check["name"] for check in runtime["parity"]["checks"]} == {
+        "logits_of_source",
+        "accuracy_of_source",
+        "source",
+    }
     assert runtime["parity"]["comparable"]
     providers = runtime["settings"]["nodes_per_provider"]
     assert set(providers) == {"CPUExecutionProvider"}
@@ -118,7 +123,8 @@ def test_every_figure_is_measured_or_says_why(runs: Callable[[str], Records]) ->
         for found in record["figures"]:
             assert (found["value"] is None) == bool(found["reason"]), (name, found["name"])
             assert found["value"] != 0, (name, found["name"])
-        assert record["settings"]["threads"] == record["job"]["threads"], name
+        assert record["settings"]["threads"] == record["job"]["threads"] == 2, name
+        assert record["settings"].get("inter_op_threads", 1) == 1, "intra-op and inter-op swapped"
         assert record["settings"]["fast_path"]
         assert record["versions"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.job import Record, Run
+from bench.job import Figure, Record, Run
 from bench.summary import SPEEDS, with_ratios
 from reports import markdown, tables
 from reports.definitions import FIGURES
@@ -108,3 +108,12 @@ def test_two_devices_are_told_apart(run: Run) -> None:
     text = tables.text(both)
     assert f"{first.job.backend} cpu" in text
     assert f"{first.job.backend} cuda" in text
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "shown"), [(90, 1 / 0.009, "±11%"), (99, 100 / 0.99, "±1.0%"), (None, None, "100")]
+)
+def test_half_width_is_a_percentage(low: float | None, high: float | None, shown: str) -> None:
+    figure = Figure(name="throughput", value=100.0, unit="images/s", low=low, high=high, n=3)
+    text = tables.cell(figure, tables.FORMATS["throughput"], tables.Notes(), None)  # type: ignore[arg-type]
+    assert text.endswith(shown)

@@ -107,3 +107,14 @@ def test_an_answer_that_does_not_hold_fails_the_row() -> None:
     nan = result()
     nan.rounds[0]["prepared"]["cold_start"] = float("nan")
     assert to_record(nan, CONTEXT).status == "failed"
+
+
+def test_a_runtime_is_comparable_only_if_its_source_is() -> None:
+    source = result("source")
+    failed = {**CERTIFICATE["checks"][0], "passed": False}
+    runtime = replace(result("runtime"), source=source)
+    assert to_record(runtime, CONTEXT).parity.comparable
+    source.certified = {**CERTIFICATE, "checks": [failed]}
+    parity = to_record(runtime, CONTEXT).parity
+    assert not parity.comparable
+    assert [check.name for check in parity.checks if not check.passed] == ["source"]

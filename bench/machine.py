@@ -16,7 +16,8 @@ from bench.nvml import Gpu
 
 
 def resolve_devices(asked: str) -> list[tuple[str, Gpu | None]]:
-    """``cpu,cuda:1`` to devices and their GPUs; ``auto`` is CUDA where there is a GPU, else the CPU.
+    """``cpu,cuda:1`` to devices and their GPUs; ``auto`` stays ``auto``, with the first GPU if there is one, because
+    each backend decides it by what it supports.
 
     Raises:
         UsageError: an unknown device, or CUDA where there is no such GPU.
@@ -25,7 +26,7 @@ def resolve_devices(asked: str) -> list[tuple[str, Gpu | None]]:
     devices: list[tuple[str, Gpu | None]] = []
     for name in dict.fromkeys(part.strip() for part in asked.split(",")):
         if name == "auto":
-            devices.append(("cuda", found[0]) if found else ("cpu", None))
+            devices.append(("auto", found[0] if found else None))
         elif name == "cpu":
             devices.append(("cpu", None))
         else:

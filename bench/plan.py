@@ -120,16 +120,16 @@ def _rows(request: Request) -> list[Row]:
     names = [name for name in backends.names() if under_all or name in asked]
     adapters = {name: _adapter(name) for name in backends.names()}
     trained, runtimes = [], []
-    for device, gpu in resolve_devices(request.devices):
+    for asked_device, asked_gpu in resolve_devices(request.devices):
         for name, adapter in adapters.items():
+            device, gpu = _device_of(adapter, asked_device, asked_gpu)
             wanted = name in names
             if adapter.NEEDS_SOURCE:
                 if wanted:
                     runtimes.append((name, device, gpu))
             elif wanted or "export" in adapter.TASKS:
                 row = _row(request, name, device, gpu)
-                required = name in asked
-                trained.append(replace(row, asked=wanted, required=required))
+                trained.append(replace(row, asked=wanted, required=name in asked))
     rows = list(trained)
     for name, device, gpu in runtimes:
         exporters = [row for row in trained if "export" in row.tasks and row.job.device == device]
@@ -137,7 +137,14 @@ def _rows(request: Request) -> list[Row]:
             replace(_row(request, name, device, gpu, source), required=name in asked) for source in exporters
         ]
         rows += _drop_sourceless(runtime_rows) or [_without_source(request, name, device, gpu, name in asked)]
-    return _needed(rows)
+    return _needed(list({row.job.row: row for row in rows}.values()))
+
+
+def _device_of(adapter: type[Backend], device: str, gpu: Gpu | None) -> tuple[str, Gpu | None]:
+    """``auto`` is CUDA where there is a GPU and the backend can use one, else the CPU."""
+    if device != "auto":
+        return device, gpu
+    return ("cuda", gpu) if gpu is not None and "cuda" in adapter.DEVICES else ("cpu", None)
 
 
 def _drop_sourceless(rows: list[Row]) -> list[Row]:

@@ -94,7 +94,6 @@ class Session:
             backend.infer(x)
             first_call = clock.now() - begin
         cold_start = time.monotonic() - request["spawned_at"]
-        self._backend = backend
         return self._reply({"first_call": first_call, "cold_start": cold_start})
 
     def warm_up(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -104,12 +103,12 @@ class Session:
             self._begin(figure["task"])
         self._step = self._make_step(figure)
         with self._phase("warm_up"):
-            steps, self._step_seconds = clock.warm_up(self._step, self._backend.synchronize)
+            steps, self._step_seconds = clock.warm_up(self._step, self.backend.synchronize)
         return {"steps": steps, "step_seconds": self._step_seconds}
 
     def slice(self, request: dict[str, Any]) -> dict[str, Any]:
         """Time the figure that was warmed up last."""
-        figure, seconds, fence = request["figure"], request["seconds"], self._backend.synchronize
+        figure, seconds, fence = request["figure"], request["seconds"], self.backend.synchronize
         with self._phase("timed"):
             if figure["name"] == "latency":
                 timed = clock.latency_slice(self._step, fence, seconds, figure["batch_size"])
@@ -129,7 +128,7 @@ class Session:
                 "current_rss": memory.current_rss(),
                 "device_memory": device,
                 "device_memory_method": method,
-                "framework_memory": self._backend.device_memory(),
+                "framework_memory": self.backend.device_memory(),
             }
         )
 
@@ -178,11 +177,11 @@ class Session:
         self._task = task
         if task == "train":
             memory.reset_peak_rss()
-            self._backend.build(self._model, self._weights(), Optimizer(**self._request["optimizer"]))
+            self.backend.build(self._model, self._weights(), Optimizer(**self._request["optimizer"]))
 
     def _make_step(self, figure: dict[str, Any]) -> Callable[[], object]:
         """One step on the next of four real batches; ``device`` has them placed already."""
-        backend, rate = self._backend, self._request["learning_rate"]
+        backend, rate = self.backend, self._request["learning_rate"]
         size, training_step = figure["batch_size"], figure["task"] == "train"
         x, y = _batch(self._request, 4 * size)
         host = [(x[i : i + size], y[i : i + size]) for i in range(0, len(x) - size + 1, size)]

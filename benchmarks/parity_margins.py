@@ -1,7 +1,7 @@
 """The margins behind ``bench.parity.TOLERANCES``: the worst value of every check over all installed backends, both
 models (each with its own recipe), both data sets, 5 seeds, 1 and 2 threads.
 
-    python benchmarks/parity_margins.py --data-dir DIR [--device cpu]
+    python benchmarks/parity_margins.py --data-dir DIR [--device cpu] > benchmarks/results/parity_margins.txt
 
 Prints one line per certificate and the worst of each check at the end; about 8 minutes on 2 cores. On a machine with a
 GPU, ``--device cuda`` gives the column that is not measured yet. One process per backend and number of threads.

@@ -13,8 +13,8 @@ FIGURES = {
     " model, weights, first call. Files are in the operating system's page cache.",
     "first_call": "seconds of the very first inference call of a process (tracing, compiling, lazy set-up),"
     " batch size 1.",
-    "fit": "seconds of all training steps of the recipe, copies to the device included; shuffling, normalizing"
-    " and evaluating are not.",
+    "fit": "seconds of all training steps of the recipe in a fresh process: tracing, compiling and copies to the"
+    " device included; shuffling, normalizing and evaluating not.",
     "export": "seconds of the framework's own ONNX exporter.",
     "accuracy": "top-1 on the test split after the recipe; for a runtime, that of the exported model.",
     "loss": "mean softmax cross-entropy (nats) on the test split after the recipe, from float32 logits in float64.",

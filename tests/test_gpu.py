@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 from conftest import Bench
 
-from bench import gpu_check, nvml
+from bench import gpu_check, nvml, plan
 from bench.child import Child, WorkerError, worker_environment
 from bench.errors import UsageError
 from bench.gpu_probe import cuda_libraries
 from bench.machine import resolve_devices
-from bench.workloads import MODELS
+from bench.workloads import MODELS, RECIPES, Workload
 
 GPU = bool(nvml.gpus()[0])
 
@@ -87,10 +87,28 @@ def names(devices: list[tuple[str, nvml.Gpu | None]]) -> list[tuple[str, str | N
 
 
 def test_devices_by_name(fake: FakeNvml) -> None:
-    assert names(resolve_devices("auto")) == [("cuda", "GPU-0")]
+    assert names(resolve_devices("auto")) == [("auto", "GPU-0")]
     assert names(resolve_devices("cpu,cuda:1")) == [("cpu", None), ("cuda:1", "GPU-1")]
     with pytest.raises(UsageError, match="cuda:0 to cuda:1"):
         resolve_devices("cuda:2")
+
+
+def test_rows_on_a_machine_with_gpus(fake: FakeNvml) -> None:
+    workload = Workload(MODELS["article-keras"], "digits", RECIPES["article-keras"])
+
+    def rows(devices: str) -> dict[str, tuple[str, str | None, str | None]]:
+        made = plan.make(plan.Request(("all",), workload, devices=devices))
+        return {row.name: (row.job.device, row.gpu_uuid, row.problem and row.problem[0]) for row in made.rows}
+
+    automatic = rows("auto")
+    assert automatic["pytorch"] == ("cuda", "GPU-0", None)
+    assert automatic["onnxruntime <- keras"] == ("cuda", "GPU-0", None)
+    assert automatic["reference"] == ("cpu", None, None), "auto never asks a backend for what it cannot do"
+    both = rows("cpu,cuda:1")
+    assert both["keras cpu"] == ("cpu", None, None)
+    assert both["keras cuda:1"] == ("cuda:1", "GPU-1", None)
+    assert both["onnxruntime <- pytorch cuda:1"] == ("cuda:1", "GPU-1", None)
+    assert both["reference cuda:1"] == ("cuda:1", "GPU-1", "unsupported")
 
 
 @pytest.mark.parametrize(("visible", "uuid"), [("1", "GPU-1"), ("GPU-1", "GPU-1"), ("1,0", "GPU-1")])
@@ -101,7 +119,7 @@ def test_visible_devices_are_honoured(fake: FakeNvml, monkeypatch: pytest.Monkey
 
 def test_hidden_devices_are_not_there(fake: FakeNvml, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
-    assert names(resolve_devices("auto")) == [("cpu", None)]
+    assert names(resolve_devices("auto")) == [("auto", None)]
     with pytest.raises(UsageError, match="hides them"):
         resolve_devices("cuda")
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+
 from bench.job import Record, Run, label
 from reports import tables
 from reports.definitions import FIGURES, TERMS
@@ -12,8 +15,7 @@ def render(run: Run) -> str:
     notes = tables.Notes()
     parts = [f"# {run.name}", f"`{run.command}`, {run.started_at}, {run.rounds} rounds"]
     for table in tables.build(run, notes):
-        title, body = table.render("github").split("\n\n", 1)
-        parts += [f"## {title}", body]
+        parts += [f"## {table.title}", _table(table)]
     below = [*notes.lines(), *tables.footnotes(run)]
     if below:
         parts.append("\n".join(f"- {_escape(line)}" for line in below))
@@ -37,7 +39,7 @@ def _parity(run: Run) -> str:
     ]
     if not rows:
         return ""
-    return "## Parity certificate\n\n" + _table(headers, rows)
+    return "## Parity certificate\n\n" + _table(tables.Table("", headers, rows))
 
 
 def _machine(run: Run) -> str:
@@ -69,7 +71,7 @@ def _rows(run: Run) -> str:
         ]
         for name, record in _named(run)
     ]
-    return "## Rows\n\n" + _table(headers, rows)
+    return "## Rows\n\n" + _table(tables.Table("", headers, rows))
 
 
 def _how(record: Record) -> str:
@@ -88,13 +90,12 @@ def _named(run: Run) -> list[tuple[str, Record]]:
     return [(label(record.job, jobs), record) for record in run.records]
 
 
-def _table(headers: list[str], rows: list[list[str]]) -> str:
-    escaped = [[_escape(cell) for cell in row] for row in rows]
-    return tables.Table("", headers, escaped).render("github").lstrip("\n")
+def _table(table: tables.Table) -> str:
+    escaped = replace(table, rows=[[_escape(cell) for cell in row] for row in table.rows])
+    return escaped.body("github")
 
 
 def _escape(text: str) -> str:
     """Markup and table borders of foreign text shown as text."""
-    for character in "\\|<>`*_[]":
-        text = text.replace(character, f"\\{character}") if character not in "<>" else text
-    return text.replace("<", "&lt;").replace(">", "&gt;").replace("\n", " ")
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\|`*_\[\]])", r"\\\1", tables.printable(text))

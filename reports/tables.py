@@ -46,11 +46,20 @@ class Table:
     """Columns from this one on hold numbers and are aligned right; None: all are text."""
 
     def render(self, format_name: str = DEFAULT_FORMAT) -> str:
-        """Title and table; cells stay as they are written (no number parsing)."""
+        """Title and table."""
+        return f"{self.title}\n\n{self.body(format_name)}"
+
+    def body(self, format_name: str) -> str:
+        """The table; cells stay as they are written (no number parsing), without control characters."""
         texts = len(self.headers) if self.numbers_from is None else self.numbers_from
         alignment = ["left"] * texts + ["right"] * (len(self.headers) - texts)
-        body = tabulate(self.rows, self.headers, format_name, disable_numparse=True, colalign=alignment)
-        return f"{self.title}\n\n{body}"
+        rows = [[printable(cell) for cell in row] for row in self.rows]
+        return tabulate(rows, self.headers, format_name, disable_numparse=True, colalign=alignment)
+
+
+def printable(text: str) -> str:
+    """Foreign text on one line, control characters (terminal escapes, line breaks) as blanks."""
+    return "".join(character if character.isprintable() else " " for character in text)
 
 
 def check_format(name: str) -> str:
@@ -69,7 +78,7 @@ def text(run: Run, format_name: str = DEFAULT_FORMAT) -> str:
     """All tables of a run, and the notes below them."""
     notes = Notes()
     tables = [table.render(format_name) for table in build(run, notes)]
-    below = [*notes.lines(), *footnotes(run)]
+    below = [printable(line) for line in (*notes.lines(), *footnotes(run))]
     return "\n\n".join([*tables, "\n".join(below)]) if below else "\n\n".join(tables)
 
 

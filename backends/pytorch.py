@@ -169,6 +169,7 @@ class Adapter(Backend):
 
     def gpu_probe(self) -> dict[str, float]:
         torch = self._torch
+        one = np.zeros((1, *self._model.input_shape), np.float32)
         a = torch.randn(8192, 8192, device=self._device)
         start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
         a @ a  # cuBLAS initializes at the first product
@@ -181,6 +182,7 @@ class Adapter(Backend):
         torch.cuda.synchronize()
         fenced = time.perf_counter() - begin
         found = {
+            "output_on_gpu": float(self.forward(self.to_device(one)[0]).is_cuda),
             "matmul_unfenced_s": unfenced,
             "matmul_fenced_s": fenced,
             "matmul_events_s": start.elapsed_time(end) / 1e3,  # events count milliseconds

@@ -14,26 +14,33 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 LONGEST_LINE = 64 * 2**20
+LOG_KEPT = 4000
+"""Characters of a failed worker's standard error that its record keeps."""
+TOLD = ("unsupported", "unavailable", "out-of-memory", "failed")
+"""Statuses that a worker may give itself; the parent finds the others."""
 
 
 class WorkerError(Exception):
     """The worker could not do it; ``status`` is a record's status."""
 
-    def __init__(self, status: str, reason: str) -> None:
+    def __init__(self, status: str, reason: str, log: str = "") -> None:
         super().__init__(reason)
         self.status = status
         self.reason = reason
+        self.log = log
+        """The end of the worker's standard error."""
 
 
 class Child:
     """One worker in a process group of its own.
 
-    ``environment`` is added to this process'. ``log`` receives the worker's standard error.
+    ``environment`` is added to this process' (None removes a variable). ``log`` receives its standard error.
     """
 
-    def __init__(self, python: str, environment: dict[str, str], log: Path) -> None:
+    def __init__(self, python: str, environment: dict[str, str | None], log: Path) -> None:
         self._log = log
         self._oom_kills = _oom_kills()
+        variables = {**os.environ, **environment, "EVENBENCH_PARENT": str(os.getpid())}
         self.spawned_at = time.monotonic()
         with log.open("wb") as stderr:
             self._process = subprocess.Popen(
@@ -41,7 +48,7 @@ class Child:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
-                env={**os.environ, **environment, "EVENBENCH_PARENT": str(os.getpid())},
+                env={name: value for name, value in variables.items() if value is not None},
                 start_new_session=True,
             )
         self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
@@ -52,6 +59,11 @@ class Child:
 
     def __exit__(self, *_: object) -> None:
         self.kill()
+
+    @property
+    def pid(self) -> int:
+        """Of the worker."""
+        return self._process.pid
 
     def ask(self, command: str, timeout: float, **content: Any) -> dict[str, Any]:
         """Send a request and block until its reply, at most ``timeout`` seconds.
@@ -70,7 +82,7 @@ class Child:
             line = self._lines.get(timeout=timeout)
         except queue.Empty:
             self.kill()
-            raise WorkerError("timeout", f"no answer to {command} within {timeout:g} s (--timeout)") from None
+            raise self._error("timeout", f"no answer to {command} within {timeout:g} s (--timeout)") from None
         if not line:
             raise self._crashed(command)
         return self._parse(line, command)
@@ -95,12 +107,17 @@ class Child:
         try:
             reply = json.loads(line)
             if "error" in reply:
-                raise WorkerError(reply["error"]["status"], reply["error"]["reason"])
-            answer: dict[str, Any] = reply["ok"]
+                status, reason = reply["error"]["status"], reply["error"]["reason"]
+                if status not in TOLD or not isinstance(reason, str):
+                    raise ValueError(status)
+                raise self._error(status, reason)
+            answer = reply["ok"]
+            if not isinstance(answer, dict):
+                raise TypeError(answer)
         except (ValueError, KeyError, TypeError):
             self.kill()
             shown = line[:60].decode("utf-8", "backslashreplace").strip()
-            raise WorkerError("failed", f"the worker's answer to {command} is garbage: {shown!r}") from None
+            raise self._error("failed", f"the worker's answer to {command} is garbage: {shown!r}") from None
         return answer
 
     def _crashed(self, command: str) -> WorkerError:
@@ -109,16 +126,17 @@ class Child:
             code = self._process.wait(timeout=10)
         except subprocess.TimeoutExpired:
             self.kill()
-            return WorkerError("crashed", f"the worker closed its pipe during {command}")
+            return self._error("crashed", f"the worker closed its pipe during {command}")
         self.kill()
-        if code == -signal.SIGKILL and _oom_kills() > self._oom_kills:
-            return WorkerError("out-of-memory", f"the kernel killed the worker during {command}: out of memory")
-        how = f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
-        return WorkerError("crashed", f"the worker ended with {how} during {command}{self._last_words()}")
-
-    def _last_words(self) -> str:
+        if _signal(code) == "SIGKILL" and _oom_kills() > self._oom_kills:
+            return self._error("out-of-memory", f"the kernel killed the worker during {command}: out of memory")
+        how = f"exit code {code}" if code >= 0 else f"signal {_signal(code)}"
         lines = [line.strip() for line in self._log.read_text(errors="replace").splitlines() if line.strip()]
-        return f": {lines[-1][:200]}" if lines else ""
+        last_words = f": {lines[-1][:200]}" if lines else ""
+        return self._error("crashed", f"the worker ended with {how} during {command}{last_words}")
+
+    def _error(self, status: str, reason: str) -> WorkerError:
+        return WorkerError(status, reason, self._log.read_text(errors="replace")[-LOG_KEPT:])
 
 
 def _pump(pipe: BinaryIO, lines: queue.SimpleQueue[bytes]) -> None:
@@ -127,6 +145,14 @@ def _pump(pipe: BinaryIO, lines: queue.SimpleQueue[bytes]) -> None:
         lines.put(line)
     pipe.close()
     lines.put(b"")
+
+
+def _signal(code: int) -> str:
+    """Name of the signal behind a negative exit code (its number where it has none, '' for a positive code)."""
+    try:
+        return signal.Signals(-code).name if code < 0 else ""
+    except ValueError:
+        return str(-code)
 
 
 def _kill_tree(pid: int) -> None:
@@ -149,20 +175,30 @@ def _oom_kills() -> int:
     return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
 
 
-def worker_environment(python: str, threads: int, gpu_uuid: str | None, scratch: Path) -> dict[str, str]:
-    """Environment variables of a worker: threads of BLAS and OpenMP, one visible GPU or none, and for another
-    interpreter a path with our two packages and nothing else of this environment."""
+def worker_environment(python: str, threads: int, gpu_uuid: str | None, scratch: Path) -> dict[str, str | None]:
+    """Environment variables of a worker: threads of BLAS and OpenMP, one visible GPU or none, nothing that overrules
+    what the adapters set (TF32, autotuning), no foreign CUDA libraries before those that a framework brings, and for
+    another interpreter a path with our two packages and nothing else of this environment."""
     counts = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
-    environment = dict.fromkeys(counts, str(threads))
+    environment: dict[str, str | None] = dict.fromkeys(counts, str(threads))
+    environment |= dict.fromkeys(("NVIDIA_TF32_OVERRIDE", "TF_CUDNN_USE_AUTOTUNE"), None)
     environment["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
     environment["CUDA_VISIBLE_DEVICES"] = gpu_uuid or "-1"
     if gpu_uuid:
-        environment["EVENBENCH_GPU_UUID"] = gpu_uuid
+        environment["LD_LIBRARY_PATH"] = _without_cuda_libraries(os.environ.get("LD_LIBRARY_PATH", ""))
     if not _same_interpreter(python):
         given = os.environ.get("PYTHONPATH")
         ours = str(_our_packages(scratch))
         environment["PYTHONPATH"] = ours if not given else ours + os.pathsep + given
     return environment
+
+
+def _without_cuda_libraries(path: str) -> str | None:
+    """``LD_LIBRARY_PATH`` without folders of cuDNN or cuBLAS: it beats TensorFlow's RUNPATH, so that the libraries of
+    another CUDA version would be loaded. Folders of the driver stay."""
+    folders = [folder for folder in path.split(os.pathsep) if folder]
+    kept = [f for f in folders if not any(any(Path(f).glob(f"{name}*")) for name in ("libcudnn", "libcublas"))]
+    return os.pathsep.join(kept) or None
 
 
 def _same_interpreter(python: str) -> bool:

@@ -75,7 +75,7 @@ def _run(request: Any, store_url: str | None, format_name: str) -> int:
     from bench.datasets import DATASETS
     from bench.plan import make
     from bench.run import run
-    from bench.store import Store
+    from bench.store import Store, without_password
     from reports import tables
 
     tables.check_format(format_name)
@@ -83,7 +83,7 @@ def _run(request: Any, store_url: str | None, format_name: str) -> int:
     dataset = DATASETS[request.workload.dataset](request.data_dir)
     store = Store(store_url)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    finished = run(plan, dataset, store, shlex.join(["bench", *sys.argv[1:]]))
+    finished = run(plan, dataset, store, shlex.join(["bench", *without_password(sys.argv[1:])]))
     print(tables.text(finished.run, format_name))
     print(f"\nrun {finished.run.name} in {finished.stored_in}")
     return finished.exit_code
@@ -212,11 +212,6 @@ def main() -> None:
         app()
     except BenchError as error:
         _fail(error, error.exit_code)
-    except KeyboardInterrupt:
-        _fail("interrupted", 130)
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output (head, less) has left
-        sys.exit(141)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ for the device or count what it has not done.
 from __future__ import annotations
 
 import math
+import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,15 +37,14 @@ class Timed:
 
 def warm_up(step: Callable[[], object], fence: Callable[[], None]) -> tuple[int, float]:
     """Run until at least ``MIN_WARM_UP_STEPS`` and ``WARM_UP_SECONDS`` are done; returns the number of steps and
-    the seconds of the last one, fenced."""
-    begin, steps, last = now(), 0, 0.0
-    while steps < MIN_WARM_UP_STEPS or now() - begin < WARM_UP_SECONDS:
+    the median seconds of their later half, each fenced."""
+    begin, seconds = now(), list[float]()
+    while len(seconds) < MIN_WARM_UP_STEPS or now() - begin < WARM_UP_SECONDS:
         start = now()
         step()
         fence()
-        last = now() - start
-        steps += 1
-    return steps, last
+        seconds.append(now() - start)
+    return len(seconds), statistics.median(seconds[len(seconds) // 2 :])
 
 
 def throughput_slice(

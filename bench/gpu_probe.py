@@ -18,12 +18,11 @@ def facts(backend: Backend, step: Callable[[], object], uuid: str) -> dict[str, 
     step()
     backend.synchronize()
     own = backend.gpu_probe()
-    used, method = nvml.process_memory(uuid)
     return {
         "libraries": cuda_libraries(Path("/proc/self/maps").read_text()),
         "probe": own,
-        "memory": {"nvml": used, "method": method, "framework": backend.device_memory()},
         "energy": _energy(step, backend.synchronize, uuid),
+        "framework_memory": backend.device_memory(),
     }
 
 

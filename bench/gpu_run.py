@@ -65,8 +65,14 @@ class _Checker(Runner):
                 self.refusals[row.job.row] = self._hidden(row)
 
     def _probe(self, row: Row, result: RowResult) -> None:
+        assert row.gpu_uuid is not None
+        before = nvml.used_memory(row.gpu_uuid)
         with self._worker(row, "probe") as child:
-            self.probes[row.job.row] = child.ask("probe", self.plan.request.timeout, **self._common(row))
+            request = {**self._common(row), "gpu_uuid": row.gpu_uuid}
+            facts = child.ask("probe", self.plan.request.timeout, **request)
+            used, method = nvml.process_memory(row.gpu_uuid, child.pid, before)
+        memory = {"nvml": used, "method": method, "framework": facts["framework_memory"]}
+        self.probes[row.job.row] = {**facts, "memory": memory}
 
     def _hidden(self, row: Row) -> str:
         """Status of a worker that is told to use CUDA while no GPU is visible; must be ``unavailable``."""

@@ -149,8 +149,10 @@ class Record(_Frozen):
     ratios: list[Ratio] = []
     parity: Parity | None = None
     disturbance: Disturbance = Disturbance()
+    log: str = ""
+    """The end of the worker's standard error, where the row did not end well."""
     settings: dict[str, Any] = {}
-    """What the framework said of itself, read back: threads, fast path, providers, TF32."""
+    """What the framework said of itself, read back: threads, fast path, providers, TF32, memory statistics."""
     phases: list[dict[str, Any]] = []
     """Per worker: ``{kind, round, seconds: {spawn, import, build, ...}}``."""
     machine: dict[str, Any]

@@ -71,6 +71,24 @@ def physical_cores() -> list[list[int]]:
     return list(groups.values())
 
 
+def cpu_quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
+    """CPUs that the container's quota allows (cgroup v2 ``cpu.max``, v1 ``cpu.cfs_quota_us``); None: no limit."""
+    try:
+        quota, period = (root / "cpu.max").read_text().split()
+    except (OSError, ValueError):
+        try:
+            quota, period = ((root / "cpu" / f"cpu.cfs_{part}_us").read_text().strip() for part in ("quota", "period"))
+        except OSError:
+            return None
+    return None if quota == "max" or int(quota) <= 0 else int(quota) / int(period)
+
+
+def default_threads() -> int:
+    """Physical cores available to this process, no more than its container's quota gives."""
+    cores, quota = len(physical_cores()), cpu_quota()
+    return cores if quota is None else max(1, min(cores, int(quota)))
+
+
 def fingerprint() -> dict[str, Any]:
     """Hardware and system facts of a record; ``id`` is a hash over those that decide speed."""
     import psutil
@@ -80,6 +98,7 @@ def fingerprint() -> dict[str, Any]:
         "cpu": _cpu_model(),
         "cores": len(physical_cores()),
         "cpus": len(available_cpus()),
+        "cpu_quota": cpu_quota(),
         "memory": psutil.virtual_memory().total,
         "gpus": [asdict(gpu) for gpu in found],
         "system": platform.system(),

@@ -41,9 +41,22 @@ def gpus() -> tuple[list[Gpu], str]:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
         return found, ""
-    wanted = [part.strip() for part in visible.split(",")]
-    chosen = [gpu for part in wanted for gpu in found if part == str(gpu.index) or (part and gpu.uuid.startswith(part))]
+    chosen = _chosen(visible, found)
     return chosen, "" if chosen else f"CUDA_VISIBLE_DEVICES={visible} hides them"
+
+
+def _chosen(visible: str, found: list[Gpu]) -> list[Gpu]:
+    """The GPUs of a ``CUDA_VISIBLE_DEVICES``: indices (in PCI order, as the workers are told), UUIDs or their
+    beginnings, MIG instances by UUID; like CUDA it stops at the first entry that names none."""
+    chosen: list[Gpu] = []
+    for part in (part.strip() for part in visible.split(",")):
+        match = [gpu for gpu in found if part == str(gpu.index) or (part and gpu.uuid.startswith(part))]
+        if part.startswith("MIG-"):
+            match = [Gpu(len(chosen), part, "MIG instance", 0)]
+        if len(match) != 1:
+            break
+        chosen += match
+    return chosen
 
 
 def driver() -> str:
@@ -53,27 +66,40 @@ def driver() -> str:
     return _text(pynvml.nvmlSystemGetDriverVersion())
 
 
-def process_memory(uuid: str) -> tuple[int | None, str]:
-    """Bytes that this process holds on the GPU, by NVML, and how they were found.
+def process_memory(uuid: str, pid: int, used_before: int | None) -> tuple[int | None, str]:
+    """Bytes that a process holds on the GPU, and how they were found; None with the reason where it cannot be told.
 
-    PIDs that NVML gives are the host's, so in a container the own PID may be missing; then a sole process on the
-    GPU is taken for this one. None with the reason where neither can be told.
+    PIDs that NVML gives are the host's, so in a container a process may be missing from its list: then a sole process
+    on the GPU is taken for it; else the growth of the board's use since before its start (``used_before``), valid
+    because no other worker lives at the time.
     """
     import pynvml
 
     try:
         pynvml.nvmlInit()
-        handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
-        processes = pynvml.nvmlDeviceGetComputeRunningProcesses(handle)
+        processes = pynvml.nvmlDeviceGetComputeRunningProcesses(pynvml.nvmlDeviceGetHandleByUUID(uuid))
     except pynvml.NVMLError as error:
         return None, f"NVML: {error}"
-    own = [process for process in processes if process.pid == os.getpid()]
+    own = [process for process in processes if process.pid == pid]
     chosen, method = (own, "NVML, own PID") if own else (processes, "NVML, the only process on the GPU")
-    if len(chosen) != 1:
-        return None, f"NVML lists {len(processes)} processes on the GPU and not this PID (a container)"
-    if chosen[0].usedGpuMemory is None:
-        return None, "NVML does not tell a process' memory here"
-    return int(chosen[0].usedGpuMemory), method
+    if len(chosen) == 1 and chosen[0].usedGpuMemory is not None:
+        return int(chosen[0].usedGpuMemory), method
+    used = used_memory(uuid)
+    if used is not None and used_before is not None and used > used_before and len(processes) <= 1:
+        return used - used_before, "NVML, growth of the board's use"
+    return None, f"NVML lists {len(processes)} processes on the GPU and cannot tell this one's memory"
+
+
+def used_memory(uuid: str) -> int | None:
+    """Bytes in use on the board, all processes together, driver's reserve left out (``nvmlMemory_v2``)."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
+        return int(pynvml.nvmlDeviceGetMemoryInfo(handle, version=pynvml.nvmlMemory_v2).used)
+    except pynvml.NVMLError:
+        return None
 
 
 def energy(uuid: str) -> float | None:
@@ -88,11 +114,13 @@ def power(uuid: str) -> float | None:
     return None if milliwatts is None else milliwatts / 1e3
 
 
+NVML_CLOCK_SM = 1
+"""nvmlClockType_t: streaming multiprocessors."""
+
+
 def clock(uuid: str) -> float | None:
     """MHz of the streaming multiprocessors now."""
-    import pynvml
-
-    return _reading(uuid, "nvmlDeviceGetClockInfo", pynvml.NVML_CLOCK_SM)
+    return _reading(uuid, "nvmlDeviceGetClockInfo", NVML_CLOCK_SM)
 
 
 REASONS = {
@@ -112,13 +140,17 @@ def throttled(uuid: str) -> list[str] | None:
 
 
 def _reading(uuid: str, function: str, *arguments: int) -> float | None:
-    import pynvml
-
+    """A reading, or None: not supported on this GPU, not permitted here, or (in a worker of another environment)
+    no nvidia-ml-py."""
+    try:
+        import pynvml
+    except ImportError:
+        return None
     try:
         pynvml.nvmlInit()
         return float(getattr(pynvml, function)(pynvml.nvmlDeviceGetHandleByUUID(uuid), *arguments))
     except pynvml.NVMLError:
-        return None  # not supported on this GPU, or not permitted here
+        return None
 
 
 def _text(value: str | bytes) -> str:

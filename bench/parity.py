@@ -41,6 +41,7 @@ TOLERANCES: dict[str, dict[str, Tolerance]] = {
         "gradients": Tolerance(3.6e-6, 4e-5, 4e-4),
         "sgd_losses": Tolerance(2.1e-7, 2e-6, 2e-5),
         "adam_losses": Tolerance(7.3e-7, 7e-6, 7e-5),
+        "adam_worst_loss": Tolerance(2.8e-4, 3e-3, 3e-3),
         "logits_of_source": Tolerance(7.9e-7, 8e-6, 8e-5),
     },
     "fp64": {
@@ -48,6 +49,7 @@ TOLERANCES: dict[str, dict[str, Tolerance]] = {
         "gradients": Tolerance(2.0e-15, 2e-14, 2e-13),
         "sgd_losses": Tolerance(1.9e-16, 2e-15, 2e-14),
         "adam_losses": Tolerance(4.1e-16, 4e-15, 4e-14),
+        "adam_worst_loss": Tolerance(1e-12, 1e-11, 1e-11),
         "finite_differences": Tolerance(3.5e-9, 4e-8, 4e-8),
     },
 }
@@ -169,7 +171,7 @@ class Certifier:
         results.append(self._gradients())
         if self.precision == "fp64":
             results.append(self._finite_differences())
-        return [*results, self._sgd(), self._adam()]
+        return [*results, self._sgd(), *self._adam()]
 
     def _result(self, check: str, value: float, note: str = "") -> Result:
         return Result(check, value, tolerance(self.precision, self.device, check), note)
@@ -208,10 +210,11 @@ class Certifier:
         value = float(_losses_apart(self._losses(SGD), self.expected.losses["sgd"]).max())
         return self._result("sgd_losses", value, f"worst of {STEPS} steps, momentum {SGD.momentum}")
 
-    def _adam(self) -> Result:
+    def _adam(self) -> list[Result]:
         """Against both forms of epsilon: the nearer is the one that the framework follows.
 
-        The value is the median over the steps. Adam moves a weight whose gradient is rounding noise by the whole
+        Two values: the median over the steps, and the worst step, loosely bounded. Adam moves a weight whose gradient
+        is rounding noise by the whole
         learning rate, so that late steps of a correct framework may part (3e-4 at the fifth in 2 of 40 cases); a
         wrong update shows from the second step on.
         """
@@ -219,13 +222,11 @@ class Certifier:
         apart = {form: _losses_apart(got, self.expected.losses[form]) for form in ADAM_FORMS}
         median = {form: float(np.median(apart[form])) for form in ADAM_FORMS}
         form, other = sorted(ADAM_FORMS, key=lambda name: median[name])
-        worst, off = float(apart[form].max()), float(apart[other].max())
-        note = (
-            f"median of {STEPS} steps, worst {worst:.1e}; follows the {form} form of epsilon, off {other} by {off:.1e}"
-        )
-        finite = np.isfinite([median[form], off, worst]).all()
-        details = {"adam_form": form, "off_other_form": off, "worst_step": worst} if finite else {}
-        return replace(self._result("adam_losses", median[form], note), details=details)
+        off = float(apart[other].max())
+        note = f"median of {STEPS} steps; follows the {form} form of epsilon, off the {other} form by {off:.1e}"
+        details = {"adam_form": form, "off_other_form": off} if np.isfinite(off) else {}
+        in_the_middle = replace(self._result("adam_losses", median[form], note), details=details)
+        return [in_the_middle, self._result("adam_worst_loss", float(apart[form].max()), f"worst of {STEPS} steps")]
 
 
 def _losses_apart(got: Sequence[float], want: Sequence[float]) -> npt.NDArray[np.float64]:

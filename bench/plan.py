@@ -12,7 +12,7 @@ import backends
 from backends.base import Backend
 from bench.errors import UsageError, unknown
 from bench.job import Job, label
-from bench.machine import physical_cores, resolve_devices
+from bench.machine import default_threads, resolve_devices
 from bench.nvml import Gpu
 from bench.workloads import Workload
 
@@ -118,8 +118,8 @@ def _rows(request: Request) -> list[Row]:
     under_all = ALL in request.backends
     asked = list(dict.fromkeys(name for name in request.backends if name != ALL))
     names = [name for name in backends.names() if under_all or name in asked]
-    adapters = {name: _adapter(name) for name in backends.names()}
-    trained, runtimes = [], []
+    adapters, broken = _adapters(asked)
+    trained, runtimes = [_broken(request, name, why) for name, why in broken.items() if name in names], []
     for asked_device, asked_gpu in resolve_devices(request.devices):
         for name, adapter in adapters.items():
             device, gpu = _device_of(adapter, asked_device, asked_gpu)
@@ -165,30 +165,52 @@ def _needed(rows: list[Row]) -> list[Row]:
     return [row for row in rows if row.asked or row.job.row in read]
 
 
-def _adapter(name: str) -> type[Backend]:
-    try:
-        return backends.load(name)
-    except Exception as error:  # third-party code: its failure to import must not cost the other backends
-        raise UsageError(f"backend '{name}' cannot be imported: {type(error).__name__}: {error}") from error
+def _adapters(asked: list[str]) -> tuple[dict[str, type[Backend]], dict[str, str]]:
+    """All adapters by name, and why the others cannot be imported; that of a third-party package costs only itself.
+
+    Raises:
+        UsageError: one that was asked for by name cannot be imported.
+    """
+    adapters: dict[str, type[Backend]] = {}
+    broken: dict[str, str] = {}
+    for name in backends.names():
+        try:
+            adapters[name] = backends.load(name)
+        except Exception as error:
+            broken[name] = f"cannot be imported: {type(error).__name__}: {error}"
+            if name in asked:
+                raise UsageError(f"backend '{name}' {broken[name]}") from error
+    return adapters, broken
+
+
+def _broken(request: Request, name: str, why: str) -> Row:
+    job = _job(request, name, "cpu", precision="unknown", mode="unknown")
+    return Row(job, name, frozenset(), sys.executable, None, required=False, problem=("unavailable", why))
 
 
 def _row(request: Request, name: str, device: str, gpu: Gpu | None, source: Row | None = None) -> Row:
-    adapter = _adapter(name)
-    job = Job(
-        backend=name,
-        source=None if source is None else source.job.backend,
-        device=device,
-        precision=adapter.PRECISIONS[0],
-        mode=adapter.MODES[0],
-        model=request.workload.model.name,
-        dataset=request.workload.dataset,
-        recipe=request.workload.recipe.name,
-        threads=request.threads or len(physical_cores()),
-        seed=request.seed,
+    adapter = backends.load(name)
+    job = _job(
+        request, name, device, adapter.PRECISIONS[0], adapter.MODES[0], None if source is None else source.job.backend
     )
     python = request.pythons.get(name, sys.executable)
     problem = _problem(name, adapter, job, request)
     return Row(job, name, adapter.TASKS, python, None if gpu is None else gpu.uuid, source, problem=problem)
+
+
+def _job(request: Request, name: str, device: str, precision: str, mode: str, source: str | None = None) -> Job:
+    return Job(
+        backend=name,
+        source=source,
+        device=device,
+        precision=precision,
+        mode=mode,
+        model=request.workload.model.name,
+        dataset=request.workload.dataset,
+        recipe=request.workload.recipe.name,
+        threads=request.threads or default_threads(),
+        seed=request.seed,
+    )
 
 
 def _problem(name: str, adapter: type[Backend], job: Job, request: Request) -> tuple[str, str] | None:

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from bench import nvml
 from bench.child import Child, WorkerError, worker_environment
 from bench.datasets import Dataset, normalize
 from bench.errors import BenchError
@@ -90,7 +91,7 @@ class Runner:
             try:
                 job(row, result)
             except WorkerError as error:
-                result.fail(error.status, error.reason)
+                result.fail(error.status, error.reason, error.log)
             except OSError as error:
                 result.fail("failed", f"{phase}: {error}")
             self._report(row)
@@ -107,7 +108,9 @@ class Runner:
         assert source is not None
         export = source.fitted.get("export") if source.fitted else None
         if export is None:
-            result.fail("failed", f"no ONNX file: {source.label} is {source.status}: {source.error}")
+            excusable = source.status in ("unavailable", "unsupported")
+            reason = f"no ONNX file: {source.label} is {source.status}: {source.error}"
+            result.fail(source.status if excusable else "failed", reason)
             self._report(row)
         elif export["status"] != "ok":
             result.fail(export["status"], f"no ONNX file: {source.label}: {export['reason']}")
@@ -181,6 +184,7 @@ class Runner:
         if "fit" in row.tasks:
             request["weights"] = str(self._folder(row) / "weights.npz")
         slices: list[tuple[FigurePlan, dict[str, Any]]] = []
+        used_before = None if row.gpu_uuid is None else nvml.used_memory(row.gpu_uuid)
         with self._worker(row, "measure") as child:
             prepared = child.ask("prepare", timeout, **request)
             for figure in self.plan.figures:
@@ -189,8 +193,17 @@ class Runner:
                     warm_up = child.ask("warm_up", timeout, figure=plain)
                     timed = child.ask("slice", timeout + SLICE_SECONDS, figure=plain, seconds=SLICE_SECONDS)
                     slices.append((figure, {**timed, "warm_up_steps": warm_up["steps"]}))
+            device_memory = self._device_memory(row, child, used_before)
             finished = child.ask("finish", timeout)
-        result.rounds.append({"prepared": prepared, "slices": slices, "finished": finished})
+        result.rounds.append({"prepared": prepared, "slices": slices, "finished": finished, **device_memory})
+
+    def _device_memory(self, row: Row, child: Child, used_before: int | None) -> dict[str, Any]:
+        """What the worker holds on its GPU after the last slice (allocators keep what they reached), and how that
+        was found."""
+        if row.gpu_uuid is None:
+            return {"device_memory": None, "device_memory_method": "this row runs on the CPU"}
+        used, method = nvml.process_memory(row.gpu_uuid, child.pid, used_before)
+        return {"device_memory": used, "device_memory_method": method}
 
 
 def _slug(row: Row) -> str:

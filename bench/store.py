@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from pydantic import ValidationError
 from sqlalchemy.engine import make_url
 
 from bench.errors import BenchError, UsageError
-from bench.job import Record, Run
+from bench.job import SCHEMA, Record, Run
 
 ENVIRONMENT = "BENCH_STORE"
 
@@ -43,9 +45,15 @@ RECORDS = sa.Table(
     sa.Column("dataset", sa.String(128), nullable=False),
     sa.Column("recipe", sa.String(128), nullable=False),
     sa.Column("status", sa.String(32), nullable=False),
+    sa.Column("schema", sa.Integer, nullable=False),
     sa.Column("content", sa.Text, nullable=False),
     sa.UniqueConstraint("run_id", "row_key"),
 )
+
+
+def without_password(arguments: list[str]) -> list[str]:
+    """Command-line arguments with the passwords of URLs among them hidden: what is stored and published."""
+    return [re.sub(r"(://[^:/@]+):[^@]*@", r"\1:***@", argument) for argument in arguments]
 
 
 def default_url() -> str:
@@ -70,13 +78,15 @@ class Store:
             self._engine = sa.create_engine(self.url, poolclass=sa.pool.NullPool if sqlite else None)
             if sqlite:
                 sa.event.listen(self._engine, "connect", _sqlite_settings)
+                sa.event.listen(self._engine, "begin", _sqlite_begin)
                 if self.url.database and self.url.database != ":memory:":
                     Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
-            _migrate(self._engine)
+            self._writer = self._engine.execution_options(writes=True)
+            _migrate(self._engine, self._writer)
 
     def add_run(self, run: Run) -> None:
         """Begin a run; its records follow one by one."""
-        with self._errors("write to"), self._engine.begin() as connection:
+        with self._errors("write to"), self._writer.begin() as connection:
             values = {"name": run.name, "command": run.command, "started_at": run.started_at}
             connection.execute(RUNS.insert().values(**values, rounds=run.rounds, schedule=json.dumps(run.schedule)))
 
@@ -84,9 +94,14 @@ class Store:
         """Write a record, over the one of the same row of the same run."""
         job = record.job
         row_key = json.dumps(job.row)
-        values = {"backend": job.backend, "model": job.model, "dataset": job.dataset, "recipe": job.recipe}
-        values |= {"status": record.status, "content": record.model_dump_json(exclude={"ratios"})}
-        with self._errors("write to"), self._engine.begin() as connection:
+        values: dict[str, Any] = {
+            "backend": job.backend,
+            "model": job.model,
+            "dataset": job.dataset,
+            "recipe": job.recipe,
+        }
+        values |= {"status": record.status, "schema": SCHEMA, "content": record.model_dump_json(exclude={"ratios"})}
+        with self._errors("write to"), self._writer.begin() as connection:
             run_id = connection.scalar(sa.select(RUNS.c.id).where(RUNS.c.name == run_name))
             same = (RECORDS.c.run_id == run_id) & (RECORDS.c.row_key == row_key)
             if connection.execute(RECORDS.update().where(same).values(**values)).rowcount == 0:
@@ -104,14 +119,14 @@ class Store:
             found = connection.scalars(
                 sa.select(RECORDS.c.content).where(RECORDS.c.run_id == row.id).order_by(RECORDS.c.id)
             ).all()
-        return Run(
-            name=row.name,
-            command=row.command,
-            started_at=row.started_at,
-            rounds=row.rounds,
-            schedule=json.loads(row.schedule),
-            records=[Record.model_validate_json(content) for content in found],
-        )
+            return Run(
+                name=row.name,
+                command=row.command,
+                started_at=row.started_at,
+                rounds=row.rounds,
+                schedule=json.loads(row.schedule),
+                records=[Record.model_validate_json(content) for content in found],
+            )
 
     def _find(self, connection: sa.Connection, name: str | None) -> Any:
         query = sa.select(RUNS)
@@ -129,9 +144,11 @@ class Store:
 
     @contextmanager
     def _errors(self, verb: str) -> Iterator[None]:
+        from alembic.util import CommandError
+
         try:
             yield
-        except (sa.exc.SQLAlchemyError, OSError) as error:
+        except (sa.exc.SQLAlchemyError, CommandError, OSError, ImportError, ValidationError) as error:
             reason = str(getattr(error, "orig", None) or error).splitlines()[0]
             where = self.url.render_as_string()
             raise BenchError(f"cannot {verb} the store {where}: {reason}; --store URL names another") from error
@@ -145,17 +162,24 @@ def _as_url(text: str) -> sa.URL:
         url = make_url(text)
         url.get_dialect()
     except sa.exc.ArgumentError as error:
-        raise UsageError(f"--store {text}: not a database URL such as sqlite:///history.db ({error})") from error
+        raise UsageError(f"--store: not a database URL such as sqlite:///history.db ({error})") from error
     return url
 
 
 def _sqlite_settings(connection: Any, _: Any) -> None:
+    connection.isolation_level = None  # the driver would commit before every CREATE TABLE; we say BEGIN ourselves
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA busy_timeout = 30000")
 
 
-def _migrate(engine: sa.Engine) -> None:
-    """Bring the schema to this version; refuse a newer one."""
+def _sqlite_begin(connection: sa.Connection) -> None:
+    """Writers take their lock at once and wait for it: a reader that turns writer would be refused instead."""
+    writes = connection.get_execution_options().get("writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _migrate(reader: sa.Engine, writer: sa.Engine) -> None:
+    """Bring the schema to this version, in one transaction; refuse a newer one."""
     from alembic import command
     from alembic.config import Config
     from alembic.runtime.migration import MigrationContext
@@ -164,14 +188,15 @@ def _migrate(engine: sa.Engine) -> None:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
     script = ScriptDirectory.from_config(config)
-    with engine.begin() as connection:
+    with reader.connect() as connection:
         current = MigrationContext.configure(connection).get_current_revision()
-        if current == script.get_current_head():
-            return
-        if current is not None and current not in {revision.revision for revision in script.walk_revisions()}:
-            raise BenchError(
-                f"the store {engine.url.render_as_string()} was written by a newer evenbench (schema {current});"
-                " upgrade evenbench or name another with --store"
-            )
+    if current == script.get_current_head():
+        return
+    if current is not None and current not in {revision.revision for revision in script.walk_revisions()}:
+        raise BenchError(
+            f"the store {reader.url.render_as_string()} was written by a newer evenbench (schema {current});"
+            " upgrade evenbench or name another with --store"
+        )
+    with writer.begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")

@@ -37,6 +37,7 @@ class RowResult:
     """Whose ONNX file it reads."""
     status: str = "ok"
     error: str | None = None
+    log: str = ""
     certified: dict[str, Any] | None = None
     fitted: dict[str, Any] | None = None
     rounds: list[dict[str, Any]] = field(default_factory=list)
@@ -46,9 +47,9 @@ class RowResult:
         """The row's name in tables."""
         return self.row.name
 
-    def fail(self, status: str, reason: str) -> None:
+    def fail(self, status: str, reason: str, log: str = "") -> None:
         """End the row; what was measured before stays."""
-        self.status, self.error = status, reason
+        self.status, self.error, self.log = status, reason, log
 
     @property
     def replies(self) -> list[tuple[str, int | None, dict[str, Any]]]:
@@ -61,33 +62,52 @@ class RowResult:
 def to_record(result: RowResult, context: Context) -> Record:
     """The record of a row; an answer that does not fit makes the row ``failed``."""
     try:
-        return _record(result, context, _figures(result))
-    except (ValidationError, ValueError, KeyError, TypeError) as error:
-        reason = str(error).splitlines()[0]
-        result.fail("failed", f"the worker's figures do not hold: {reason}")
-        return _record(result, context, [])
+        return _record(result, context, _told(result))
+    except (ValidationError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        result.fail("failed", f"the worker's answer does not hold: {reason}")
+        return _record(result, context, {})
 
 
-def _record(result: RowResult, context: Context, figures: list[Figure]) -> Record:
-    last = result.replies[-1][2] if result.replies else {}
+def _record(result: RowResult, context: Context, told: dict[str, Any]) -> Record:
     return Record.model_validate(
         {
             "status": result.status,
             "error": result.error,
+            "log": result.log,
             "job": result.row.job,
-            "figures": figures,
-            "parity": _parity(result),
-            "settings": last.get("settings", {}),
-            "versions": last.get("versions", {}),
-            "phases": [
-                {"kind": kind, "round": number, "seconds": reply["phases"]} for kind, number, reply in result.replies
-            ],
+            **told,
             "machine": context.machine,
             "data": context.data,
             "commit": context.commit,
             "started_at": context.started_at,
         }
     )
+
+
+def _told(result: RowResult) -> dict[str, Any]:
+    """The part of the record that comes from the workers."""
+    last = result.replies[-1][2] if result.replies else {}
+    return {
+        "figures": _figures(result),
+        "parity": _parity(result),
+        "settings": {**last.get("settings", {}), **_device_memory(result)},
+        "versions": last.get("versions", {}),
+        "phases": [
+            {"kind": kind, "round": number, "seconds": reply["phases"]} for kind, number, reply in result.replies
+        ],
+    }
+
+
+def _device_memory(result: RowResult) -> dict[str, Any]:
+    """How the memory on the GPU was found, and the framework's own statistics beside it."""
+    if result.row.gpu_uuid is None or not result.rounds:
+        return {}
+    last = result.rounds[-1]
+    return {
+        "device_memory_method": last["device_memory_method"],
+        "framework_memory": last["finished"]["framework_memory"],
+    }
 
 
 def _parity(result: RowResult) -> Parity | None:
@@ -239,9 +259,12 @@ def _memory(result: RowResult) -> list[Figure]:
         can = task in result.row.tasks
         reason = _why_not(result) if can else f"{result.row.job.backend} does not {task}"
         figures.append(_over_processes("peak_rss", "bytes", samples, reason, task=task))
-    finished = [(i, measured["finished"]) for i, measured in enumerate(result.rounds)]
-    on_device = [Sample(round=i, value=end["device_memory"]) for i, end in finished if end["device_memory"]]
-    why = finished[-1][1]["device_memory_method"] if finished else _why_not(result)
+    on_device = [
+        Sample(round=i, value=measured["device_memory"])
+        for i, measured in enumerate(result.rounds)
+        if measured["device_memory"] is not None
+    ]
+    why = result.rounds[-1]["device_memory_method"] if result.rounds else _why_not(result)
     return [*figures, _over_processes("peak_device_memory", "bytes", on_device, why)]
 
 

@@ -25,7 +25,7 @@ import numpy as np  # noqa: E402  (the clock above must start before anything he
 import backends  # noqa: E402
 from backends.base import Backend, Optimizer, Unavailable, Unsupported  # noqa: E402
 from backends.model import ModelSpec, Weights  # noqa: E402
-from bench import clock, memory, nvml, parity, training  # noqa: E402
+from bench import clock, memory, parity, training  # noqa: E402
 
 
 class Session:
@@ -34,6 +34,7 @@ class Session:
     def __init__(self) -> None:
         self._phases: dict[str, float] = {}
         self._peak_rss: dict[str, int] = {}
+        self._peak_rss_reset = False
         self._task: str | None = None
 
     def certify(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -120,14 +121,11 @@ class Session:
     def finish(self, request: dict[str, Any]) -> dict[str, Any]:
         """Memory of the whole life, and where its time went."""
         self._begin(None)
-        uuid = os.environ.get("EVENBENCH_GPU_UUID")
-        device, method = nvml.process_memory(uuid) if uuid else (None, "this row runs on the CPU")
         return self._reply(
             {
                 "peak_rss": self._peak_rss,
+                "peak_rss_reset": self._peak_rss_reset,
                 "current_rss": memory.current_rss(),
-                "device_memory": device,
-                "device_memory_method": method,
                 "framework_memory": self.backend.device_memory(),
             }
         )
@@ -143,7 +141,7 @@ class Session:
         else:
             backend.build(self._model, self._weights(), None)
         x, _ = backend.to_device(_batch(request, parity.BATCH)[0])
-        facts = gpu_probe.facts(backend, lambda: backend.forward(x), os.environ["EVENBENCH_GPU_UUID"])
+        facts = gpu_probe.facts(backend, lambda: backend.forward(x), request["gpu_uuid"])
         return self._reply(facts)
 
     def _open(self, request: dict[str, Any]) -> Backend:
@@ -176,7 +174,7 @@ class Session:
             self._peak_rss[self._task] = memory.peak_rss()
         self._task = task
         if task == "train":
-            memory.reset_peak_rss()
+            self._peak_rss_reset = memory.reset_peak_rss()
             self.backend.build(self._model, self._weights(), Optimizer(**self._request["optimizer"]))
 
     def _make_step(self, figure: dict[str, Any]) -> Callable[[], object]:
@@ -228,12 +226,12 @@ def serve(requests: TextIO, replies: TextIO) -> None:
         request = json.loads(line)
         command = request.pop("command")
         try:
-            reply = {"ok": getattr(session, command)(request)}
+            line, last = json.dumps({"ok": getattr(session, command)(request)}), command == "finish"
         except Exception as error:  # noqa: BLE001  (the process border: whatever it is becomes the row's reason)
-            reply = {"error": {"status": _status(session, error), "reason": _reason(error)}}
-        replies.write(json.dumps(reply) + "\n")
+            line, last = json.dumps({"error": {"status": _status(session, error), "reason": _reason(error)}}), True
+        replies.write(line + "\n")
         replies.flush()
-        if command == "finish" or "error" in reply:
+        if last:
             return
 
 
@@ -249,7 +247,7 @@ def _status(session: Session, error: Exception) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """One line; the traceback goes to standard error, which the parent keeps."""
+    """One line; the traceback goes to standard error, whose end the record of a failed row keeps."""
     import traceback
 
     traceback.print_exception(error)
@@ -263,7 +261,9 @@ def _die_with_parent() -> None:
     """Linux: be killed when the parent is (prctl(2), PR_SET_PDEATHSIG); elsewhere end of file ends the process."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-        if str(os.getppid()) != os.environ["EVENBENCH_PARENT"]:
+        try:
+            os.kill(int(os.environ["EVENBENCH_PARENT"]), 0)
+        except ProcessLookupError:
             os._exit(1)  # it died before the line above
 
 

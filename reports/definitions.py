@@ -19,9 +19,10 @@ FIGURES = {
     "accuracy": "top-1 on the test split after the recipe; for a runtime, that of the exported model.",
     "loss": "mean softmax cross-entropy (nats) on the test split after the recipe, from float32 logits in float64.",
     "peak_rss": "peak resident set size (physical memory) of the measuring worker's process tree: the kernel's"
-    " high-water mark while it infers, and while it trains (what inference left is included). 1 MB is 10^6 bytes.",
+    " high-water mark from its start to the end of inference, and from there to the end of training (with what inference"
+    " left; where the mark cannot be reset, since its start). 1 MB is 10^6 bytes.",
     "peak_device_memory": "GPU memory that the worker's process holds at its end, by NVML (allocators keep what they"
-    " reached); CUDA only.",
+    " reached; a runtime holds a session per batch size); how it was found is in the record. CUDA only.",
     "model_size": "bytes of the exported ONNX file.",
     "parameters": "trained values of the model, computed from its layers; parity checks the framework's count.",
     "flops": "floating-point operations of one image's forward pass: 2 per multiply-accumulate of convolutions and"

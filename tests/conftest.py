@@ -22,6 +22,7 @@ WRONG = {
     "doubled-learning-rate": "evenbench_wrong:DoubledLearningRate",
     "dampened-momentum": "evenbench_wrong:DampenedMomentum",
     "missing-bias": "evenbench_wrong:MissingBias",
+    "uncorrected-adam": "evenbench_wrong:UncorrectedAdam",
 }
 RUDE = {
     "segfaults": "evenbench_rude:Segfaults",

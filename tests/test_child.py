@@ -34,7 +34,7 @@ def test_the_parent_sleeps_while_a_worker_works(script: Path, tmp_path: Path) ->
         assert time.process_time() - used < 0.04, "2% of one core over 2 s"
 
 
-@pytest.mark.parametrize("answer", ["hello", "[]", "{}", '{"ok"', "null", '{"error": 1}', "\\x00"])
+@pytest.mark.parametrize("answer", ["hello", "[]", "{}", '{"ok"', "null", '{"error": 1}', '{"ok": 5}', "\\x00"])
 def test_garbage_is_told_and_ends_the_worker(script: Path, tmp_path: Path, answer: str) -> None:
     script.write_text(f"input(); print({answer!r}, flush=True); input()")
     with spawn(tmp_path) as child:

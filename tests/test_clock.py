@@ -57,6 +57,16 @@ def test_latency_calls_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert clock.latency_slice(device.step, device.fence, 60.0, 1).images == clock.MAX_LATENCIES
 
 
+def test_one_slow_warm_up_step_does_not_shorten_the_slice(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = Device(monkeypatch, 0.01)
+
+    def step() -> None:
+        device.step()
+        device.step_seconds = 0.3 if device.time > 0.15 else 0.01
+
+    assert clock.warm_up(step, device.fence)[1] == pytest.approx(0.01, rel=1e-3)
+
+
 def test_warm_up_is_bounded_below_in_steps_and_time(monkeypatch: pytest.MonkeyPatch) -> None:
     slow, fast = Device(monkeypatch, 1.0), None
     assert clock.warm_up(slow.step, slow.fence) == (clock.MIN_WARM_UP_STEPS, pytest.approx(1.0, rel=1e-3))

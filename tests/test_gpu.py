@@ -28,7 +28,7 @@ GPU = bool(nvml.gpus()[0])
 class FakeNvml(types.ModuleType):
     """Two GPUs; what a test sets is what NVML answers, an exception is raised."""
 
-    NVML_CLOCK_SM = 1
+    nvmlMemory_v2 = 2  # noqa: N815
 
     class NVMLError(Exception):
         pass
@@ -36,6 +36,7 @@ class FakeNvml(types.ModuleType):
     def __init__(self) -> None:
         super().__init__("pynvml")
         self.processes: list[Any] = []
+        self.used = 1_000
         self.answers: dict[str, Any] = {}
 
     def nvmlInit(self) -> None:  # noqa: N802
@@ -56,8 +57,8 @@ class FakeNvml(types.ModuleType):
     def nvmlDeviceGetName(self, handle: str) -> bytes:  # noqa: N802
         return b"Fake H100"
 
-    def nvmlDeviceGetMemoryInfo(self, handle: str) -> Any:  # noqa: N802
-        return types.SimpleNamespace(total=80 * 10**9)
+    def nvmlDeviceGetMemoryInfo(self, handle: str, version: int = 1) -> Any:  # noqa: N802
+        return types.SimpleNamespace(total=80 * 10**9, used=self.used)
 
     def nvmlDeviceGetComputeRunningProcesses(self, handle: str) -> list[Any]:  # noqa: N802
         return self.processes
@@ -111,7 +112,10 @@ def test_rows_on_a_machine_with_gpus(fake: FakeNvml) -> None:
     assert both["reference cuda:1"] == ("cuda:1", "GPU-1", "unsupported")
 
 
-@pytest.mark.parametrize(("visible", "uuid"), [("1", "GPU-1"), ("GPU-1", "GPU-1"), ("1,0", "GPU-1")])
+@pytest.mark.parametrize(
+    ("visible", "uuid"),
+    [("1", "GPU-1"), ("GPU-1", "GPU-1"), ("1,0", "GPU-1"), ("1,-1,0", "GPU-1"), ("MIG-abc", "MIG-abc")],
+)
 def test_visible_devices_are_honoured(fake: FakeNvml, monkeypatch: pytest.MonkeyPatch, visible: str, uuid: str) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert names(resolve_devices("cuda")) == [("cuda", uuid)]
@@ -126,28 +130,40 @@ def test_hidden_devices_are_not_there(fake: FakeNvml, monkeypatch: pytest.Monkey
 
 def test_a_worker_sees_one_gpu_or_none(tmp_path: Path) -> None:
     on_gpu = worker_environment(sys.executable, 2, "GPU-1", tmp_path)
-    assert (on_gpu["CUDA_VISIBLE_DEVICES"], on_gpu["EVENBENCH_GPU_UUID"]) == ("GPU-1", "GPU-1")
-    on_cpu = worker_environment(sys.executable, 2, None, tmp_path)
-    assert on_cpu["CUDA_VISIBLE_DEVICES"] == "-1"
-    assert "EVENBENCH_GPU_UUID" not in on_cpu
+    assert on_gpu["CUDA_VISIBLE_DEVICES"] == "GPU-1"
+    assert worker_environment(sys.executable, 2, None, tmp_path)["CUDA_VISIBLE_DEVICES"] == "-1"
+
+
+def test_a_worker_inherits_nothing_that_overrules_its_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("driver", "cuda12"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "driver" / "libcuda.so.1").touch()
+    (tmp_path / "cuda12" / "libcudnn.so.9").touch()
+    monkeypatch.setenv("LD_LIBRARY_PATH", f"{tmp_path / 'cuda12'}:{tmp_path / 'driver'}")
+    environment = worker_environment(sys.executable, 2, "GPU-1", tmp_path)
+    assert environment["LD_LIBRARY_PATH"] == str(tmp_path / "driver")
+    assert environment["NVIDIA_TF32_OVERRIDE"] is None
+    assert environment["TF_CUDNN_USE_AUTOTUNE"] is None
 
 
 def process(pid: int, used: int | None) -> Any:
     return types.SimpleNamespace(pid=pid, usedGpuMemory=used)
 
 
-def test_memory_of_the_own_process(fake: FakeNvml, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nvml.os, "getpid", lambda: 7)
+def test_memory_of_a_worker(fake: FakeNvml) -> None:
     fake.processes = [process(7, 100), process(8, 900)]
-    assert nvml.process_memory("GPU-0") == (100, "NVML, own PID")
+    assert nvml.process_memory("GPU-0", 7, None) == (100, "NVML, own PID")
     fake.processes = [process(4711, 300)]  # a container: the host's PID
-    assert nvml.process_memory("GPU-0") == (300, "NVML, the only process on the GPU")
+    assert nvml.process_memory("GPU-0", 7, None) == (300, "NVML, the only process on the GPU")
+    fake.processes = []  # a container whose list is empty
+    fake.used = 5_000
+    assert nvml.process_memory("GPU-0", 7, 1_000) == (4_000, "NVML, growth of the board's use")
 
 
 @pytest.mark.parametrize("processes", [[], [process(1, 5), process(2, 6)], [process(1, None)]])
 def test_memory_that_cannot_be_told_is_none_never_zero(fake: FakeNvml, processes: list[Any]) -> None:
     fake.processes = processes
-    used, reason = nvml.process_memory("GPU-0")
+    used, reason = nvml.process_memory("GPU-0", 7, 1_000)
     assert used is None
     assert reason
 
@@ -180,7 +196,9 @@ FACTS: dict[str, Any] = {
         "matmul_events_s": 1.99e-2,
         "tf32_on_error": 3e-4,
         "tf32_off_error": 2e-7,
-        "fence_difference": 0.0,
+        "implicit_fence_s": 1.01e-3,
+        "explicit_fence_s": 1.02e-3,
+        "output_on_gpu": 1.0,
     },
     "memory": {"nvml": 900, "method": "NVML, own PID", "framework": {"peak_reserved": 500}},
     "energy": {"joules": 6000.0, "watts": 300.0, "seconds": 20.0, "clock_mhz": 1980.0, "throttled": []},
@@ -201,16 +219,17 @@ def test_good_facts_pass_every_check() -> None:
 @pytest.mark.parametrize(
     ("check", "part", "change"),
     [
-        ("one CUDA major", "libraries", ["libcudart.so.12", "libcudart.so.13"]),
-        ("one CUDA major", "libraries", []),
+        ("CUDA libraries", "libraries", ["libcudart.so.12", "libcudart.so.13", "libcudnn.so.9"]),
+        ("CUDA libraries", "libraries", ["libcudart.so.13"]),
+        ("CUDA libraries", "libraries", []),
         (
-            "nodes on the GPU",
+            "runs on the GPU",
             "settings",
             {"nodes_per_provider": {"CUDAExecutionProvider": 9, "CPUExecutionProvider": 3}},
         ),
         ("fence", "probe", {**FACTS["probe"], "matmul_unfenced_s": 1.9e-2}),
         ("events", "probe", {**FACTS["probe"], "matmul_events_s": 1.5e-2}),
-        ("explicit fence", "probe", {**FACTS["probe"], "fence_difference": 0.1}),
+        ("explicit fence", "probe", {**FACTS["probe"], "implicit_fence_s": 1e-5}),
         ("TF32 switch", "probe", {**FACTS["probe"], "tf32_off_error": 3e-4}),
         ("memory", "memory", {**FACTS["memory"], "nvml": 400}),
         ("energy", "energy", {**FACTS["energy"], "joules": 3000.0}),
@@ -222,16 +241,23 @@ def test_each_bad_fact_fails_its_check(check: str, part: str, change: Any) -> No
     assert set(found.values()) == {True}
 
 
+def test_logits_on_the_host_fail_where_nodes_are_not_told() -> None:
+    there = {**FACTS, "settings": {}}
+    assert verdicts(there)["runs on the GPU"] is True
+    assert verdicts({**there, "probe": {**FACTS["probe"], "output_on_gpu": 0.0}})["runs on the GPU"] is False
+
+
 def test_facts_that_are_not_given_are_not_measured() -> None:
     bare = {
         **FACTS,
+        "settings": {},
         "probe": {},
         "memory": {"nvml": None, "method": "a container", "framework": {}},
         "energy": {**FACTS["energy"], "joules": None},
     }
     found = verdicts(bare)
     unknown = {check for check, passed in found.items() if passed is None}
-    assert unknown == {"fence", "events", "explicit fence", "TF32 switch", "memory", "energy"}
+    assert unknown == {"runs on the GPU", "fence", "events", "explicit fence", "TF32 switch", "memory", "energy"}
     assert verdicts(FACTS, refused="ok")["hidden GPU refused"] is False
 
 
@@ -285,6 +311,106 @@ def write_onnx(path: Path) -> None:
         "onnx.save(h.make_model(graph, opset_imports=[h.make_opsetid('', 18)], ir_version=10), sys.argv[1])\n"
     )
     subprocess.run([sys.executable, "-c", code, str(path)], check=True, timeout=60)
+
+
+class FakeOnnxRuntime(types.ModuleType):
+    """Records what a CUDA row asks of ONNX Runtime; its sessions compute nothing."""
+
+    def __init__(self) -> None:
+        super().__init__("onnxruntime")
+        self.calls: list[str] = []
+        self.sessions: list[tuple[dict[str, Any], Any]] = []
+        fake = self
+
+        class Options:
+            def __init__(self) -> None:
+                self.set: dict[str, Any] = {}
+
+            def add_session_config_entry(self, key: str, value: str) -> None:
+                self.set[key] = value
+
+            def add_free_dimension_override_by_name(self, name: str, size: int) -> None:
+                self.set[f"dimension {name}"] = size
+
+        class Value:
+            @staticmethod
+            def ortvalue_from_numpy(x: Any, device: str, number: int) -> str:
+                fake.calls.append(f"copy to {device}")
+                return "value"
+
+            @staticmethod
+            def ortvalue_from_shape_and_type(shape: list[int], dtype: Any, device: str, number: int) -> str:
+                return f"{shape} on {device}"
+
+        class Binding:
+            def __getattr__(self, name: str) -> Any:
+                return lambda *_: fake.calls.append(name)
+
+        class Session:
+            def __init__(self, path: str, options: Options, providers: list[Any]) -> None:
+                fake.sessions.append((options.set, providers))
+                self.providers = [p if isinstance(p, str) else p[0] for p in providers]
+
+            def get_inputs(self) -> list[Any]:
+                return [types.SimpleNamespace(name="x", shape=["batch", 3, 32, 32])]
+
+            def get_outputs(self) -> list[Any]:
+                return [types.SimpleNamespace(name="y", shape=["batch", 10])]
+
+            def get_providers(self) -> list[str]:
+                return self.providers
+
+            def disable_fallback(self) -> None:
+                fake.calls.append("disable_fallback")
+
+            def io_binding(self) -> Binding:
+                return Binding()
+
+            def run_with_iobinding(self, binding: Binding) -> None:
+                fake.calls.append("run_with_iobinding")
+
+        self.SessionOptions, self.OrtValue, self.InferenceSession = Options, Value, Session
+        self.GraphOptimizationLevel = types.SimpleNamespace(ORT_DISABLE_ALL=0)
+        self.capi = types.SimpleNamespace(onnxruntime_pybind11_state=types.SimpleNamespace(Fail=RuntimeError))
+
+    def get_available_providers(self) -> list[str]:
+        return ["CUDAExecutionProvider", "CPUExecutionProvider"]
+
+    def preload_dlls(self) -> None:
+        self.calls.append("preload_dlls")
+
+
+def test_onnxruntime_on_cuda_at_its_border(monkeypatch: pytest.MonkeyPatch) -> None:
+    import numpy as np
+
+    from backends.onnxruntime import Adapter
+
+    fake = FakeOnnxRuntime()
+    monkeypatch.setitem(sys.modules, "onnxruntime", fake)
+    adapter = Adapter("cuda", "fp32", "all-optimizations", 2, 0)
+    adapter.load(Path("model.onnx"))
+    bound, _ = adapter.to_device(np.zeros((128, 32, 32, 3), np.float32))
+    adapter.forward(bound)
+    declaration, *sessions = fake.sessions
+    assert declaration[1] == ["CPUExecutionProvider"], "reads the declaration, runs nothing"
+    assert [options["dimension batch"] for options, _ in sessions] == [1, 128], "static shapes, one session each"
+    for options, providers in sessions:
+        ((name, settings),) = providers  # a second provider would be a fall-back
+        assert name == "CUDAExecutionProvider"
+        assert settings["use_tf32"] == "0"
+        assert settings["cudnn_conv_algo_search"] == "EXHAUSTIVE"
+        assert options["session.disable_cpu_ep_fallback"] == "1"
+    assert fake.calls[0] == "preload_dlls"
+    assert fake.calls.count("disable_fallback") == 2
+    assert fake.calls[-7:] == [
+        "disable_fallback",
+        "copy to cuda",
+        "bind_ortvalue_input",
+        "bind_ortvalue_output",
+        "synchronize_inputs",
+        "run_with_iobinding",
+        "synchronize_outputs",
+    ]
 
 
 PYTORCH_BORDER = """

@@ -11,7 +11,7 @@ import pytest
 
 from bench.errors import BenchError, UsageError
 from bench.job import SCHEMA, Data, Figure, Job, Record, Run, export
-from bench.store import Store
+from bench.store import Store, without_password
 
 RECORDS = Path(__file__).parent / "records"
 
@@ -95,6 +95,50 @@ def test_a_newer_store_is_refused(path: Path) -> None:
     connection.close()
     with pytest.raises(BenchError, match=r"newer evenbench \(schema 9999\)"):
         Store(str(path))
+
+
+def test_an_interrupted_first_opening_leaves_nothing_half_made(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import alembic.op
+
+    class Killed(BaseException):
+        pass
+
+    create = alembic.op.create_table
+
+    def fail(name: str, *columns: object) -> None:
+        if name == "records":
+            raise Killed
+        create(name, *columns)
+
+    monkeypatch.setattr(alembic.op, "create_table", fail)
+    with pytest.raises(Killed):
+        Store(str(path))
+    monkeypatch.undo()
+    store = Store(str(path))
+    store.add_run(run())
+    assert store.load().name == run().name
+
+
+def test_a_driver_that_is_missing_is_one_line() -> None:
+    with pytest.raises(BenchError, match="cannot open the store oracle://"):
+        Store("oracle://user:secret@localhost/x")
+
+
+def test_a_damaged_record_is_one_line(path: Path) -> None:
+    store = Store(str(path))
+    store.add_run(run())
+    store.save(run().name, record())
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE records SET content = '{}'")
+    connection.close()
+    with pytest.raises(BenchError, match="cannot read the store"):
+        store.load()
+
+
+def test_passwords_are_not_kept() -> None:
+    arguments = ["run", "--store", "postgresql://me:secret@host/db", "--store=postgresql://me:s@host/db", "--seed", "1"]
+    hidden = ["run", "--store", "postgresql://me:***@host/db", "--store=postgresql://me:***@host/db", "--seed", "1"]
+    assert without_password(arguments) == hidden
 
 
 def test_a_corrupt_file_is_left_alone(tmp_path: Path) -> None:

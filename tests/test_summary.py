@@ -43,13 +43,12 @@ def result(name: str = "fast", speed: float = 1.0, **changes: Any) -> RowResult:
                 slices.append((figure, raw))
         finished = {
             "peak_rss": {"infer": 100e6, "train": 200e6},
-            "device_memory": None,
-            "device_memory_method": "this row runs on the CPU",
             "phases": {},
             "settings": {"threads": 2},
             "versions": {"x": "1"},
         }
-        rounds.append({"prepared": {"cold_start": 1.5, "first_call": 0.1}, "slices": slices, "finished": finished})
+        measured = {"prepared": {"cold_start": 1.5, "first_call": 0.1}, "slices": slices, "finished": finished}
+        rounds.append({**measured, "device_memory": None, "device_memory_method": "this row runs on the CPU"})
     plan = Plan(REQUEST, (the_row,), figures, ((the_row,),) * 3)
     return RowResult(the_row, plan, certified=CERTIFICATE, rounds=rounds)
 
@@ -104,6 +103,15 @@ def test_an_answer_that_does_not_hold_fails_the_row() -> None:
     record = to_record(broken, CONTEXT)
     assert record.status == "failed"
     assert "positive" in record.error
+    for spoil in (
+        lambda r: r.rounds[2]["finished"].update(versions={"x": None}),
+        lambda r: r.rounds[2]["finished"].update(phases=None, settings=None),
+        lambda r: r.rounds[0].update(prepared={}),
+        lambda r: r.rounds[0]["slices"][0][1].update(latencies=None, images="many"),
+    ):
+        spoiled = result()
+        spoil(spoiled)
+        assert to_record(spoiled, CONTEXT).status == "failed"
     nan = result()
     nan.rounds[0]["prepared"]["cold_start"] = float("nan")
     assert to_record(nan, CONTEXT).status == "failed"

@@ -75,3 +75,13 @@ class MissingBias(Right):
 
     def build(self, model, weights, optimizer):
         super().build(model, weights | {"dense_2.bias": 0 * weights["dense_2.bias"]}, optimizer)
+
+
+class UncorrectedAdam(Right):
+    """Adam without its bias correction."""
+
+    def train_step(self, x, y, learning_rate):
+        if self._optimizer.name == "adam":
+            step = self._state.get("step", 0) + 1
+            learning_rate *= (1 - self._optimizer.beta1**step) / (1 - self._optimizer.beta2**step) ** 0.5
+        return super().train_step(x, y, learning_rate)

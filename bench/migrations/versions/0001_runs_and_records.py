@@ -28,6 +28,7 @@ def upgrade() -> None:
         sa.Column("dataset", sa.String(128), nullable=False),
         sa.Column("recipe", sa.String(128), nullable=False),
         sa.Column("status", sa.String(32), nullable=False),
+        sa.Column("schema", sa.Integer, nullable=False),
         sa.Column("content", sa.Text, nullable=False),
         sa.UniqueConstraint("run_id", "row_key"),
     )

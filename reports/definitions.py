@@ -19,8 +19,8 @@ FIGURES = {
     "accuracy": "top-1 on the test split after the recipe; for a runtime, that of the exported model.",
     "loss": "mean softmax cross-entropy (nats) on the test split after the recipe, from float32 logits in float64.",
     "peak_rss": "peak resident set size (physical memory) of the measuring worker's process tree: the kernel's"
-    " high-water mark from its start to the end of inference, and from there to the end of training (with what inference"
-    " left; where the mark cannot be reset, since its start). 1 MB is 10^6 bytes.",
+    " high-water mark from its start to the end of inference, and from there to the end of training (with what"
+    " inference left; where the mark cannot be reset, since its start). 1 MB is 10^6 bytes.",
     "peak_device_memory": "GPU memory that the worker's process holds at its end, by NVML (allocators keep what they"
     " reached; a runtime holds a session per batch size); how it was found is in the record. CUDA only.",
     "model_size": "bytes of the exported ONNX file.",

@@ -160,8 +160,8 @@ def _main(
 
 
 def _load(name: str | None, store: str | None) -> Any:
+    from bench.ratios import with_ratios
     from bench.store import Store
-    from bench.summary import with_ratios
 
     found = Store(store).load(name)
     return found.model_copy(update={"records": with_ratios(found.records)})

@@ -11,9 +11,10 @@ from bench.job import Data, Record, Run
 from bench.machine import fingerprint, git_commit
 from bench.plan import Plan
 from bench.progress import StoringProgress
+from bench.ratios import with_ratios
 from bench.runner import Runner
 from bench.store import Store
-from bench.summary import Context, to_record, with_ratios
+from bench.summary import Context, to_record
 
 
 @dataclass(frozen=True)

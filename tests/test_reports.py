@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bench.job import Figure, Record, Run
-from bench.summary import SPEEDS, with_ratios
+from bench.ratios import SPEEDS, with_ratios
 from reports import markdown, tables
 from reports.definitions import FIGURES
 

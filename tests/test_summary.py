@@ -9,7 +9,8 @@ import pytest
 
 from bench.job import Data, Job
 from bench.plan import Plan, Request, Row, _figures
-from bench.summary import Context, RowResult, to_record, with_ratios
+from bench.ratios import with_ratios
+from bench.summary import Context, RowResult, to_record
 from bench.workloads import MODELS, RECIPES, Workload
 
 REQUEST = Request(("all",), Workload(MODELS["article-keras"], "digits", RECIPES["article-keras"]))

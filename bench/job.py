@@ -154,7 +154,8 @@ class Record(_Frozen):
     settings: dict[str, Any] = {}
     """What the framework said of itself, read back: threads, fast path, providers, TF32, memory statistics."""
     phases: list[dict[str, Any]] = []
-    """Per worker: ``{kind, round, seconds: {spawn, import, build, ...}}``."""
+    """Per worker: ``{kind, round, seconds: {spawn, import, build, ...}, life, rss}``: wall seconds of each phase and
+    from spawn to the last answer, resident bytes at the end of a measuring worker."""
     machine: dict[str, Any]
     versions: dict[str, str] = {}
     data: Data

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from bench import stats
+from bench import selfcheck, stats
 from bench.job import Check, Data, Figure, Parity, Record, Sample, Slice
 from bench.plan import FigurePlan, Plan, Row
 
@@ -58,9 +58,14 @@ class RowResult:
 
 
 def to_record(result: RowResult, context: Context) -> Record:
-    """The record of a row; an answer that does not fit makes the row ``failed``."""
+    """The record of a row; an answer that does not fit, or breaks a self-check, makes the row ``failed``."""
     try:
-        return _record(result, context, _told(result))
+        record = _record(result, context, _told(result))
+        violated = selfcheck.violations(record)
+        if violated and result.status == "ok":
+            result.fail("failed", f"self-check {violated[0]}")
+            record = _record(result, context, _told(result))
+        return record
     except (ValidationError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         result.fail("failed", f"the worker's answer does not hold: {reason}")
@@ -92,7 +97,14 @@ def _told(result: RowResult) -> dict[str, Any]:
         "settings": {**last.get("settings", {}), **_device_memory(result)},
         "versions": last.get("versions", {}),
         "phases": [
-            {"kind": kind, "round": number, "seconds": reply["phases"]} for kind, number, reply in result.replies
+            {
+                "kind": kind,
+                "round": number,
+                "seconds": reply["phases"],
+                "life": reply["life"],
+                "rss": reply.get("rss"),
+            }
+            for kind, number, reply in result.replies
         ],
     }
 

@@ -120,12 +120,13 @@ class Session:
 
     def finish(self, request: dict[str, Any]) -> dict[str, Any]:
         """Memory of the whole life, and where its time went."""
+        rss = memory.current_rss()  # before the peak is read: it may still grow
         self._begin(None)
         return self._reply(
             {
                 "peak_rss": self._peak_rss,
+                "rss": rss,
                 "peak_rss_reset": self._peak_rss_reset,
-                "current_rss": memory.current_rss(),
                 "framework_memory": self.backend.device_memory(),
             }
         )
@@ -146,7 +147,8 @@ class Session:
 
     def _open(self, request: dict[str, Any]) -> Backend:
         """Make the backend; its framework is imported here."""
-        self._phases["spawn"] = STARTED - request["spawned_at"]
+        self._spawned_at = request["spawned_at"]
+        self._phases["spawn"] = STARTED - self._spawned_at
         self._model = ModelSpec.from_dict(request["model"])
         device = request["device"].partition(":")[0]
         with self._phase("import"):
@@ -155,8 +157,8 @@ class Session:
         return self.backend
 
     def _reply(self, content: dict[str, Any]) -> dict[str, Any]:
-        common = {"versions": self.backend.versions(), "settings": self.backend.settings()}
-        return {**content, **common, "phases": self._phases}
+        common = {"versions": self.backend.versions(), "settings": self.backend.settings(), "phases": self._phases}
+        return {**content, **common, "life": time.monotonic() - self._spawned_at}
 
     def _phase(self, name: str) -> _Phase:
         return _Phase(self._phases, name)

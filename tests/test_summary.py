@@ -18,6 +18,7 @@ CONTEXT = Context({"gpus": []}, Data(name="digits", sha256="0" * 64, train=10, t
 CERTIFICATE = {
     "checks": [{"name": "logits", "value": 1e-7, "tolerance": 1e-6, "passed": True, "note": "", "details": {}}],
     "phases": {},
+    "life": 1.0,
     "settings": {"threads": 2},
     "versions": {},
 }
@@ -44,7 +45,9 @@ def result(name: str = "fast", speed: float = 1.0, **changes: Any) -> RowResult:
                 slices.append((figure, raw))
         finished = {
             "peak_rss": {"infer": 100e6, "train": 200e6},
-            "phases": {},
+            "phases": {"timed": 30.0},
+            "life": 40.0,
+            "rss": 90_000_000,
             "settings": {"threads": 2},
             "versions": {"x": "1"},
         }

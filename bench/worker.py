@@ -259,14 +259,20 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {text}"[:500]
 
 
+def _has_ended(pid: str) -> bool:
+    """Whether a process is gone, or a zombie that nobody has waited for yet."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in ("Z", "X")
+    except OSError:
+        return True
+
+
 def _die_with_parent() -> None:
     """Linux: be killed when the parent is (prctl(2), PR_SET_PDEATHSIG); elsewhere end of file ends the process."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-        try:
-            os.kill(int(os.environ["EVENBENCH_PARENT"]), 0)
-        except ProcessLookupError:
-            os._exit(1)  # it died before the line above
+        if _has_ended(os.environ["EVENBENCH_PARENT"]):
+            os._exit(1)  # before the line above
 
 
 def main() -> None:

@@ -189,3 +189,26 @@ def test_export_is_the_document_of_the_design() -> None:
 def test_numbers_that_are_not_finite_are_refused(value: float) -> None:
     with pytest.raises(ValueError, match="finite"):
         record(value=value)
+
+
+def test_processes_that_write_at_once_lose_nothing(path: Path) -> None:
+    """Eight processes open a store that does not exist yet and write into it."""
+    import subprocess
+    import sys
+
+    code = (
+        "import sys; from test_store import record, run; from bench.store import Store\n"
+        "path, number = sys.argv[1:]\n"
+        "store = Store(path); store.add_run(run(f'2026-{number}'))\n"
+        "for turn in range(20):\n"
+        "    store.save(f'2026-{number}', record(f'backend-{turn}'))\n"
+    )
+    command = [sys.executable, "-c", code, str(path)]
+    here = str(Path(__file__).parent)
+    writers = [subprocess.Popen([*command, str(number)], cwd=here, stderr=subprocess.PIPE) for number in range(8)]
+    for writer in writers:
+        _, err = writer.communicate(timeout=120)
+        assert writer.returncode == 0, err.decode()
+    store = Store(str(path))
+    for number in range(8):
+        assert len(store.load(f"2026-{number}").records) == 20

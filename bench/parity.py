@@ -27,7 +27,7 @@ ADAM = Optimizer("adam")
 @dataclass(frozen=True)
 class Tolerance:
     """``worst``: largest value measured on the CPU over both models (each with its recipe), both data sets, 5 seeds,
-    1 and 2 threads, all backends; ``cpu`` is about 10 times that. ``cuda`` is provisional, 10 times ``cpu``: not
+    1 and 2 threads, all backends; ``cpu`` is about 10 times that. ``cuda`` is provisional, up to 10 times ``cpu``: not
     measured, no GPU was at hand; TF32 is off there, so that the same arithmetic is expected in another order."""
 
     worst: float
@@ -49,7 +49,7 @@ TOLERANCES: dict[str, dict[str, Tolerance]] = {
         "gradients": Tolerance(2.0e-15, 2e-14, 2e-13),
         "sgd_losses": Tolerance(1.9e-16, 2e-15, 2e-14),
         "adam_losses": Tolerance(4.1e-16, 4e-15, 4e-14),
-        "adam_worst_loss": Tolerance(1e-12, 1e-11, 1e-11),
+        "adam_worst_loss": Tolerance(6.4e-16, 6e-15, 6e-14),
         "finite_differences": Tolerance(3.5e-9, 4e-8, 4e-8),
     },
 }

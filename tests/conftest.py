@@ -34,7 +34,7 @@ RUDE = {
     "exits": "evenbench_rude:Exits",
     "writes-garbage": "evenbench_rude:WritesGarbage",
     "prints": "evenbench_rude:Prints",
-    "lies": "evenbench_rude:LiesAboutSpeed",
+    "not-a-number": "evenbench_rude:LossIsNotANumber",
 }
 RIGHT = {"third-party": "evenbench_wrong:Right"}
 

@@ -1,4 +1,4 @@
-"""The certificate: what passes, what never passes, and the five wrong adapters."""
+"""The certificate: what passes, what never passes, and the wrong adapters."""
 
 from __future__ import annotations
 

@@ -85,8 +85,8 @@ class Prints(Right):
         return super().infer(x)
 
 
-class LiesAboutSpeed(Right):
-    """Its loss is NaN: an answer that is not finite must not reach a record."""
+class LossIsNotANumber(Right):
+    """Trains to a loss that is NaN: it must fail its certificate, and no NaN may reach a record."""
 
     def train_step(self, x, y, learning_rate):
         return float("nan")

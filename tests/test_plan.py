@@ -1,0 +1,65 @@
+"""Which rows a plan has, what stands in their way, and what that costs the others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+def plan_under_all() -> Any:
+    from bench.plan import Request, make
+    from bench.workloads import MODELS, RECIPES, Workload
+
+    workload = Workload(MODELS["article-pytorch"], "digits", RECIPES["article-keras"])
+    return make(Request(("all",), workload, devices="cpu"))
+
+
+def test_under_all_what_is_missing_costs_only_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    from bench import plan
+
+    load, installed = plan.backends.load, plan.backends.installed
+
+    def without_keras(name: str) -> Any:
+        if name == "keras":
+            raise RuntimeError("broken on import")
+        return load(name)
+
+    def without_torch(adapter: Any) -> tuple[dict[str, str], list[str]]:
+        return ({}, ["torch"]) if adapter.EXTRA == "pytorch" else installed(adapter)
+
+    monkeypatch.setattr(plan.backends, "load", without_keras)
+    monkeypatch.setattr(plan.backends, "installed", without_torch)
+    rows = {row.name: row for row in plan_under_all().rows}
+    assert rows["keras"].problem == ("unavailable", "cannot be imported: RuntimeError: broken on import")
+    assert rows["pytorch"].problem[0] == "unavailable"
+    assert rows["reference"].problem is None
+    assert not any(row.required for row in rows.values())
+
+
+def test_a_runtime_whose_source_is_unavailable_does_not_fail_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bench import plan
+    from bench.datasets import digits
+    from bench.job import Data
+    from bench.progress import StoringProgress
+    from bench.run import _any_failed
+    from bench.runner import Runner
+    from bench.store import Store
+    from bench.summary import Context, to_record
+
+    ready = {"onnx"}
+    monkeypatch.setattr(
+        plan.backends, "installed", lambda adapter: ({}, [] if adapter.EXTRA in ready else ["its framework"])
+    )
+    made = plan_under_all()
+    context = Context({"gpus": []}, Data(name="digits", sha256="", train=1, test=1), None, "")
+    runner = Runner(made, digits(), context, StoringProgress(Store(str(tmp_path / "history.db")), "run"))
+    runner.run()
+    records = {row.name: to_record(runner.results[row.job.row], context) for row in made.rows}
+    runtime = records["onnxruntime <- pytorch"]
+    assert runtime.status == "unavailable"
+    assert runtime.error.startswith("no ONNX file: pytorch is unavailable: not installed")
+    assert not _any_failed(made, list(records.values())), "bench run --backend all still exits 0"

@@ -13,6 +13,9 @@ import time
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from bench import allocators
+from bench.job import Job
+
 LONGEST_LINE = 64 * 2**20
 LOG_KEPT = 4000
 """Characters of a failed worker's standard error that its record keeps."""
@@ -87,6 +90,18 @@ class Child:
             raise self._crashed(command)
         return self._parse(line, command)
 
+    def wait_asleep(self, timeout: float) -> bool | None:
+        """Block until no thread of the worker is running (proc(5), state R), at most ``timeout`` seconds; False if one
+        still was, None where the system does not tell. Thread pools spin for a while after their last work."""
+        deadline = time.monotonic() + timeout
+        while True:
+            running = _running(self.pid)
+            if not running:
+                return None if running is None else True
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.0005)
+
     def kill(self) -> None:
         """End the whole process group and reap the worker; harmless when it has ended."""
         if os.name == "posix":
@@ -147,6 +162,21 @@ def _pump(pipe: BinaryIO, lines: queue.SimpleQueue[bytes]) -> None:
     lines.put(b"")
 
 
+def _running(pid: int) -> int | None:
+    """Threads of a process that run or are ready to; None where /proc does not tell."""
+    count = 0
+    try:
+        tasks = list(Path(f"/proc/{pid}/task").iterdir())
+    except OSError:
+        return None
+    for task in tasks:
+        try:
+            count += (task / "stat").read_text().rpartition(")")[2].split()[0] == "R"
+        except OSError:
+            continue  # the thread ended between the listing and the reading
+    return count
+
+
 def _signal(code: int) -> str:
     """Name of the signal behind a negative exit code (its number where it has none, '' for a positive code)."""
     try:
@@ -175,13 +205,15 @@ def _oom_kills() -> int:
     return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
 
 
-def worker_environment(python: str, threads: int, gpu_uuid: str | None, scratch: Path) -> dict[str, str | None]:
-    """Environment variables of a worker: threads of BLAS and OpenMP, one visible GPU or none, nothing that overrules
-    what the adapters set (TF32, autotuning), no foreign CUDA libraries before those that a framework brings, and for
-    another interpreter a path with our two packages and nothing else of this environment."""
+def worker_environment(python: str, job: Job, gpu_uuid: str | None, scratch: Path) -> dict[str, str | None]:
+    """Environment variables of a worker: threads of BLAS and OpenMP, its CPUs and allocator, one visible GPU or none,
+    nothing that overrules what the adapters set (TF32, autotuning), no foreign CUDA libraries before those that a
+    framework brings, and for another interpreter a path with our two packages and nothing else of this environment."""
     counts = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
-    environment: dict[str, str | None] = dict.fromkeys(counts, str(threads))
+    environment: dict[str, str | None] = dict.fromkeys(counts, str(job.threads))
     environment |= dict.fromkeys(("NVIDIA_TF32_OVERRIDE", "TF_CUDNN_USE_AUTOTUNE"), None)
+    environment |= allocators.environment(job.allocator)
+    environment["EVENBENCH_CPUS"] = None if job.cpus is None else ",".join(map(str, job.cpus))
     environment["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
     environment["CUDA_VISIBLE_DEVICES"] = gpu_uuid or "-1"
     if gpu_uuid:

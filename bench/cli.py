@@ -11,6 +11,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from bench import quantities
 from bench.errors import BenchError, UsageError, unknown
 
 app = typer.Typer(
@@ -38,8 +39,22 @@ def run_(
     task: Annotated[str, typer.Option(help="What to time: train, infer or all.")] = "all",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N, or a list: one row each.")] = "auto",
     batch_size: Annotated[int, typer.Option(min=1, help="Batch size of throughput figures.")] = 128,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads [physical cores available].")] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="Fresh processes per row.")] = 3,
+    profile: Annotated[
+        str, typer.Option(help="deploy (as users run it) or precise (pinned, for small effects).")
+    ] = "deploy",
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads [the profile's physical cores].")] = None,
+    cpus: Annotated[str | None, typer.Option(metavar="LIST", help="Pin workers to CPUs such as 0,2-3.")] = None,
+    allocator: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="system, arena (glibc keeps memory) or a library's path."),
+    ] = None,
+    rounds: Annotated[int | None, typer.Option(min=1, help="Fresh processes per row [deploy 3, precise 5].")] = None,
+    precision_target: Annotated[
+        str | None, typer.Option(metavar="PERCENT", help="Add rounds until the ratios' half-width is this, such as 2%.")
+    ] = None,
+    budget: Annotated[
+        str | None, typer.Option(metavar="TIME", help="The most time for --precision-target, such as 90s, 5m [5m].")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of weights, batches and the order of rounds.")] = 0,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds until a silent worker is killed.")] = 600.0,
     data_dir: Annotated[Path | None, typer.Option(help="Folder of a data set that is read from disk.")] = None,
@@ -54,15 +69,21 @@ def run_(
     Exit code: 0; 1 if a row that was asked for is not ok and comparable; 2 usage; 130 on Ctrl-C.
     """
     from bench.plan import Request
+    from bench.profiles import place
 
+    if budget is not None and precision_target is None:
+        raise UsageError("--budget bounds --precision-target; give both, or --rounds alone")
+    target = None if precision_target is None else quantities.fraction("--precision-target", precision_target)
     request = Request(
         backends=tuple(name.strip() for name in backend.split(",") if name.strip()),
         workload=_workload(workload, model, dataset, recipe),
         task=_one_of("task", task, ("train", "infer", "all")),
         devices=device,
         batch_size=batch_size,
-        threads=threads,
+        placement=place(profile, cpus, threads, allocator),
         rounds=rounds,
+        precision_target=target,
+        budget=None if budget is None else quantities.seconds("--budget", budget),
         seed=seed,
         timeout=timeout,
         data_dir=data_dir,
@@ -102,13 +123,18 @@ def list_() -> None:
 def report(
     run_name: RunArgument = None,
     format_: Annotated[str, typer.Option("--format", help="markdown, or a table format of tabulate.")] = "markdown",
+    timing: Annotated[bool, typer.Option("--timing", help="Only where the run's wall time went.")] = False,
     store: StoreOption = None,
 ) -> None:
     """A stored run with the definition of every column, the machine, versions, data and parity."""
     from reports import markdown, tables
+    from reports.timing import timing_table
 
     found = _load(run_name, store)
-    if format_ == "markdown":
+    if timing:
+        name = "github" if format_ == "markdown" else tables.check_format(format_)
+        print(timing_table(found).render(name))
+    elif format_ == "markdown":
         print(markdown.render(found), end="")
     else:
         print(tables.text(found, tables.check_format(format_)))
@@ -125,6 +151,15 @@ def export(
 
     _one_of("format", format_, ("json",))
     print(to_json(_load(run_name, store)))
+
+
+@app.command()
+def doctor() -> None:
+    """What on this machine will spoil a measurement, and what to do about it."""
+    from bench.doctor import examine
+    from reports import listing
+
+    print(listing.doctor(examine()))
 
 
 @app.command("gpu-check")

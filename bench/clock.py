@@ -14,12 +14,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from bench import steady
+
 now = time.perf_counter
 
-MAX_LATENCIES = 1000
+MAX_LATENCIES = 500
 """A latency slice ends after its seconds or this many calls, whichever comes first."""
 MIN_WARM_UP_STEPS = 3
-WARM_UP_SECONDS = 0.2
+MIN_WARM_UP_SECONDS = 0.2
+MAX_WARM_UP_SECONDS = 2.0
+"""A step that is not steady by then is timed as it is, and its figure says so."""
+RAMP = 0.25
+"""A slice begins with one step outside the clock, to wake threads and fill caches, unless a step takes more than
+this share of the slice: then it matters little and costs much."""
 
 
 @dataclass(frozen=True)
@@ -35,23 +42,45 @@ class Timed:
         return {"seconds": self.seconds, "images": self.images, "latencies": self.latencies}
 
 
-def warm_up(step: Callable[[], object], fence: Callable[[], None]) -> tuple[int, float]:
-    """Run until at least ``MIN_WARM_UP_STEPS`` and ``WARM_UP_SECONDS`` are done; returns the number of steps and
-    the median seconds of their later half, each fenced."""
-    begin, seconds = now(), list[float]()
-    while len(seconds) < MIN_WARM_UP_STEPS or now() - begin < WARM_UP_SECONDS:
+@dataclass(frozen=True)
+class WarmUp:
+    """Steps that were done before the first slice, whether they became steady (None: too few to tell), and the median
+    seconds of those after the cut."""
+
+    steps: int
+    steady: bool | None
+    step_seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {"steps": self.steps, "steady": self.steady, "step_seconds": self.step_seconds}
+
+
+def warm_up(step: Callable[[], object], fence: Callable[[], None]) -> WarmUp:
+    """Run fenced steps until they are steady (``steady.mser``), at least ``MIN_WARM_UP_STEPS`` and
+    ``MIN_WARM_UP_SECONDS``, at most ``MAX_WARM_UP_SECONDS`` (and those steps)."""
+    begin, seconds, next_look = now(), list[float](), steady.FEWEST
+    while True:
         start = now()
         step()
         fence()
-        seconds.append(now() - start)
-    return len(seconds), statistics.median(seconds[len(seconds) // 2 :])
+        done = now()
+        seconds.append(done - start)
+        spent, steps = done - begin, len(seconds)
+        late = spent >= MAX_WARM_UP_SECONDS and steps >= MIN_WARM_UP_STEPS
+        if late or (spent >= MIN_WARM_UP_SECONDS and steps >= next_look):
+            verdict = steady.mser(seconds)
+            if late or verdict.steady:
+                return WarmUp(steps, verdict.steady, statistics.median(seconds[verdict.warm_up :]))
+            next_look = math.ceil(1.25 * steps)
 
 
 def throughput_slice(
     step: Callable[[], object], fence: Callable[[], None], seconds: float, step_seconds: float, images: int
 ) -> Timed:
     """As many steps as fit into ``seconds`` (at least one), each of ``images`` images, between two fences."""
-    steps = max(1, math.floor(seconds / step_seconds)) if step_seconds > 0 else 1
+    steps = max(1, round(seconds / step_seconds)) if step_seconds > 0 else 1
+    _ramp(step, seconds, step_seconds)
     fence()
     begin = now()
     for _ in range(steps):
@@ -60,9 +89,12 @@ def throughput_slice(
     return Timed(now() - begin, steps * images)
 
 
-def latency_slice(step: Callable[[], object], fence: Callable[[], None], seconds: float, images: int) -> Timed:
+def latency_slice(
+    step: Callable[[], object], fence: Callable[[], None], seconds: float, step_seconds: float, images: int
+) -> Timed:
     """Calls timed one by one, each up to its fence; ``seconds`` of the result is the sum over the calls."""
     latencies: list[float] = []
+    _ramp(step, seconds, step_seconds)
     fence()
     end = now() + seconds
     while len(latencies) < MAX_LATENCIES:
@@ -74,3 +106,8 @@ def latency_slice(step: Callable[[], object], fence: Callable[[], None], seconds
         if done >= end:
             break
     return Timed(math.fsum(latencies), images * len(latencies), latencies)
+
+
+def _ramp(step: Callable[[], object], seconds: float, step_seconds: float) -> None:
+    if step_seconds <= RAMP * seconds:
+        step()

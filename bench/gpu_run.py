@@ -45,7 +45,7 @@ def check(backends: Sequence[str], pythons: dict[str, str]) -> list[Finding]:
 
 
 class _Silent:
-    def begins(self, row: Row, phase: str, done: int, total: int) -> None:
+    def begins(self, what: str, done: int, total: int) -> None:
         """Nothing is shown before all checks are done."""
 
     def changed(self, record: Record) -> None:
@@ -56,28 +56,30 @@ class _Checker(Runner):
     """Certifies and exports as a run does, then probes every row, and tries it with the GPU hidden."""
 
     def _jobs(self) -> None:
-        self.probes: dict[tuple[Any, ...], dict[str, Any]] = {}
-        self.refusals: dict[tuple[Any, ...], str] = {}
+        self.probes: dict[str, dict[str, Any]] = {}
+        self.refusals: dict[str, str] = {}
         super()._jobs()
         for row in self.plan.rows:
             self._guarded(row, "probe", self._probe)
-            if self.results[row.job.row].status == "ok":
-                self.refusals[row.job.row] = self._hidden(row)
+            if self.results[row.name].status == "ok":
+                self.refusals[row.name] = self._hidden(row)
 
     def _probe(self, row: Row, result: RowResult) -> None:
         assert row.gpu_uuid is not None
-        before = nvml.used_memory(row.gpu_uuid)
-        with self._worker(row, "probe") as child:
+        before, pids = nvml.used_memory(row.gpu_uuid), nvml.pids(row.gpu_uuid)
+        with self._spawn(row, "probe") as child:
             request = {**self._common(row), "gpu_uuid": row.gpu_uuid}
             facts = child.ask("probe", self.plan.request.timeout, **request)
-            used, method = nvml.process_memory(row.gpu_uuid, child.pid, before)
+            growth = (nvml.used_memory(row.gpu_uuid) or 0) - (before or 0)
+            came = nvml.pids(row.gpu_uuid) - pids
+            used, method = nvml.process_memory(row.gpu_uuid, child.pid, came, growth)
         memory = {"nvml": used, "method": method, "framework": facts["framework_memory"]}
-        self.probes[row.job.row] = {**facts, "memory": memory}
+        self.probes[row.name] = {**facts, "memory": memory}
 
     def _hidden(self, row: Row) -> str:
         """Status of a worker that is told to use CUDA while no GPU is visible; must be ``unavailable``."""
         try:
-            with self._worker(replace(row, gpu_uuid=None), "hidden") as child:
+            with self._spawn(replace(row, gpu_uuid=None), "hidden") as child:
                 child.ask("prepare", self.plan.request.timeout, **self._common(row))
         except WorkerError as error:
             return error.status
@@ -85,7 +87,7 @@ class _Checker(Runner):
 
     def findings(self, row: Row) -> list[Finding]:
         """The checks of one row; a row that never came to its probe has one finding, why."""
-        key, result = row.job.row, self.results[row.job.row]
+        key, result = row.name, self.results[row.name]
         if key not in self.probes:
             return [Finding(row.name, "runs", False, f"{result.status}: {result.error}")]
         checks = (result.certified or {}).get("checks", [])

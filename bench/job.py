@@ -54,8 +54,14 @@ class Slice(_Frozen):
 
     seconds: float
     images: int
+    turn: int | None = None
+    """Slices of the same turn of a round followed one another."""
     disturbed: bool | None = None
-    """Null: not watched."""
+    """Null: not watched, or not visible on that system."""
+    reasons: list[str] = []
+    """Why it is disturbed."""
+    noise: dict[str, Any] = {}
+    """What was read meanwhile (fields of ``bench.noise.Noise``; what was not visible is not there)."""
     latencies: list[float] | None = None
     """Seconds of each call, in order (latency figures; kept once, with ``latency_p50``)."""
 
@@ -66,6 +72,22 @@ class Sample(_Frozen):
     round: int
     value: float
     slices: list[Slice] = []
+    """All of them, in order, those that were measured again as well."""
+    warm_up_steps: int | None = None
+    steady: bool | None = None
+    """Whether the steps had become steady before the first slice; null: too few steps to tell."""
+
+    @property
+    def used(self) -> list[Slice]:
+        """The slices that the value is of: the undisturbed ones, all if there is none."""
+        return [piece for piece in self.slices if not piece.disturbed] or self.slices
+
+    @property
+    def disturbed(self) -> bool | None:
+        """Whether it stayed disturbed: more than half of its slices are."""
+        if not self.slices or all(piece.disturbed is None for piece in self.slices):
+            return None
+        return 2 * sum(bool(piece.disturbed) for piece in self.slices) > len(self.slices)
 
 
 class Figure(_Frozen):
@@ -82,6 +104,18 @@ class Figure(_Frozen):
     n: int = 0
     samples: list[Sample] = []
     reason: str | None = None
+
+    @property
+    def faults_per_step(self) -> float | None:
+        """Page faults (minor and major) per step over all slices; None where they were not counted."""
+        counted = [
+            (piece.noise["minor_faults"] + piece.noise["major_faults"], piece.images)
+            for sample in self.samples
+            for piece in sample.slices
+            if "minor_faults" in piece.noise
+        ]
+        steps = sum(images for _, images in counted) / (self.batch_size or 1)
+        return sum(faults for faults, _ in counted) / steps if steps else None
 
     @property
     def key(self) -> tuple[str, str | None, int | None, str | None]:
@@ -122,10 +156,33 @@ class Parity(_Frozen):
 
 
 class Disturbance(_Frozen):
-    """What else the machine did meanwhile; ``disturbed`` null where it was not or cannot be seen."""
+    """What else the machine did while the row was timed; ``disturbed`` null where it was not or cannot be seen.
+
+    Shares are of the CPU time of the row's cores during all slices, null where not visible.
+    """
 
     disturbed: bool | None = None
     reason: str = "not watched"
+    slices: int = 0
+    marked: int = 0
+    """Slices that were disturbed."""
+    steal: float | None = None
+    others: float | None = None
+    """Other processes and interrupts."""
+    waited: float | None = None
+    """Share of the time that the worker's threads ran or were ready to in which they waited for a core."""
+    pressure: float | None = None
+    """Share of the wall time in which some task of the system waited for a CPU."""
+    switches: float | None = None
+    """Involuntary context switches per second."""
+    minor_faults: float | None = None
+    """Per second."""
+    major_faults: float | None = None
+    """Per second."""
+    frequency: tuple[float, float] | None = None
+    """Lowest and highest CPU frequency of a slice, MHz."""
+    gpu_clock: tuple[float, float] | None = None
+    """Lowest and highest GPU clock of a slice, MHz."""
 
 
 class Data(_Frozen):
@@ -149,13 +206,17 @@ class Record(_Frozen):
     ratios: list[Ratio] = []
     parity: Parity | None = None
     disturbance: Disturbance = Disturbance()
+    arena: list[Ratio] = []
+    """Throughput with ``--allocator arena`` over that with the system's, from workers alive together; only where
+    page faults made it worth a try."""
     log: str = ""
     """The end of the worker's standard error, where the row did not end well."""
     settings: dict[str, Any] = {}
     """What the framework said of itself, read back: threads, fast path, providers, TF32, memory statistics."""
     phases: list[dict[str, Any]] = []
-    """Per worker: ``{kind, round, seconds: {spawn, import, build, ...}, life, rss}``: wall seconds of each phase and
-    from spawn to the last answer, resident bytes at the end of a measuring worker."""
+    """Per worker: ``{kind, round, seconds: {spawn, import, build, ...}, life, rss, alive_with}``: wall seconds of each
+    phase and from spawn to the last answer; of a measuring worker the resident bytes at its end and the rows whose
+    workers took turns with it."""
     machine: dict[str, Any]
     versions: dict[str, str] = {}
     data: Data
@@ -187,6 +248,12 @@ class Run(_Frozen):
     rounds: int
     schedule: list[list[str]] = []
     """Row labels of each round, in the order in which they were measured."""
+    precision_target: float | None = None
+    """Half-width of the ratios that rounds were added for (``--precision-target``), as a fraction."""
+    budget: float | None = None
+    """Seconds that they could take."""
+    timing: dict[str, Any] = {}
+    """Where the wall time went (fields of ``bench.block.Timing``, seconds)."""
     records: list[Record] = []
 
 

@@ -6,6 +6,8 @@ import hashlib
 import os
 import platform
 import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -81,6 +83,38 @@ def cpu_quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
         except OSError:
             return None
     return None if quota == "max" or int(quota) <= 0 else int(quota) / int(period)
+
+
+def available_memory(root: Path = Path("/sys/fs/cgroup")) -> int:
+    """Bytes that new processes may take: the system's available memory, within the container's limit (cgroup v2
+    ``memory.max``, v1 ``memory.limit_in_bytes``)."""
+    import psutil
+
+    available = int(psutil.virtual_memory().available)
+    for limit, used in (
+        ("memory.max", "memory.current"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    ):
+        try:
+            room = int((root / limit).read_text()) - int((root / used).read_text())
+        except (OSError, ValueError):
+            continue  # no such file, or "max"
+        available = min(available, max(0, room))
+    return available
+
+
+@contextmanager
+def pinned(cpus: Sequence[int] | None) -> Iterator[None]:
+    """This process on these CPUs (None: as it is) until the end of the ``with`` block."""
+    if cpus is None:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cpus)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def default_threads() -> int:

@@ -1,4 +1,4 @@
-"""Resident memory of this process tree, in bytes.
+"""Resident memory of this process tree, in bytes, and what the kernel counts of its pages and switches.
 
 Peaks are high-water marks kept by the kernel, so nothing has to poll while work is timed.
 """
@@ -42,6 +42,20 @@ def reset_peak_rss() -> bool:
     except OSError:
         return False
     return True
+
+
+def usage() -> dict[str, int] | None:
+    """Page faults and involuntary context switches of all threads of this process so far (getrusage(2))."""
+    try:
+        import resource
+    except ImportError:
+        return None  # Windows has none
+    counted = resource.getrusage(resource.RUSAGE_SELF)
+    return {
+        "minor_faults": counted.ru_minflt,
+        "major_faults": counted.ru_majflt,
+        "switches": counted.ru_nivcsw,
+    }
 
 
 def _high_water(pid: int, process: Any) -> int:

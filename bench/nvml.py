@@ -66,12 +66,24 @@ def driver() -> str:
     return _text(pynvml.nvmlSystemGetDriverVersion())
 
 
-def process_memory(uuid: str, pid: int, used_before: int | None) -> tuple[int | None, str]:
-    """Bytes that a process holds on the GPU, and how they were found; None with the reason where it cannot be told.
+def pids(uuid: str) -> frozenset[int]:
+    """Processes that compute on the GPU, as the host numbers them; empty where NVML does not list them."""
+    import pynvml
 
-    PIDs that NVML gives are the host's, so in a container a process may be missing from its list: then a sole process
-    on the GPU is taken for it; else the growth of the board's use since before its start (``used_before``), valid
-    because no other worker lives at the time.
+    try:
+        pynvml.nvmlInit()
+        processes = pynvml.nvmlDeviceGetComputeRunningProcesses(pynvml.nvmlDeviceGetHandleByUUID(uuid))
+    except pynvml.NVMLError:
+        return frozenset()
+    return frozenset(process.pid for process in processes)
+
+
+def process_memory(uuid: str, pid: int, came: frozenset[int], growth: int) -> tuple[int | None, str]:
+    """Bytes that a worker holds on the GPU, and how they were found; None with the reason where it cannot be told.
+
+    PIDs that NVML gives are the host's, so in a container the worker may be missing from its list: then the one
+    process that appeared on the GPU with this worker (``came``) is taken for it. Where NVML lists nothing at all, the
+    growth of the board's use during the worker's own turns is (``growth``), for no other worker runs then.
     """
     import pynvml
 
@@ -81,12 +93,12 @@ def process_memory(uuid: str, pid: int, used_before: int | None) -> tuple[int | 
     except pynvml.NVMLError as error:
         return None, f"NVML: {error}"
     own = [process for process in processes if process.pid == pid]
-    chosen, method = (own, "NVML, own PID") if own else (processes, "NVML, the only process on the GPU")
+    new = [process for process in processes if process.pid in came]
+    chosen, method = (own, "NVML, own PID") if own else (new, "NVML, the process that came with this worker")
     if len(chosen) == 1 and chosen[0].usedGpuMemory is not None:
         return int(chosen[0].usedGpuMemory), method
-    used = used_memory(uuid)
-    if used is not None and used_before is not None and used > used_before and len(processes) <= 1:
-        return used - used_before, "NVML, growth of the board's use"
+    if not processes and growth > 0:
+        return growth, "NVML, growth of the board's use during this worker's turns"
     return None, f"NVML lists {len(processes)} processes on the GPU and cannot tell this one's memory"
 
 
@@ -98,6 +110,17 @@ def used_memory(uuid: str) -> int | None:
         pynvml.nvmlInit()
         handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
         return int(pynvml.nvmlDeviceGetMemoryInfo(handle, version=pynvml.nvmlMemory_v2).used)
+    except pynvml.NVMLError:
+        return None
+
+
+def free_memory(uuid: str) -> int | None:
+    """Bytes free on the board."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        return int(pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByUUID(uuid)).free)
     except pynvml.NVMLError:
         return None
 
@@ -131,6 +154,16 @@ REASONS = {
     0x80: "power brake",
 }
 """Bits of ``nvmlDeviceGetCurrentClocksEventReasons`` that mean slower than asked (nvmlClocksEventReasons)."""
+
+
+HELD = 0x2
+"""nvmlClocksEventReasonApplicationsClocksSetting: a setting of the user limits the clocks."""
+
+
+def clocks_held(uuid: str) -> bool | None:
+    """Whether a setting of the user holds the clocks now. NVML has no getter for locked clocks themselves."""
+    bits = _reading(uuid, "nvmlDeviceGetCurrentClocksEventReasons")
+    return None if bits is None else bool(int(bits) & HELD)
 
 
 def throttled(uuid: str) -> list[str] | None:

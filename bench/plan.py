@@ -12,13 +12,14 @@ import backends
 from backends.base import Backend
 from bench.errors import UsageError, unknown
 from bench.job import Job, label
-from bench.machine import default_threads, resolve_devices
+from bench.machine import resolve_devices
 from bench.nvml import Gpu
+from bench.profiles import Placement, place
 from bench.workloads import Workload
 
 ALL = "all"
-SLICE_SECONDS = 0.5
-"""Timed per figure and round."""
+DEFAULT_BUDGET = 300.0
+"""Seconds for a precision target where none are given."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,13 @@ class Request:
     task: str = "all"
     devices: str = "auto"
     batch_size: int = 128
-    threads: int | None = None
-    rounds: int = 3
+    placement: Placement = field(default_factory=place)
+    rounds: int | None = None
+    """None: the profile's."""
+    precision_target: float | None = None
+    """Rounds are added until the ratios' 95% half-width is no more than this fraction ..."""
+    budget: float | None = None
+    """... or so many seconds are spent."""
     seed: int = 0
     timeout: float = 600.0
     data_dir: Path | None = None
@@ -61,6 +67,11 @@ class Row:
     problem: tuple[str, str] | None = None
     """Status and reason, where it is known before the start that it cannot run."""
 
+    @property
+    def label(self) -> str:
+        """What is fitted once: alike for a row and its twin on another allocator."""
+        return "-".join(part for part in self.job.row if part)
+
 
 @dataclass(frozen=True)
 class FigurePlan:
@@ -83,12 +94,22 @@ class FigurePlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """Rows with sources before the rows that read them, figures, and the order of every round."""
+    """Rows with sources before the rows that read them, and the figures."""
 
     request: Request
     rows: tuple[Row, ...]
     figures: tuple[FigurePlan, ...]
-    rounds: tuple[tuple[Row, ...], ...]
+
+    @property
+    def rounds(self) -> int:
+        """How many there are at least; a precision target may add more."""
+        asked = self.request.rounds
+        return self.request.placement.profile.rounds if asked is None else asked
+
+    def order(self, number: int) -> tuple[Row, ...]:
+        """Round ``number``: a randomized complete block, every row once in an order drawn by the seed."""
+        measured = [row for row in self.rows if row.asked and row.problem is None]
+        return tuple(random.Random(f"{self.request.seed}/{number}").sample(measured, len(measured)))
 
 
 def make(request: Request) -> Plan:
@@ -101,7 +122,7 @@ def make(request: Request) -> Plan:
     rows = _name(_rows(request))
     if not any(row.asked for row in rows):
         raise UsageError("nothing to run: no backend here can do it (bench list says what is missing)")
-    return Plan(request, tuple(rows), tuple(_figures(request)), tuple(_rounds(request, rows)))
+    return Plan(request, tuple(rows), tuple(_figures(request)))
 
 
 def _check(request: Request) -> None:
@@ -208,7 +229,10 @@ def _job(request: Request, name: str, device: str, precision: str, mode: str, so
         model=request.workload.model.name,
         dataset=request.workload.dataset,
         recipe=request.workload.recipe.name,
-        threads=request.threads or default_threads(),
+        threads=request.placement.threads,
+        cpus=None if request.placement.cpus is None else list(request.placement.cpus),
+        allocator=request.placement.allocator,
+        profile=request.placement.profile.name,
         seed=request.seed,
     )
 
@@ -244,10 +268,3 @@ def _figures(request: Request) -> list[FigurePlan]:
         for name, size in kinds:
             figures += [FigurePlan(name, task, size, boundary) for boundary in ("end-to-end", "device")]
     return figures
-
-
-def _rounds(request: Request, rows: list[Row]) -> list[tuple[Row, ...]]:
-    """Randomized complete blocks: every row once a round, in an order drawn by the seed."""
-    rng = random.Random(request.seed)
-    measured = [row for row in rows if row.asked and row.problem is None]
-    return [tuple(rng.sample(measured, len(measured))) for _ in range(request.rounds)]

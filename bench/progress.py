@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from bench.errors import BenchError
-from bench.job import Record
-from bench.plan import Row
+from bench.job import Record, Run
 from bench.store import Store
 
 
@@ -42,17 +42,24 @@ class StoringProgress:
         if self._bar is not None:
             self._bar.stop()
 
-    def begins(self, row: Row, phase: str, done: int, total: int) -> None:
+    def begins(self, what: str, done: int, total: int) -> None:
         if self._bar is not None:
-            self._bar.update(self._bar_task, description=f"{row.name}: {phase}", completed=done, total=total)
+            self._bar.update(self._bar_task, description=what, completed=done, total=total)
             self._bar.refresh()
         else:
-            print(f"[{done + 1}/{total}] {row.name}: {phase}", file=sys.stderr, flush=True)
+            print(f"[{min(done + 1, total)}/{total}] {what}", file=sys.stderr, flush=True)
 
     def changed(self, record: Record) -> None:
-        """Store it; a store that fails is told once and does not end the run."""
+        """Store a row as it is now; a store that fails is told once and does not end the run."""
+        self._store(lambda: self.store.save(self.run_name, record))
+
+    def ended(self, run: Run) -> None:
+        """Store what is known of the run at its end."""
+        self._store(lambda: self.store.end_run(run))
+
+    def _store(self, write: Callable[[], None]) -> None:
         try:
-            self.store.save(self.run_name, record)
+            write()
         except BenchError as error:
             if self.store_error is None:
                 self._console.print(f"bench: {error}", markup=False, soft_wrap=True)

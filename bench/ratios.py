@@ -1,11 +1,13 @@
-"""Each speed of a run against the fastest comparable row's, from pairs measured in the same round."""
+"""Each speed of a run against the fastest comparable row's, from slices that followed one another."""
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Sequence
 
 from bench import stats
-from bench.job import Figure, Ratio, Record, label
+from bench.job import Figure, Ratio, Record, Sample, Slice, label
 
 LOWER_IS_BETTER = frozenset({"latency_p50", "latency_p90", "latency_p99", "cold_start", "first_call"})
 SPEEDS = LOWER_IS_BETTER | {"throughput"}
@@ -14,6 +16,31 @@ SPEEDS = LOWER_IS_BETTER | {"throughput"}
 def with_ratios(records: Sequence[Record]) -> list[Record]:
     """Records with each speed's ratio to the fastest comparable row, from pairs of the same round."""
     return [record.model_copy(update={"ratios": _ratios(record, records)}) for record in records]
+
+
+DECISIVE = frozenset({"throughput", "latency_p50"})
+"""Figures whose ratios a precision target is about; tails and starts would never reach one."""
+
+
+def widest(records: Sequence[Record]) -> tuple[float, str] | None:
+    """The largest 95% half-width of the decisive ratios, as a fraction, and whose it is; infinite while one has no
+    interval, None where there is nothing to compare."""
+    found = [
+        (
+            _half_width(ratio),
+            f"{label(record.job, [peer.job for peer in records])}, {ratio.task} {ratio.name} {ratio.boundary}",
+        )
+        for record in records
+        for ratio in record.ratios
+        if ratio.name in DECISIVE and ratio.against != label(record.job, [peer.job for peer in records])
+    ]
+    return max(found, default=None)
+
+
+def _half_width(ratio: Ratio) -> float:
+    if ratio.low is None or ratio.high is None or ratio.low <= 0:
+        return math.inf
+    return math.sqrt(ratio.high / ratio.low) - 1
 
 
 def _ratios(record: Record, records: Sequence[Record]) -> list[Ratio]:
@@ -30,11 +57,11 @@ def _ratio(figure: Figure, records: Sequence[Record]) -> Ratio | None:
     rivals = [(other, peer) for peer in records if peer.comparable and (other := _same(figure, peer)) is not None]
     choose = min if figure.name in LOWER_IS_BETTER else max
     best, fastest = choose(rivals, key=lambda rival: rival[0].value or 0.0)
-    theirs = {sample.round: sample.value for sample in best.samples}
-    pairs = [(sample.value, theirs[sample.round]) for sample in figure.samples if sample.round in theirs]
+    theirs = {sample.round: sample for sample in best.samples}
+    pairs = [(sample, theirs[sample.round]) for sample in figure.samples if sample.round in theirs]
     if not pairs:
         return None
-    estimate = stats.paired_ratio(*zip(*pairs, strict=True))
+    estimate = stats.geometric_mean([of_round(figure.name, ours, other) for ours, other in pairs])
     return Ratio.model_validate(
         {
             "name": figure.name,
@@ -48,6 +75,25 @@ def _ratio(figure: Figure, records: Sequence[Record]) -> Ratio | None:
             "against": label(fastest.job, [peer.job for peer in records]),
         }
     )
+
+
+def of_round(name: str, ours: Sample, theirs: Sample) -> float:
+    """Ratio of a round: the median over its turns, of slices that followed one another and were not disturbed, so that
+    neither a drift nor a burst on one slice moves it; of the two values where there are no turns to compare."""
+    if name not in DECISIVE:
+        return ours.value / theirs.value
+    other = {piece.turn: piece for piece in theirs.slices if piece.turn is not None}
+    turns = [(piece, other[piece.turn]) for piece in ours.slices if piece.turn in other]
+    clean = [(a, b) for a, b in turns if not a.disturbed and not b.disturbed]
+    found = [_value(name, a) / _value(name, b) for a, b in clean or turns]
+    return statistics.median(found) if found else ours.value / theirs.value
+
+
+def _value(name: str, piece: Slice) -> float:
+    """The figure's value in one slice."""
+    if name == "throughput":
+        return piece.images / piece.seconds
+    return stats.percentile(sorted(piece.latencies or []), 50)
 
 
 def _same(figure: Figure, record: Record) -> Figure | None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
 from bench.datasets import Dataset
 from bench.job import Data, Record, Run
 from bench.machine import fingerprint, git_commit
-from bench.plan import Plan
+from bench.plan import DEFAULT_BUDGET, Plan
 from bench.progress import StoringProgress
 from bench.ratios import with_ratios
 from bench.runner import Runner
@@ -34,8 +34,15 @@ def run(plan: Plan, dataset: Dataset, store: Store, command: str) -> Finished:
     data = Data(name=dataset.name, sha256=dataset.sha256, note=dataset.note, **counts)
     context = Context(fingerprint(), data, git_commit(), now.isoformat(timespec="seconds"))
     name = f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(2)}"
-    schedule = [[row.name for row in order] for order in plan.rounds]
-    begun = Run(name=name, command=command, started_at=context.started_at, rounds=len(plan.rounds), schedule=schedule)
+    request = plan.request
+    begun = Run(
+        name=name,
+        command=command,
+        started_at=context.started_at,
+        rounds=plan.rounds,
+        precision_target=request.precision_target,
+        budget=None if request.precision_target is None else request.budget or DEFAULT_BUDGET,
+    )
     store.add_run(begun)
     code = 0
     with StoringProgress(store, name) as progress:
@@ -44,11 +51,14 @@ def run(plan: Plan, dataset: Dataset, store: Store, command: str) -> Finished:
             runner.run()
         except KeyboardInterrupt:
             code = 130
-    records = [to_record(runner.results[row.job.row], context) for row in plan.rows if row.asked]
+    records = [to_record(runner.results[row.name], context) for row in plan.rows if row.asked]
+    told = {"rounds": len(runner.schedule), "schedule": runner.schedule, "timing": asdict(runner.timing)}
+    ended = begun.model_copy(update={**told, "records": with_ratios(records)})
+    progress.ended(ended)
     if code == 0 and (progress.store_error or _any_failed(plan, records)):
         code = 1
     where = f"no store: {progress.store_error}" if progress.store_error else store.url.render_as_string()
-    return Finished(begun.model_copy(update={"records": with_ratios(records)}), code, where)
+    return Finished(ended, code, where)
 
 
 def _any_failed(plan: Plan, records: list[Record]) -> bool:

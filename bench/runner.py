@@ -1,36 +1,40 @@
 """The parent: runs a plan's jobs in workers, one at a time, and keeps what they measured.
 
-Order: every row is certified, then fitted (sources before the runtimes that read their files), then measured, a
-fresh process per row and round. A row that fails costs only itself and the rows that read its file.
+Order: every row is certified, then fitted (sources before the runtimes that read their files), then measured in
+rounds: a fresh process per row and round, those of a round alive together and taking turns (``block``). A row that
+fails costs only itself and the rows that read its file.
 """
 
 from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from bench import nvml
+from bench import allocators, nvml, page_faults
+from bench.block import Block, Timing, alive_together
 from bench.child import Child, WorkerError, worker_environment
 from bench.datasets import Dataset, normalize
 from bench.errors import BenchError
-from bench.job import Record
-from bench.plan import SLICE_SECONDS, FigurePlan, Plan, Row
-from bench.summary import Context, RowResult, to_record
+from bench.job import Record, Sample
+from bench.machine import available_memory, pinned
+from bench.plan import DEFAULT_BUDGET, FigurePlan, Plan, Row
+from bench.ratios import of_round, widest, with_ratios
+from bench.summary import Context, RowResult, sample, throughput, to_record
 from bench.training import SAMPLE
 
 
 class Observer(Protocol):
     """Is told what begins and what a row came to; shows progress, keeps records."""
 
-    def begins(self, row: Row, phase: str, done: int, total: int) -> None:
-        """A job begins: ``done`` of ``total`` jobs are over."""
+    def begins(self, what: str, done: int, total: int) -> None:
+        """A job begins, or a part of one: ``done`` of ``total`` jobs are over."""
 
     def changed(self, record: Record) -> None:
         """A job of a row has ended, whatever its outcome: this is all that is known of the row now."""
@@ -44,18 +48,25 @@ class Runner:
     dataset: Dataset
     context: Context
     observer: Observer
-    results: dict[tuple[Any, ...], RowResult] = field(default_factory=dict)
+    results: dict[str, RowResult] = field(default_factory=dict)
+    """By row name."""
+    schedule: list[list[str]] = field(default_factory=list)
+    """Row names of every round that has begun, in their order."""
+    timing: Timing = field(default_factory=Timing)
+    _held: dict[str, int] = field(default_factory=dict)
     _done: int = 0
 
     def run(self) -> None:
         """Do everything. KeyboardInterrupt passes through, with unfinished rows marked ``interrupted``."""
         for row in self.plan.rows:
-            source = None if row.source is None else self.results[row.source.job.row]
-            self.results[row.job.row] = RowResult(row, self.plan, source)
+            source = None if row.source is None else self.results[row.source.name]
+            self.results[row.name] = RowResult(row, self.plan, source)
             if row.problem is not None:
-                self.results[row.job.row].fail(*row.problem)
+                self.results[row.name].fail(*row.problem)
                 self._report(row)
-        with tempfile.TemporaryDirectory(prefix="evenbench-") as folder:
+        self._began = time.monotonic()
+        placement = self.plan.request.placement
+        with tempfile.TemporaryDirectory(prefix="evenbench-") as folder, pinned(placement.parent_cpus):
             try:
                 self._scratch = Path(folder)
                 self._write_data()
@@ -63,6 +74,8 @@ class Runner:
             except KeyboardInterrupt:
                 self._interrupted()
                 raise
+            finally:
+                self.timing.wall = time.monotonic() - self._began
 
     def _write_data(self) -> None:
         try:
@@ -78,16 +91,88 @@ class Runner:
             self._guarded(row, "certify", self._certify)
             if "fit" in row.tasks:
                 self._guarded(row, "fit", self._fit)
-        for number, order in enumerate(self.plan.rounds):
-            for row in order:
-                self._guarded(row, f"measure {number + 1}/{len(self.plan.rounds)}", self._measure)
+        while len(self.schedule) < self.plan.rounds or self._wants_more():
+            begin = time.monotonic()
+            self._round(len(self.schedule))
+            self._last_round = time.monotonic() - begin
+        self._try_arena()
+
+    def _wants_more(self) -> bool:
+        """Whether the ratios are not yet as narrow as asked for, and the budget has room for one more round."""
+        request = self.plan.request
+        if request.precision_target is None:
+            return False
+        spent = time.monotonic() - self._began
+        if spent + self._last_round > (request.budget or DEFAULT_BUDGET):
+            return False
+        reached = widest(
+            with_ratios([to_record(self.results[r.name], self.context) for r in self.plan.rows if r.asked])
+        )
+        return reached is not None and reached[0] > request.precision_target
+
+    def _round(self, number: int) -> None:
+        """A block of all rows that are still ok; it counts for a row only when its worker came to its end."""
+        order = self.plan.order(number)
+        self.schedule.append([row.name for row in order])
+        rows = [row for row in order if self.results[row.name].status == "ok"]
+        boards = {row.gpu_uuid: nvml.free_memory(row.gpu_uuid) or 0 for row in rows if row.gpu_uuid is not None}
+        for group in alive_together(rows, self._held, available_memory(), boards):
+            what = f"measure {number + 1}/{max(self.plan.rounds, number + 1)}"
+            for name, outcome in self._block(what).measure(group, self.plan.figures, self._says(what)).items():
+                self._keep(self.results[name], outcome)
+        self._done += len(order)
+
+    def _keep(self, result: RowResult, outcome: dict[str, Any] | WorkerError) -> None:
+        if isinstance(outcome, WorkerError):
+            result.fail(outcome.status, outcome.reason, outcome.log)
+        else:
+            try:
+                self._ended(result.row, outcome["finished"])
+                result.rounds.append(outcome)
+            except WorkerError as error:
+                result.fail(error.status, error.reason)
+        self._report(result.row)
+
+    def _block(self, kind: str) -> Block:
+        request, slices = self.plan.request, self.plan.request.placement.profile.slices
+        return Block(lambda row: self._spawn(row, kind), self._measure_request, request.timeout, slices, self.timing)
+
+    def _says(self, what: str) -> Callable[[str], None]:
+        return lambda part: self.observer.begins(f"{part}: {what}", self._done, self._total)
+
+    def _try_arena(self) -> None:
+        """Whether glibc's arena settings make a row faster that spends its time on page faults."""
+        for row in self.plan.rows:
+            result = self.results[row.name]
+            figure = page_faults.worst(to_record(result, self.context), self.plan.figures) if row.asked else None
+            if figure is not None:
+                try:
+                    result.arena.append((figure, [self._arena_pair(row, figure, i) for i in range(len(self.schedule))]))
+                except WorkerError as error:
+                    result.arena_error = f"{error.status}: {error.reason}"
+                self._report(row)
+
+    def _arena_pair(self, row: Row, figure: FigurePlan, number: int) -> float:
+        """Ratio of the images/s of two workers that take turns, with the settings over without."""
+        job = row.job.model_copy(update={"allocator": allocators.ARENA})
+        twin = replace(row, name=f"{row.name} --allocator arena", job=job)
+        what = f"allocator {number + 1}/{len(self.schedule)}"
+        pair = [row, twin] if number % 2 else [twin, row]
+        samples: list[Sample] = []
+        outcomes = self._block(what).measure(pair, [figure], self._says(what))
+        for side in (twin, row):
+            outcome = outcomes[side.name]
+            if isinstance(outcome, WorkerError):
+                raise outcome
+            samples.append(sample(number, outcome["figures"][0][1], throughput, keep=True))
+        return of_round(figure.name, *samples)
 
     def _guarded(self, row: Row, phase: str, job: Callable[[Row, RowResult], None]) -> None:
-        result = self.results[row.job.row]
+        result = self.results[row.name]
         if result.status == "ok" and row.source is not None:
             self._inherit(row, result)
         if result.status == "ok":
-            self.observer.begins(row, phase, self._done, self._total)
+            self._says(phase)(row.name)
             try:
                 job(row, result)
             except WorkerError as error:
@@ -100,7 +185,8 @@ class Runner:
     @property
     def _total(self) -> int:
         fits = sum("fit" in row.tasks for row in self.plan.rows)
-        return len(self.plan.rows) + fits + sum(len(order) for order in self.plan.rounds)
+        rounds = max(self.plan.rounds, len(self.schedule))
+        return len(self.plan.rows) + fits + rounds * len(self.plan.order(0))
 
     def _inherit(self, row: Row, result: RowResult) -> None:
         """A runtime's row ends with its source's export."""
@@ -118,29 +204,34 @@ class Runner:
 
     def _report(self, row: Row) -> None:
         if row.asked:
-            self.observer.changed(to_record(self.results[row.job.row], self.context))
+            self.observer.changed(to_record(self.results[row.name], self.context))
 
     def _interrupted(self) -> None:
         for row in self.plan.rows:
-            result = self.results[row.job.row]
-            unfinished = len(result.rounds) < len(self.plan.rounds)
+            result = self.results[row.name]
+            unfinished = len(result.rounds) < self.plan.rounds
             if result.status == "ok" and row.asked and unfinished:
                 result.fail("interrupted", "stopped by the user")
                 self._report(row)
 
-    @contextmanager
-    def _worker(self, row: Row, kind: str) -> Iterator[Child]:
-        log = self._scratch / f"{_slug(row)}-{kind}.log"
-        environment = worker_environment(row.python, row.job.threads, row.gpu_uuid, self._scratch)
+    def _spawn(self, row: Row, kind: str) -> Child:
+        log = self._scratch / f"{_slug(row.name)}-{_slug(kind)}.log"
+        environment = worker_environment(row.python, row.job, row.gpu_uuid, self._scratch)
         try:
-            child = Child(row.python, environment, log)
+            return Child(row.python, environment, log)
         except OSError as error:
             raise WorkerError("unavailable", f"cannot start {row.python}: {error.strerror}") from error
-        with child:
-            yield child
+
+    def _ended(self, row: Row, told: dict[str, Any]) -> None:
+        """Keep what a worker tells at its end for later decisions: the memory it held, where its time went."""
+        try:
+            self.timing.add(told["phases"])
+            self._held[row.name] = max(self._held.get(row.name, 0), told["held"])
+        except (KeyError, TypeError, AttributeError) as error:
+            raise WorkerError("failed", f"the worker's answer does not hold: {error}") from error
 
     def _folder(self, row: Row) -> Path:
-        folder = self._scratch / f"{_slug(row)}-fit"
+        folder = self._scratch / f"{_slug(row.label)}-fit"
         folder.mkdir(exist_ok=True)
         return folder
 
@@ -169,46 +260,33 @@ class Runner:
         return request
 
     def _certify(self, row: Row, result: RowResult) -> None:
-        with self._worker(row, "certify") as child:
-            result.certified = child.ask("certify", self.plan.request.timeout, **self._common(row))
+        result.certified = self._ask_one(row, "certify", self._common(row))
 
     def _fit(self, row: Row, result: RowResult) -> None:
-        with self._worker(row, "fit") as child:
-            out = str(self._folder(row))
-            result.fitted = child.ask("fit", self.plan.request.timeout, out=out, **self._common(row))
+        result.fitted = self._ask_one(row, "fit", {**self._common(row), "out": str(self._folder(row))})
 
-    def _measure(self, row: Row, result: RowResult) -> None:
-        """One round of one row; it counts only when it came to its end."""
-        timeout = self.plan.request.timeout
+    def _ask_one(self, row: Row, command: str, request: dict[str, Any]) -> dict[str, Any]:
+        """The answer of a fresh worker to its one request."""
+        used_before = None if row.gpu_uuid is None else nvml.used_memory(row.gpu_uuid)
+        with self._spawn(row, command) as child:
+            answer = child.ask(command, self.plan.request.timeout, **request)
+            if row.gpu_uuid is not None:
+                growth = (nvml.used_memory(row.gpu_uuid) or 0) - (used_before or 0)
+                key = f"{row.name}@{row.gpu_uuid}"
+                self._held[key] = max(self._held.get(key, 0), growth)
+        self._ended(row, answer)
+        return answer
+
+    def _measure_request(self, row: Row) -> dict[str, Any]:
         request = self._common(row)
         if "fit" in row.tasks:
             request["weights"] = str(self._folder(row) / "weights.npz")
-        slices: list[tuple[FigurePlan, dict[str, Any]]] = []
-        used_before = None if row.gpu_uuid is None else nvml.used_memory(row.gpu_uuid)
-        with self._worker(row, "measure") as child:
-            prepared = child.ask("prepare", timeout, **request)
-            for figure in self.plan.figures:
-                if figure.task in row.tasks:
-                    plain = figure.to_dict()
-                    warm_up = child.ask("warm_up", timeout, figure=plain)
-                    timed = child.ask("slice", timeout + SLICE_SECONDS, figure=plain, seconds=SLICE_SECONDS)
-                    slices.append((figure, {**timed, "warm_up_steps": warm_up["steps"]}))
-            device_memory = self._device_memory(row, child, used_before)
-            finished = child.ask("finish", timeout)
-        result.rounds.append({"prepared": prepared, "slices": slices, "finished": finished, **device_memory})
-
-    def _device_memory(self, row: Row, child: Child, used_before: int | None) -> dict[str, Any]:
-        """What the worker holds on its GPU after the last slice (allocators keep what they reached), and how that
-        was found."""
-        if row.gpu_uuid is None:
-            return {"device_memory": None, "device_memory_method": "this row runs on the CPU"}
-        used, method = nvml.process_memory(row.gpu_uuid, child.pid, used_before)
-        return {"device_memory": used, "device_memory_method": method}
+        return request
 
 
-def _slug(row: Row) -> str:
-    """The row as part of a file name."""
-    return "-".join(re.sub(r"\W", "_", part) for part in row.job.row if part)
+def _slug(name: str) -> str:
+    """A row's name as part of a file name."""
+    return re.sub(r"\W+", "_", name)
 
 
 def _write_data(folder: Path, dataset: Dataset, plan: Plan) -> None:

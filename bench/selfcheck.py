@@ -26,8 +26,8 @@ def _throughput(record: Record) -> Iterator[str]:
     """Throughput equals images over summed time."""
     for figure in record.figures:
         for sample in figure.samples if figure.name == "throughput" else []:
-            seconds = math.fsum(piece.seconds for piece in sample.slices)
-            images = sum(piece.images for piece in sample.slices)
+            seconds = math.fsum(piece.seconds for piece in sample.used)
+            images = sum(piece.images for piece in sample.used)
             if seconds <= 0 or not math.isclose(sample.value, images / seconds, rel_tol=1e-6):
                 yield f"{sample.value:.6g} images/s is not {images} images in {seconds:.6g} s"
 
@@ -87,6 +87,20 @@ def _threads(record: Record) -> Iterator[str]:
         yield f"{record.job.threads} asked for, {effective} in force"
 
 
+def _cpus(record: Record) -> Iterator[str]:
+    """The worker runs on the CPUs that it was pinned to."""
+    effective = record.settings.get("cpus")
+    if record.job.cpus is not None and effective is not None and effective != record.job.cpus:
+        yield f"{record.job.cpus} asked for, {effective} in force"
+
+
+def _allocator(record: Record) -> Iterator[str]:
+    """The worker runs on the allocator that it was given."""
+    effective = record.settings.get("allocator")
+    if effective is not None and effective != record.job.allocator:
+        yield f"{record.job.allocator} asked for, {effective} in force"
+
+
 CHECKS: dict[str, Callable[[Record], Iterator[str]]] = {
     "throughput": _throughput,
     "percentiles": _percentiles,
@@ -94,4 +108,6 @@ CHECKS: dict[str, Callable[[Record], Iterator[str]]] = {
     "timed": _timed,
     "life": _life,
     "threads": _threads,
+    "cpus": _cpus,
+    "allocator": _allocator,
 }

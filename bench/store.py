@@ -33,6 +33,7 @@ RUNS = sa.Table(
     sa.Column("started_at", sa.String(32), nullable=False, index=True),
     sa.Column("rounds", sa.Integer, nullable=False),
     sa.Column("schedule", sa.Text, nullable=False),
+    sa.Column("design", sa.Text, nullable=False),
 )
 RECORDS = sa.Table(
     "records",
@@ -87,8 +88,12 @@ class Store:
     def add_run(self, run: Run) -> None:
         """Begin a run; its records follow one by one."""
         with self._errors("write to"), self._writer.begin() as connection:
-            values = {"name": run.name, "command": run.command, "started_at": run.started_at}
-            connection.execute(RUNS.insert().values(**values, rounds=run.rounds, schedule=json.dumps(run.schedule)))
+            connection.execute(RUNS.insert().values(**_run_values(run)))
+
+    def end_run(self, run: Run) -> None:
+        """What is known of a run only at its end: rounds, their order, where the time went."""
+        with self._errors("write to"), self._writer.begin() as connection:
+            connection.execute(RUNS.update().where(RUNS.c.name == run.name).values(**_run_values(run)))
 
     def save(self, run_name: str, record: Record) -> None:
         """Write a record, over the one of the same row of the same run."""
@@ -125,6 +130,7 @@ class Store:
                 started_at=row.started_at,
                 rounds=row.rounds,
                 schedule=json.loads(row.schedule),
+                **json.loads(row.design),
                 records=[Record.model_validate_json(content) for content in found],
             )
 
@@ -152,6 +158,12 @@ class Store:
             reason = str(getattr(error, "orig", None) or error).splitlines()[0]
             where = self.url.render_as_string()
             raise BenchError(f"cannot {verb} the store {where}: {reason}; --store URL names another") from error
+
+
+def _run_values(run: Run) -> dict[str, Any]:
+    design = run.model_dump(include={"precision_target", "budget", "timing"})
+    told = {"name": run.name, "command": run.command, "started_at": run.started_at, "rounds": run.rounds}
+    return {**told, "schedule": json.dumps(run.schedule), "design": json.dumps(design)}
 
 
 def _as_url(text: str) -> sa.URL:

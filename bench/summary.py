@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pydantic import ValidationError
 
-from bench import selfcheck, stats
-from bench.job import Check, Data, Figure, Parity, Record, Sample, Slice
+from bench import disturbance, selfcheck, stats
+from bench.job import Check, Data, Figure, Parity, Ratio, Record, Sample, Slice
 from bench.plan import FigurePlan, Plan, Row
 
 PERCENTILES = (50, 90, 99)
+KEEP_SLICES = ("throughput", "latency_p50")
+"""The other percentiles are of the same slices as the first: those are kept once."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,10 @@ class RowResult:
     certified: dict[str, Any] | None = None
     fitted: dict[str, Any] | None = None
     rounds: list[dict[str, Any]] = field(default_factory=list)
+    arena: list[tuple[FigurePlan, list[float]]] = field(default_factory=list)
+    """Ratios of throughput with glibc's arena settings over that without, of workers alive together."""
+    arena_error: str | None = None
+    """Why that trial came to nothing."""
 
     @property
     def label(self) -> str:
@@ -91,10 +98,13 @@ def _record(result: RowResult, context: Context, told: dict[str, Any]) -> Record
 def _told(result: RowResult) -> dict[str, Any]:
     """The part of the record that comes from the workers."""
     last = result.replies[-1][2] if result.replies else {}
+    figures = _figures(result)
     return {
-        "figures": _figures(result),
+        "figures": figures,
+        "disturbance": disturbance.of(figures, result.row.job.cpus),
+        "arena": [_arena_ratio(planned, ratios) for planned, ratios in result.arena],
         "parity": _parity(result),
-        "settings": {**last.get("settings", {}), **_device_memory(result)},
+        "settings": {**last.get("settings", {}), **_device_memory(result), **_arena_error(result)},
         "versions": last.get("versions", {}),
         "phases": [
             {
@@ -103,6 +113,7 @@ def _told(result: RowResult) -> dict[str, Any]:
                 "seconds": reply["phases"],
                 "life": reply["life"],
                 "rss": reply.get("rss"),
+                "alive_with": [] if number is None else result.rounds[number]["prepared"]["alive_with"],
             }
             for kind, number, reply in result.replies
         ],
@@ -140,26 +151,26 @@ def _figures(result: RowResult) -> list[Figure]:
 
 def _timed(result: RowResult, planned: FigurePlan) -> list[Figure]:
     """The figures of one kind of slice: a throughput, or three percentiles of latency."""
-    slices = [
-        (number, raw)
-        for number, measured in enumerate(result.rounds)
-        for figure, raw in measured["slices"]
+    measured = [
+        (number, measured)
+        for number, whole in enumerate(result.rounds)
+        for figure, measured in whole["figures"]
         if figure == planned
     ]
     if planned.name == "throughput":
-        return [_speed("throughput", "images/s", planned, result, slices, _throughput)]
+        return [_speed("throughput", "images/s", planned, result, measured, throughput)]
     return [
-        _speed(f"latency_p{percent}", "s", planned, result, slices, _percentile(percent)) for percent in PERCENTILES
+        _speed(f"latency_p{percent}", "s", planned, result, measured, _percentile(percent)) for percent in PERCENTILES
     ]
 
 
-def _throughput(raw: dict[str, Any]) -> float:
+def throughput(slices: Sequence[Slice]) -> float:
     """Images over the time they took, nothing else: never images over a mean latency."""
-    return float(raw["images"] / raw["seconds"])
+    return sum(piece.images for piece in slices) / math.fsum(piece.seconds for piece in slices)
 
 
-def _percentile(percent: int) -> Callable[[dict[str, Any]], float]:
-    return lambda raw: stats.percentile(sorted(raw["latencies"]), percent)
+def _percentile(percent: int) -> Callable[[Sequence[Slice]], float]:
+    return lambda slices: stats.percentile(sorted(call for piece in slices for call in piece.latencies or []), percent)
 
 
 def _speed(
@@ -167,29 +178,57 @@ def _speed(
     unit: str,
     planned: FigurePlan,
     result: RowResult,
-    slices: Sequence[tuple[int, dict[str, Any]]],
-    value: Callable[[dict[str, Any]], float],
+    measured: Sequence[tuple[int, dict[str, Any]]],
+    value: Callable[[Sequence[Slice]], float],
 ) -> Figure:
-    samples = [
-        Sample(
-            round=number,
-            value=value(raw),
-            slices=[
-                Slice(
-                    seconds=raw["seconds"],
-                    images=raw["images"],
-                    latencies=[round(call, 8) for call in raw["latencies"]] if name == "latency_p50" else None,
-                )
-            ],
-        )
-        for number, raw in slices
-    ]
+    samples = [sample(number, told, value, name in KEEP_SLICES) for number, told in measured]
     reason = None
     if not samples:
         can = planned.task in result.row.tasks
         reason = _why_not(result) if can else f"{result.row.job.backend} does not {planned.task}"
     place = {"task": planned.task, "batch_size": planned.batch_size, "boundary": planned.boundary}
     return _over_processes(name, unit, samples, reason, **place)
+
+
+def sample(number: int, told: dict[str, Any], value: Callable[[Sequence[Slice]], float], keep: bool) -> Sample:
+    """What one process contributes: its value is of the slices that nothing disturbed."""
+    slices = [_slice(raw) for raw in told["slices"]]
+    warm_up = {"warm_up_steps": told["warm_up"]["steps"], "steady": told["warm_up"]["steady"]}
+    whole = Sample(round=number, value=0, slices=slices, **warm_up)
+    return whole.model_copy(update={"value": value(whole.used), "slices": slices if keep else []})
+
+
+def _slice(raw: dict[str, Any]) -> Slice:
+    latencies = raw["latencies"] and [round(call, 8) for call in raw["latencies"]]
+    return Slice(
+        seconds=raw["seconds"],
+        images=raw["images"],
+        turn=raw["turn"],
+        disturbed=None if raw["reasons"] is None else bool(raw["reasons"]),
+        reasons=raw["reasons"] or [],
+        noise={
+            name: reading if isinstance(reading, list) else round(reading, 6) for name, reading in raw["noise"].items()
+        },
+        latencies=latencies,
+    )
+
+
+def _arena_error(result: RowResult) -> dict[str, Any]:
+    return {} if result.arena_error is None else {"arena_trial": result.arena_error}
+
+
+def _arena_ratio(planned: FigurePlan, ratios: Sequence[float]) -> Ratio:
+    estimate = stats.geometric_mean(ratios)
+    return Ratio.model_validate(
+        {
+            "name": planned.name,
+            "task": planned.task,
+            "batch_size": planned.batch_size,
+            "boundary": planned.boundary,
+            **asdict(estimate),
+            "against": "--allocator system",
+        }
+    )
 
 
 def _over_processes(name: str, unit: str, samples: list[Sample], reason: str | None = None, **place: Any) -> Figure:

@@ -25,14 +25,14 @@ import numpy as np  # noqa: E402  (the clock above must start before anything he
 import backends  # noqa: E402
 from backends.base import Backend, Optimizer, Unavailable, Unsupported  # noqa: E402
 from backends.model import ModelSpec, Weights  # noqa: E402
-from bench import clock, memory, parity, training  # noqa: E402
+from bench import allocators, clock, memory, parity, training  # noqa: E402
 
 
 class Session:
     """One backend in this process, and what is done with it; each public method serves the command of its name."""
 
     def __init__(self) -> None:
-        self._phases: dict[str, float] = {}
+        self._phases: dict[str, float] = {"import": time.monotonic() - STARTED}
         self._peak_rss: dict[str, int] = {}
         self._peak_rss_reset = False
         self._task: str | None = None
@@ -104,19 +104,21 @@ class Session:
             self._begin(figure["task"])
         self._step = self._make_step(figure)
         with self._phase("warm_up"):
-            steps, self._step_seconds = clock.warm_up(self._step, self.backend.synchronize)
-        return {"steps": steps, "step_seconds": self._step_seconds}
+            warm_up = clock.warm_up(self._step, self.backend.synchronize)
+        self._step_seconds = warm_up.step_seconds
+        return warm_up.to_dict()
 
     def slice(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Time the figure that was warmed up last."""
-        figure, seconds, fence = request["figure"], request["seconds"], self.backend.synchronize
+        """Time the figure that was warmed up last; ``own`` is what this process counted of itself meanwhile, and
+        ``elapsed`` the wall seconds that it counted over."""
+        figure, fence = request["figure"], self.backend.synchronize
+        timer = clock.latency_slice if figure["name"] == "latency" else clock.throughput_slice
+        before, begin = memory.usage(), clock.now()
         with self._phase("timed"):
-            if figure["name"] == "latency":
-                timed = clock.latency_slice(self._step, fence, seconds, figure["batch_size"])
-            else:
-                images = figure["batch_size"]
-                timed = clock.throughput_slice(self._step, fence, seconds, self._step_seconds, images)
-        return timed.to_dict()
+            timed = timer(self._step, fence, request["seconds"], self._step_seconds, figure["batch_size"])
+        elapsed, after = clock.now() - begin, memory.usage()
+        own = None if before is None or after is None else {name: after[name] - before[name] for name in after}
+        return {**timed.to_dict(), "own": own or {}, "elapsed": elapsed}
 
     def finish(self, request: dict[str, Any]) -> dict[str, Any]:
         """Memory of the whole life, and where its time went."""
@@ -157,8 +159,14 @@ class Session:
         return self.backend
 
     def _reply(self, content: dict[str, Any]) -> dict[str, Any]:
-        common = {"versions": self.backend.versions(), "settings": self.backend.settings(), "phases": self._phases}
-        return {**content, **common, "life": time.monotonic() - self._spawned_at}
+        common = {"versions": self.backend.versions(), "settings": self._settings(), "phases": self._phases}
+        held = memory.peak_rss()
+        return {**content, **common, "held": held, "life": time.monotonic() - self._spawned_at}
+
+    def _settings(self) -> dict[str, Any]:
+        """What the framework says of itself, and what this process runs on, read back."""
+        cpus = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+        return {**self.backend.settings(), "cpus": cpus, "allocator": allocators.in_force(dict(os.environ))}
 
     def _phase(self, name: str) -> _Phase:
         return _Phase(self._phases, name)
@@ -275,9 +283,17 @@ def _die_with_parent() -> None:
             os._exit(1)  # before the line above
 
 
+def _pin() -> None:
+    """To the CPUs that the parent names; before a framework is imported, whose threads inherit it."""
+    cpus = os.environ.get("EVENBENCH_CPUS")
+    if cpus is not None:
+        os.sched_setaffinity(0, [int(cpu) for cpu in cpus.split(",")])
+
+
 def main() -> None:
     """Take the pipes for ourselves, then serve."""
     _die_with_parent()
+    _pin()
     requests, replies = os.fdopen(os.dup(0), encoding="utf-8"), os.fdopen(os.dup(1), "w", encoding="utf-8")
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)

@@ -36,8 +36,21 @@ TERMS = {
     " and layout are what differs.",
     "± and n": "half-width of the 95% interval of the geometric mean over n fresh processes (Student t on"
     " logarithms), as a percentage; with n = 1 there is none.",
-    "× fastest": "ratio to the fastest comparable row by pairs of the same round (geometric mean, 95% interval):"
-    " throughput below 1 and time above 1 are slower.",
+    "× fastest": "ratio to the fastest comparable row: per round the median over the turns, of slices that followed"
+    " one another (of tails and starts, the ratio of the two processes' values); over rounds the geometric mean with"
+    " its 95% interval. Throughput below 1 and time above 1 are slower. A slow stretch of the machine falls on both"
+    " slices of a turn: so it may differ from the ratio of the two figures, and is narrower.",
+    "warm-up": "steps until their times are steady by MSER-5 (White 1997; White, Cobb & Spratt 2000): the cut that"
+    " minimizes the standard error of the rest lies in the first half. At least 3 steps and 0.2 s, at most 2 s.",
+    "slice": "75 ms of steps (at least one) between two fences; slices of live workers alternate, and only one runs.",
+    "(!) disturbed": "more than half of one process' slices of a figure were above a limit (bench/noise.py): steal,"
+    " other processes on its cores, waiting for a core, pages read from disk, falling clocks. Marked slices are"
+    " measured again (up to as many more as there are slices) and count only where nothing else is left; all are in"
+    " the record.",
+    "steal, others, waited": "shares of the CPU time of the row's cores during its slices: taken by the hypervisor;"
+    " used by other processes and interrupts. waited: share of the time in which the worker's own threads ran or were"
+    " ready, in which they had no core.",
+    "page faults per step": "minor and major faults of the worker's process in its slices, over the steps in them.",
     "comparable": "every check of the parity certificate passed: the row does the same computation as the float64"
     " reference, within the tolerance shown.",
     "n/m": "not measured, for the reason given in the note of that letter.",

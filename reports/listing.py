@@ -1,4 +1,4 @@
-"""What ``bench list`` and ``bench gpu-check`` print."""
+"""What ``bench list``, ``bench doctor`` and ``bench gpu-check`` print."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from bench.catalogue import Entry
 from bench.datasets import DESCRIPTIONS
+from bench.doctor import Symptom
 from bench.gpu_check import Finding
 from bench.workloads import MODELS, RECIPES
 from reports.tables import Table
@@ -58,6 +59,13 @@ def _recipes() -> Table:
 
 def _datasets() -> Table:
     return Table("Data sets", ["data set", "content"], [[name, text] for name, text in DESCRIPTIONS.items()])
+
+
+def doctor(symptoms: Sequence[Symptom]) -> str:
+    """The findings of ``bench doctor``; what to do only where something is wrong."""
+    verdicts = {True: "well", False: "WILL SPOIL", None: "-"}
+    rows = [[s.what, verdicts[s.well], s.seen, s.do if s.well is False else ""] for s in symptoms]
+    return Table("What may spoil a measurement here", ["what", "verdict", "seen", "what to do"], rows).render()
 
 
 def gpu_findings(findings: Sequence[Finding]) -> str:

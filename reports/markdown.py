@@ -6,8 +6,11 @@ import re
 from dataclasses import replace
 
 from bench.job import Record, Run, label
-from reports import tables
+from reports import footnotes, tables
 from reports.definitions import FIGURES, TERMS
+
+SHOWN_APART = ("threads", "cpus", "allocator", "fast_path")
+"""Settings that have a column, or a row, of their own."""
 
 
 def render(run: Run) -> str:
@@ -16,11 +19,53 @@ def render(run: Run) -> str:
     parts = [f"# {run.name}", f"`{run.command}`, {run.started_at}, {run.rounds} rounds"]
     for table in tables.build(run, notes):
         parts += [f"## {table.title}", _table(table)]
-    below = [*notes.lines(), *tables.footnotes(run)]
+    below = [*notes.lines(), *footnotes.lines(run)]
     if below:
         parts.append("\n".join(f"- {_escape(line)}" for line in below))
-    parts += [_parity(run), _machine(run), _rows(run), _definitions()]
+    parts += [_disturbance(run), _parity(run), _machine(run), _rows(run), _definitions()]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _disturbance(run: Run) -> str:
+    headers = ["row", "disturbed", "slices", "marked", "steal", "others", "waited", "switches/s"]
+    headers += ["faults/step train", "faults/step infer", "warm-up steps"]
+    rows = [
+        [
+            name,
+            {True: "YES", False: "no", None: "not visible here"}[record.disturbance.disturbed],
+            str(record.disturbance.slices),
+            str(record.disturbance.marked),
+            *(_share(getattr(record.disturbance, part)) for part in ("steal", "others", "waited")),
+            _number(record.disturbance.switches),
+            *(_faults(record, task) for task in ("train", "infer")),
+            _warm_up(record),
+        ]
+        for name, record in _named(run)
+        if record.disturbance.slices
+    ]
+    if not rows:
+        return ""
+    return "## Disturbance\n\n" + _table(tables.Table("", headers, rows, numbers_from=2))
+
+
+def _share(value: float | None) -> str:
+    return "not visible" if value is None else f"{100 * value:.1f}%"
+
+
+def _number(value: float | None) -> str:
+    return "not visible" if value is None else f"{value:,.0f}"
+
+
+def _faults(record: Record, task: str) -> str:
+    """Of the device-resident throughput, batch by batch."""
+    figure = record.figure("throughput", task, "device")
+    return "-" if figure is None or figure.value is None else _number(figure.faults_per_step)
+
+
+def _warm_up(record: Record) -> str:
+    """Fewest and most steps before the first slice of a figure."""
+    steps = [s.warm_up_steps for f in record.figures for s in f.samples if s.warm_up_steps is not None]
+    return f"{min(steps)} to {max(steps)}" if steps else "not recorded"
 
 
 def _parity(run: Run) -> str:
@@ -58,7 +103,7 @@ def _machine(run: Run) -> str:
 
 
 def _rows(run: Run) -> str:
-    headers = ["row", "device", "precision", "mode", "threads", "versions", "how it runs"]
+    headers = ["row", "device", "precision", "mode", "threads", "CPUs", "allocator", "versions", "how it runs"]
     rows = [
         [
             name,
@@ -66,6 +111,8 @@ def _rows(run: Run) -> str:
             record.job.precision,
             record.job.mode,
             f"{record.job.threads} asked, {record.settings.get('threads', 'not read')} in force",
+            "not pinned" if record.job.cpus is None else ",".join(map(str, record.job.cpus)),
+            record.job.allocator,
             ", ".join(f"{package} {version}" for package, version in record.versions.items()),
             _how(record),
         ]
@@ -75,7 +122,7 @@ def _rows(run: Run) -> str:
 
 
 def _how(record: Record) -> str:
-    told = {key: value for key, value in record.settings.items() if key not in ("threads", "fast_path")}
+    told = {key: value for key, value in record.settings.items() if key not in SHOWN_APART}
     details = ", ".join(f"{key}: {value}" for key, value in told.items())
     return str(record.settings.get("fast_path", "not known")) + (f" ({details})" if details else "")
 

@@ -9,6 +9,8 @@ from tabulate import tabulate, tabulate_formats
 
 from bench.errors import UsageError, unknown
 from bench.job import Figure, Ratio, Record, Run, label
+from reports import footnotes
+from reports.cells import percent, processes
 
 DEFAULT_FORMAT = "simple"
 
@@ -78,7 +80,7 @@ def text(run: Run, format_name: str = DEFAULT_FORMAT) -> str:
     """All tables of a run, and the notes below them."""
     notes = Notes()
     tables = [table.render(format_name) for table in build(run, notes)]
-    below = [printable(line) for line in (*notes.lines(), *footnotes(run))]
+    below = [printable(line) for line in (*notes.lines(), *footnotes.lines(run))]
     return "\n\n".join([*tables, "\n".join(below)]) if below else "\n\n".join(tables)
 
 
@@ -114,9 +116,9 @@ def _throughput(names: Sequence[str], records: Sequence[Record], notes: Notes, t
     rows = []
     for name, record in zip(names, records, strict=True):
         end_to_end = _speed(record, "throughput", task, "end-to-end", notes)
-        rows.append([name, *end_to_end, *_speed(record, "throughput", task, "device", notes)])
+        rows.append([name + mark(record), *end_to_end, *_speed(record, "throughput", task, "device", notes)])
     what = {"train": "Training", "infer": "Inference"}[task]
-    title = f"{what} throughput (batch {_batch_size(records, task)}; {_processes(records)})"
+    title = f"{what} throughput (batch {_batch_size(records, task)}; {processes(records)})"
     return Table(title, headers, rows, numbers_from=1)
 
 
@@ -125,13 +127,13 @@ def _latency(names: Sequence[str], records: Sequence[Record], notes: Notes) -> T
     headers += ["device p50 [ms]", "× fastest", "device p90 [ms]", "device p99 [ms]"]
     rows = []
     for name, record in zip(names, records, strict=True):
-        cells = [name]
+        cells = [name + mark(record)]
         for boundary in ("end-to-end", "device"):
             cells += _speed(record, "latency_p50", "infer", boundary, notes)
             for tail in ("latency_p90", "latency_p99"):
                 cells.append(cell(record.figure(tail, "infer", boundary), _milliseconds, notes, record))
         rows.append(cells)
-    title = f"Inference latency (batch 1; end-to-end, then device; {_processes(records)})"
+    title = f"Inference latency (batch 1; end-to-end, then device; {processes(records)})"
     return Table(title, headers, rows, numbers_from=1)
 
 
@@ -155,12 +157,12 @@ def _start_and_size(names: Sequence[str], records: Sequence[Record], notes: Note
             headers.remove(f"peak RSS {task} [MB]")
     rows = [
         [
-            name,
+            name + mark(record),
             *(cell(record.figure(figure, task, place), show, notes, record) for figure, task, place, show in places),
         ]
         for name, record in zip(names, records, strict=True)
     ]
-    return Table(f"Start, memory, size ({_processes(records)})", headers, rows, numbers_from=1)
+    return Table(f"Start, memory, size ({processes(records)})", headers, rows, numbers_from=1)
 
 
 def cell(figure: Figure | None, show: Callable[[float], str], notes: Notes, record: Record) -> str:
@@ -171,7 +173,7 @@ def cell(figure: Figure | None, show: Callable[[float], str], notes: Notes, reco
         return notes.mark(figure.reason or record.error or "no reason was recorded")
     shown = show(figure.value)
     if figure.low is not None and figure.high is not None and figure.low > 0:
-        return f"{shown} ±{_percent((figure.high / figure.low) ** 0.5 - 1)}"
+        return f"{shown} ±{percent((figure.high / figure.low) ** 0.5 - 1)}"
     return shown
 
 
@@ -209,58 +211,14 @@ def parity(record: Record) -> str:
     return f"not comparable: {shown}" + (f" and {len(failed) - 2} more" if len(failed) > 2 else "")
 
 
-def footnotes(run: Run) -> list[str]:
-    """What a reader of the tables must know."""
-    lines = []
-    processes = _processes(run.records)
-    if processes == "n = 1 process":
-        lines.append("no intervals: one process has no spread between processes; --rounds 3 gives one")
-    if (apart := adam_forms(run)) is not None:
-        lines.append(apart)
-    for record in run.records:
-        if record.data.note and f"data: {record.data.note}" not in lines:
-            lines.append(f"data: {record.data.note}")
-    return lines
-
-
-def adam_forms(run: Run) -> str | None:
-    """One sentence when rows of a run follow different forms of Adam's epsilon."""
-    forms: dict[str, list[str]] = {}
-    apart = 0.0
-    jobs = [record.job for record in run.records]
-    for record in run.records:
-        for check in record.parity.checks if record.parity else []:
-            if "adam_form" in check.details:
-                forms.setdefault(check.details["adam_form"], []).append(label(record.job, jobs))
-                apart = max(apart, check.details["off_other_form"])
-    if len(forms) < 2:
-        return None
-    who = "; ".join(f"{form}: {', '.join(names)}" for form, names in sorted(forms.items()))
-    return (
-        f"Adam's epsilon enters differently ({who}): with the same settings their losses differ by up to {apart:.1e}"
-        " (relative) within 5 steps; each agrees with its own form (see parity)"
-    )
-
-
-def _processes(records: Sequence[Record]) -> str:
-    counts = {
-        figure.n for record in records for figure in record.figures if figure.name in ("throughput", "latency_p50")
-    } - {0}
-    if not counts:
-        return "no process"
-    low, high = min(counts), max(counts)
-    if high == 1:
-        return "n = 1 process"
-    return f"n = {high} processes, ± 95%" if low == high else f"n = {low} to {high} processes, ± 95%"
+def mark(record: Record) -> str:
+    """``(!)`` behind the name of a row that stayed disturbed; the reason is in the footnotes."""
+    return " (!)" if record.disturbance.disturbed else ""
 
 
 def _batch_size(records: Sequence[Record], task: str) -> int | None:
     sizes = (f.batch_size for r in records for f in r.figures if (f.name, f.task) == ("throughput", task))
     return next(sizes, None)
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f}%" if share < 0.0995 else f"{100 * share:.0f}%"
 
 
 def _seconds(value: float) -> str:

@@ -17,9 +17,11 @@ from bench import gpu_check, nvml, plan
 from bench.child import worker_environment
 from bench.errors import UsageError
 from bench.gpu_probe import cuda_libraries
+from bench.job import Job
 from bench.machine import resolve_devices
 from bench.workloads import MODELS, RECIPES, Workload
 
+JOB = Job(backend="b", mode="m", model="article-keras", dataset="digits", recipe="article-keras", threads=2)
 GPU = bool(nvml.gpus()[0])
 
 
@@ -127,9 +129,9 @@ def test_hidden_devices_are_not_there(fake: FakeNvml, monkeypatch: pytest.Monkey
 
 
 def test_a_worker_sees_one_gpu_or_none(tmp_path: Path) -> None:
-    on_gpu = worker_environment(sys.executable, 2, "GPU-1", tmp_path)
+    on_gpu = worker_environment(sys.executable, JOB, "GPU-1", tmp_path)
     assert on_gpu["CUDA_VISIBLE_DEVICES"] == "GPU-1"
-    assert worker_environment(sys.executable, 2, None, tmp_path)["CUDA_VISIBLE_DEVICES"] == "-1"
+    assert worker_environment(sys.executable, JOB, None, tmp_path)["CUDA_VISIBLE_DEVICES"] == "-1"
 
 
 def test_a_worker_inherits_nothing_that_overrules_its_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,7 +140,7 @@ def test_a_worker_inherits_nothing_that_overrules_its_settings(tmp_path: Path, m
     (tmp_path / "driver" / "libcuda.so.1").touch()
     (tmp_path / "cuda12" / "libcudnn.so.9").touch()
     monkeypatch.setenv("LD_LIBRARY_PATH", f"{tmp_path / 'cuda12'}:{tmp_path / 'driver'}")
-    environment = worker_environment(sys.executable, 2, "GPU-1", tmp_path)
+    environment = worker_environment(sys.executable, JOB, "GPU-1", tmp_path)
     assert environment["LD_LIBRARY_PATH"] == str(tmp_path / "driver")
     assert environment["NVIDIA_TF32_OVERRIDE"] is None
     assert environment["TF_CUDNN_USE_AUTOTUNE"] is None
@@ -150,18 +152,22 @@ def process(pid: int, used: int | None) -> Any:
 
 def test_memory_of_a_worker(fake: FakeNvml) -> None:
     fake.processes = [process(7, 100), process(8, 900)]
-    assert nvml.process_memory("GPU-0", 7, None) == (100, "NVML, own PID")
+    assert nvml.process_memory("GPU-0", 7, frozenset(), 0) == (100, "NVML, own PID")
     fake.processes = [process(4711, 300)]  # a container: the host's PID
-    assert nvml.process_memory("GPU-0", 7, None) == (300, "NVML, the only process on the GPU")
+    method = "NVML, the process that came with this worker"
+    assert nvml.process_memory("GPU-0", 7, frozenset({4711}), 0) == (300, method)
+    fake.processes = [process(4711, 300), process(4712, 50)]  # another worker is alive on the GPU
+    assert nvml.pids("GPU-0") == {4711, 4712}
+    assert nvml.process_memory("GPU-0", 7, frozenset({4712}), 0) == (50, method)
     fake.processes = []  # a container whose list is empty
-    fake.used = 5_000
-    assert nvml.process_memory("GPU-0", 7, 1_000) == (4_000, "NVML, growth of the board's use")
+    method = "NVML, growth of the board's use during this worker's turns"
+    assert nvml.process_memory("GPU-0", 7, frozenset(), 4_000) == (4_000, method)
 
 
 @pytest.mark.parametrize("processes", [[], [process(1, 5), process(2, 6)], [process(1, None)]])
 def test_memory_that_cannot_be_told_is_none_never_zero(fake: FakeNvml, processes: list[Any]) -> None:
     fake.processes = processes
-    used, reason = nvml.process_memory("GPU-0", 7, 1_000)
+    used, reason = nvml.process_memory("GPU-0", 7, frozenset(), 0)
     assert used is None
     assert reason
 

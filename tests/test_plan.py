@@ -58,7 +58,7 @@ def test_a_runtime_whose_source_is_unavailable_does_not_fail_the_run(
     context = Context({"gpus": []}, Data(name="digits", sha256="", train=1, test=1), None, "")
     runner = Runner(made, digits(), context, StoringProgress(Store(str(tmp_path / "history.db")), "run"))
     runner.run()
-    records = {row.name: to_record(runner.results[row.job.row], context) for row in made.rows}
+    records = {row.name: to_record(runner.results[row.name], context) for row in made.rows}
     runtime = records["onnxruntime <- pytorch"]
     assert runtime.status == "unavailable"
     assert runtime.error.startswith("no ONNX file: pytorch is unavailable: not installed")

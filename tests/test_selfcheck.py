@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,11 +20,19 @@ def test_a_sound_record_passes() -> None:
     assert violations(record) == []
 
 
+def pinned(broken: RowResult, cpus: list[int]) -> None:
+    """Asked to run on CPU 1; the worker says that it ran on two."""
+    broken.row = replace(broken.row, job=broken.row.job.model_copy(update={"cpus": cpus}))
+    broken.rounds[2]["finished"].update(settings={"cpus": [0, 1]})
+
+
 BREAK: dict[str, Callable[[RowResult], object]] = {
     "memory": lambda r: r.rounds[1]["finished"].update(rss=300_000_000),
     "timed": lambda r: r.rounds[2]["finished"].update(phases={"timed": 3.0}),
     "life": lambda r: r.rounds[0]["finished"].update(life=20.0),
     "threads": lambda r: r.rounds[2]["finished"].update(settings={"threads": 1}),
+    "cpus": lambda r: pinned(r, [1]),
+    "allocator": lambda r: r.rounds[2]["finished"].update(settings={"allocator": "arena"}),
 }
 
 

@@ -1,0 +1,35 @@
+"""Quantities as a user writes them on the command line."""
+
+from __future__ import annotations
+
+import re
+
+from bench.errors import UsageError
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600}
+
+
+def seconds(option: str, text: str) -> float:
+    """``90``, ``90s``, ``5m``, ``1.5h`` to seconds.
+
+    Raises:
+        UsageError: anything else, or nothing.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip())
+    value = float(found[1]) * _SECONDS[found[2] or "s"] if found else 0.0
+    if value <= 0:
+        raise UsageError(f"{option} {text}: not a time such as 90s, 5m or 1h")
+    return value
+
+
+def fraction(option: str, text: str) -> float:
+    """``2%`` or ``0.02`` to a fraction between 0 and 1.
+
+    Raises:
+        UsageError: anything else.
+    """
+    found = re.fullmatch(r"(\d*\.?\d+)\s*(%?)", text.strip())
+    value = float(found[1]) / (100 if found[2] else 1) if found else 0.0
+    if not 0 < value < 1:
+        raise UsageError(f"{option} {text}: not a percentage such as 2% (or a fraction such as 0.02)")
+    return value

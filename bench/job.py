@@ -10,7 +10,8 @@ from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
-SCHEMA = 1
+SCHEMA = 2
+"""1: one slice per process and figure. 2: slices in turns with what was read meanwhile, disturbance, warm-up."""
 
 Status: TypeAlias = Literal[
     "ok", "unsupported", "unavailable", "failed", "timeout", "crashed", "out-of-memory", "interrupted"

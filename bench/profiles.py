@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 
 from bench import allocators
-from bench.errors import UsageError, unknown
+from bench.errors import UsageError
 from bench.machine import available_cpus, default_threads, physical_cores
 
 SLICE_SECONDS = 0.075
@@ -54,7 +54,7 @@ def place(
         UsageError: an unknown profile, CPUs that are not available or fewer than threads, no such allocator.
     """
     if profile not in PROFILES:
-        raise unknown("profile", profile, list(PROFILES))
+        raise UsageError(f"unknown profile '{profile}'; one of {', '.join(PROFILES)}")
     chosen = PROFILES[profile]
     workers = parse_cpus(cpus) if cpus is not None else _default_cpus() if chosen.pinned else None
     if workers is not None and threads is not None and threads > len(workers):

@@ -37,6 +37,16 @@ RUDE = {
     "not-a-number": "evenbench_rude:LossIsNotANumber",
 }
 RIGHT = {"third-party": "evenbench_wrong:Right"}
+KNOWN = {
+    "constant": "evenbench_known:Constant",
+    "twice": "evenbench_known:Twice",
+    "bimodal": "evenbench_known:Bimodal",
+    "drifting": "evenbench_known:Drifting",
+    "slowly-warming": "evenbench_known:SlowlyWarming",
+    "varying": "evenbench_known:Varying",
+    "sleeps": "evenbench_known:Sleeps",
+    "allocates": "evenbench_known:Allocates",
+}
 
 
 QUICK = ("--rounds", "1", "--model", "article-pytorch")

@@ -31,6 +31,13 @@ FRAMEWORKS = ("torch", "tensorflow", "keras", "onnxruntime", "onnx")
         (("run", "--python", "kears=/bin/sh"), "did you mean 'keras'?"),
         (("run", "--format", "gitub"), "unknown format 'gitub'; did you mean 'github'?"),
         (("run", "--store", "nosuch://x"), "nosuch"),
+        (("run", "--profile", "precis"), "unknown profile 'precis'; one of deploy, precise"),
+        (("run", "--cpus", "4096"), "CPU 4096 is not available"),
+        (("run", "--cpus", "0", "--threads", "2"), "--threads 2 on 1 CPUs"),
+        (("run", "--allocator", "jemaloc"), "no such file; one of system, arena, or the path"),
+        (("run", "--precision-target", "2"), "not a percentage such as 2%"),
+        (("run", "--precision-target", "2%", "--budget", "soon"), "not a time such as 90s, 5m or 1h"),
+        (("run", "--budget", "5m"), "--budget bounds --precision-target"),
         (("report", "nothing"), "no run 'nothing'"),
         (("report",), "bench run --backend all makes one"),
         (("export", "--format", "xml"), "unknown format 'xml'"),
@@ -113,7 +120,7 @@ def _workload() -> object:
 def test_report_and_export(bench: Bench) -> None:
     bench.run("--backend", "reference", "--task", "infer")
     exported = json.loads(bench("export").stdout)
-    assert exported["schema"] == 1
+    assert exported["schema"] == 2
     for format_name in ("github", "grid", "latex", "tsv", "markdown"):
         done = bench("report", "--format", format_name)
         assert done.returncode == 0, done.stderr

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from bench.job import Figure, Record, Run
+from bench.job import Figure, Record, Run, label
 from bench.ratios import SPEEDS, with_ratios
 from reports import markdown, tables
 from reports.definitions import FIGURES
+from reports.timing import timing_table
 
 SCHEMA1 = Path(__file__).parent / "records" / "schema1.json"
 
@@ -88,6 +89,53 @@ def test_failed_and_incomparable_rows_are_shown_with_their_reasons(run: Run) -> 
 @pytest.mark.parametrize("format_name", ["simple", "github", "grid", "latex", "tsv", "html"])
 def test_every_format_of_tabulate(run: Run, format_name: str) -> None:
     assert "pytorch" in tables.text(run, tables.check_format(format_name))
+
+
+def test_a_disturbed_row_is_marked_with_its_reason(run: Run) -> None:
+    quiet = changed(run, 0, disturbance={"disturbed": False, "reason": "", "slices": 6})
+    assert "(!)" not in tables.text(quiet)
+    told = {"disturbed": True, "reason": "other processes used 48% of its cores", "slices": 12, "marked": 9}
+    text = tables.text(changed(run, 0, disturbance=told))
+    name = label(run.records[0].job, [record.job for record in run.records])
+    assert f"{name} (!)" in text
+    assert f"(!) {name} was disturbed: other processes used 48% of its cores; 9 of 12 slices are marked" in text
+    assert "| YES |" in re.sub(" +", " ", markdown.render(changed(run, 0, disturbance=told)))
+    blind = {"disturbed": None, "reason": "not visible here: no /proc", "slices": 6}
+    assert f"{name}: disturbance not visible here: no /proc" in tables.text(changed(run, 0, disturbance=blind))
+
+
+def arena(value: float, low: float | None, high: float | None) -> dict[str, object]:
+    place = {"name": "throughput", "task": "train", "batch_size": 128, "boundary": "device"}
+    return {**place, "value": value, "low": low, "high": high, "n": 3, "against": "--allocator system"}
+
+
+@pytest.mark.parametrize(
+    ("ratio", "said"),
+    [
+        (arena(1.26, 1.2, 1.32), True),
+        (arena(1.04, 1.03, 1.05), False),
+        (arena(1.3, 0.9, 1.8), False),
+        (arena(1.3, None, None), True),
+    ],
+)
+def test_an_allocator_that_pays_is_named_with_its_setting(run: Run, ratio: dict[str, object], said: bool) -> None:
+    text = tables.text(changed(run, 0, arena=[ratio]))
+    assert ("higher with --allocator arena" in text) is said
+    if ratio["low"] == 1.2:
+        assert (
+            "train throughput device is 26% higher with --allocator arena (1.26 times, 95% interval 1.2 to 1.32" in text
+        )
+
+
+def test_timing_adds_up_to_the_wall_time(run: Run) -> None:
+    assert "not recorded" in timing_table(run).render()
+    phases = {"import": 4.0, "fit": 3.0, "timed": 2.0, "spawn": 0.5}
+    told = {"wall": 12.0, "timed": 2.1, "parent_cpu_while_timed": 0.021, "asleep_wait": 0.5, "phases": phases}
+    rows = {row[0]: row[1:] for row in timing_table(run.model_copy(update={"timing": told})).rows}
+    assert rows["useful, sum of the above"] == ["9.00", "75.0%"]
+    assert rows["everything else"] == ["2.00", "16.7%"]
+    assert rows["wall time"] == ["12.00", "100.0%"]
+    assert rows["CPU time of the parent while a worker was timed"] == ["0.021", "1.0%"]
 
 
 HOSTILE = "<script>alert(1)</script> | **bold** \x1b[31m \n# head"

@@ -8,6 +8,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from bench.errors import BenchError, UsageError
 from bench.job import SCHEMA, Data, Figure, Job, Record, Run, export
@@ -86,6 +87,42 @@ def test_the_migrations_make_the_tables_that_are_used(path: Path) -> None:
     store = Store(str(path))
     with store._engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), METADATA) == []
+
+
+def test_a_store_of_an_older_version_is_brought_up_to_date(path: Path) -> None:
+    """Schema 0001, before runs had a design and timing."""
+    from alembic import command
+    from alembic.config import Config
+
+    import bench
+
+    path.parent.mkdir()
+    config = Config()
+    config.set_main_option("script_location", str(Path(bench.__file__).parent / "migrations"))
+    engine = sa.create_engine(f"sqlite:///{path}")
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        values = "'old', 'bench run', '2026-01-01T00:00:00+00:00', 3, '[[\"pytorch\"]]'"
+        connection.exec_driver_sql(f"INSERT INTO runs (name, command, started_at, rounds, schedule) VALUES ({values})")
+    engine.dispose()
+    found = Store(str(path)).load("old")
+    assert (found.rounds, found.schedule, found.timing, found.precision_target) == (3, [["pytorch"]], {}, None)
+
+
+def test_what_is_known_only_at_the_end_of_a_run(path: Path) -> None:
+    store = Store(str(path))
+    store.add_run(run())
+    told = {
+        "rounds": 5,
+        "schedule": [["a", "b"]] * 5,
+        "timing": {"wall": 1.5},
+        "precision_target": 0.02,
+        "budget": 300.0,
+    }
+    store.end_run(run().model_copy(update=told))
+    found = store.load()
+    assert {name: getattr(found, name) for name in told} == told
 
 
 def test_a_newer_store_is_refused(path: Path) -> None:

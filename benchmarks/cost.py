@@ -1,0 +1,66 @@
+"""Cost: what the harness takes for itself.
+
+    python benchmarks/cost.py [--quick]
+
+Runs the main job and prints where its wall time went (as ``bench report --timing``); then times the harness's own loop
+around a step that does nothing. Raw numbers: results/cost.json. What it adds to a worker's memory is in fidelity.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from bed import write
+
+from bench import clock
+from bench.job import Run
+from reports.timing import timing_table
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="the reference alone, no file")
+    arguments = parser.parse_args()
+    run = _run(
+        ["--backend", "reference", "--task", "infer", "--rounds", "1"] if arguments.quick else ["--backend", "all"]
+    )
+    print(timing_table(run).render())
+    overhead = _loop_seconds()
+    print(f"\nloop of a throughput slice around a step that does nothing: {1e9 * overhead:.0f} ns per step")
+    write("cost.json", {"timing": run.timing, "loop_seconds_per_step": overhead}, arguments.quick)
+
+
+def _run(options: list[str]) -> Run:
+    with tempfile.TemporaryDirectory() as folder:
+        store = ["--store", str(Path(folder) / "history.db")]
+        bench = [sys.executable, "-P", "-m", "bench.cli"]
+        subprocess.run([*bench, "run", *options, *store], check=True, capture_output=True)
+        exported = subprocess.run([*bench, "export", *store], check=True, capture_output=True, text=True)
+    document: dict[str, Any] = json.loads(exported.stdout)
+    document["name"] = document.pop("run")
+    del document["schema"]
+    return Run.model_validate(document)
+
+
+def _loop_seconds() -> float:
+    """Median over ten slices, the batch taken from a cycle of four as a worker does."""
+    batches = itertools.cycle([(None, None)] * 4)
+
+    def step() -> object:
+        return next(batches)[0]
+
+    slices = [clock.throughput_slice(step, lambda: None, 0.01, 1e-7, 1) for _ in range(10)]
+    return statistics.median(piece.seconds / piece.images for piece in slices)
+
+
+if __name__ == "__main__":
+    main()

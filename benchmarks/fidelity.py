@@ -1,0 +1,132 @@
+"""Fidelity: the harness's throughput against a loop written by hand with the framework's own tools.
+
+    python benchmarks/fidelity.py [--processes 5] [--turns 30] [--profile precise] [--quick]
+
+The harness's worker and the hand-written process (hand_loops/) are alive together and take turns, with the same
+threads, pinning and allocator. Per process the median over the turns of the ratio of seconds per step, over processes
+the geometric mean with its interval; 1.01 means that the harness shows 1% more images/s. Also the peak resident memory
+of both, which did the same work. Raw numbers: results/fidelity.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from bed import Bed, described, placed, run, write
+
+from bench import allocators, stats
+from bench.plan import Row
+
+HERE = Path(__file__).parent / "hand_loops"
+CASES = (
+    ("pytorch", "train", "device"),
+    ("pytorch", "infer", "device"),
+    ("keras", "train", "device"),
+    ("keras", "infer", "device"),
+    ("onnxruntime <- pytorch", "infer", "end-to-end"),
+)
+SLICE_SECONDS = 0.15
+
+
+class HandLoop:
+    """A loop written by hand, in a process of its own."""
+
+    def __init__(self, script: str, arguments: list[str], row: Row) -> None:
+        variables = {**os.environ, **allocators.environment(row.job.allocator)}
+        counts = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(row.job.threads))
+        pinned = {"HAND_LOOP_CPUS": ",".join(map(str, row.job.cpus or [])), "CUDA_VISIBLE_DEVICES": "-1"}
+        environment = {name: value for name, value in {**variables, **counts, **pinned}.items() if value is not None}
+        command = [sys.executable, str(HERE / script), *arguments, str(row.job.threads)]
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=environment,
+        )
+        assert self._answer() == "ready"
+
+    def seconds_per_step(self, steps: int) -> float:
+        """Over ``steps`` steps."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{steps}\n")
+        self._process.stdin.flush()
+        return float(self._answer())
+
+    def end(self) -> int:
+        """Peak resident bytes."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        peak = int(self._answer())
+        self._process.wait()
+        return peak
+
+    def _answer(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().strip()
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--processes", type=int, default=5)
+    parser.add_argument("--turns", type=int, default=30)
+    parser.add_argument("--profile", default="precise")
+    parser.add_argument("--quick", action="store_true", help="two processes of few turns, PyTorch only, no file")
+    arguments = parser.parse_args()
+    processes, turns = (2, 3) if arguments.quick else (arguments.processes, arguments.turns)
+    placement = placed(arguments.profile)
+    raw: dict[str, Any] = {"placement": described(placement), "cases": {}}
+
+    def experiment(bed: Bed) -> None:
+        for name, task, boundary in CASES[:2] if arguments.quick else CASES:
+            told = [_process(bed, name, task, boundary, turns) for _ in range(processes)]
+            raw["cases"][f"{name} {task}"] = told
+            ratio = stats.geometric_mean([statistics.median(one["ratios"]) for one in told])
+            memory = [(one["worker_peak"] - one["hand_peak"]) / 1e6 for one in told]
+            bounds = f"[{ratio.low:.4f}, {ratio.high:.4f}]" if ratio.low and ratio.high else ""
+            print(f"{name} {task}: harness / hand {ratio.value:.4f} {bounds}, n = {ratio.n} processes; peak memory"
+                  f" {statistics.mean(memory):+.1f} MB", flush=True)  # fmt: skip
+
+    run(["pytorch"] if arguments.quick else ["pytorch", "keras", "onnxruntime"], placement, experiment, "article-keras")
+    write("fidelity.json", raw, arguments.quick)
+
+
+def _process(bed: Bed, name: str, task: str, boundary: str, turns: int) -> dict[str, Any]:
+    """One pair of fresh processes."""
+    row, figure = bed.row(name), bed.figure("throughput", task, boundary)
+    if row.source is None:
+        arguments = [task, str(bed.scratch / "sample_x.npy"), str(bed.scratch / "sample_y.npy")]
+    else:
+        arguments = [task, str(bed.scratch / "sample_x.npy"), str(bed.fitted(row.source) / "model.onnx")]
+    hand = HandLoop(f"{row.job.backend}.py", arguments, row)
+    with bed._spawn(row, "fidelity") as child:
+        child.ask("prepare", 600, **bed._measure_request(row))
+        step_seconds = child.ask("warm_up", 600, figure=figure.to_dict())["step_seconds"]
+        steps = max(2, round(SLICE_SECONDS / step_seconds))
+        for _ in range(3):
+            hand.seconds_per_step(steps)
+        ratios = []
+        for turn in range(turns):
+            if turn % 2:
+                by_hand = hand.seconds_per_step(steps)
+            child.wait_asleep(1.0)
+            timed = child.ask("slice", 600, figure=figure.to_dict(), seconds=SLICE_SECONDS)
+            child.wait_asleep(1.0)
+            if not turn % 2:
+                by_hand = hand.seconds_per_step(steps)
+            ratios.append(by_hand / (figure.batch_size * timed["seconds"] / timed["images"]))
+        finished = child.ask("finish", 600)
+    worker_peak = max(finished["peak_rss"].values())
+    return {"ratios": [round(r, 6) for r in ratios], "worker_peak": worker_peak, "hand_peak": hand.end()}
+
+
+if __name__ == "__main__":
+    main()

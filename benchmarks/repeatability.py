@@ -33,16 +33,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--quick", action="store_true", help="one pair of runs of the smaller model, no file")
+    parser.add_argument("--quick", action="store_true", help="one pair of short runs (deploy, the smaller model), no file")
     arguments = parser.parse_args()
-    options = [
-        "--profile",
-        "precise",
-        "--backend",
-        BACKENDS,
-        "--rounds",
-        str(2 if arguments.quick else arguments.rounds),
-    ]
+    profile, rounds = ("deploy", 2) if arguments.quick else ("precise", arguments.rounds)
+    options = ["--profile", profile, "--backend", BACKENDS, "--rounds", str(rounds)]
     if arguments.quick:
         options += ["--model", "article-pytorch", "--task", "infer"]
     pairs = []

@@ -18,7 +18,7 @@ from bench.child import Child, WorkerError
 from bench.machine import available_cpus
 from bench.noise import Noise, Watch, reasons
 from bench.plan import FigurePlan, Row
-from bench.profiles import SLICE_SECONDS
+from bench.profiles import slice_seconds
 
 ASLEEP_SECONDS = 1.0
 """A worker whose threads still run after so long lets the next slice begin, which is then marked."""
@@ -165,17 +165,19 @@ class _Turns:
         live.figures.append((figure, {"warm_up": warm_up, "slices": []}))
 
     def _slice(self, live: _Live, figure: FigurePlan) -> None:
-        timeout, timing = self._block.timeout + SLICE_SECONDS, self._block.timing
+        measured = live.figures[-1][1]
+        seconds = slice_seconds(measured["warm_up"]["step_seconds"])
+        timeout, timing = self._block.timeout + seconds, self._block.timing
         asleep = self._wait_asleep(live.child)
         before = live.watch.read()
         begin, cpu = time.perf_counter(), time.process_time()
-        timed = live.child.ask("slice", timeout, figure=figure.to_dict(), seconds=SLICE_SECONDS)
+        timed = live.child.ask("slice", timeout, figure=figure.to_dict(), seconds=seconds)
         timing.timed += time.perf_counter() - begin
         timing.parent_cpu_while_timed += time.process_time() - cpu
         noise = live.watch.since(before, asleep, timed.pop("own"))
         live.fastest = _fastest(live.fastest, noise)
         why = reasons(noise, timed["elapsed"], live.cpus, live.fastest)
-        live.figures[-1][1]["slices"].append({**timed, "turn": self._turn, "noise": noise.to_dict(), "reasons": why})
+        measured["slices"].append({**timed, "turn": self._turn, "noise": noise.to_dict(), "reasons": why})
 
     def _finish(self, live: _Live, _: Any) -> None:
         device_memory = _device_memory(live)

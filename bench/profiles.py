@@ -9,8 +9,16 @@ from bench import allocators
 from bench.errors import UsageError
 from bench.machine import available_cpus, default_threads, physical_cores
 
-SLICE_SECONDS = 0.075
-"""Length of one turn of a live worker."""
+SHORTEST_SLICE, LONGEST_SLICE = 0.06, 0.15
+"""Seconds of one turn of a live worker ..."""
+STEPS_PER_SLICE = 4
+"""... between them as long as so many steps: one step alone would mostly tell of the caches that the worker before it
+has left."""
+
+
+def slice_seconds(step_seconds: float) -> float:
+    """Length of a slice of steps that take so long, seconds."""
+    return min(max(STEPS_PER_SLICE * step_seconds, SHORTEST_SLICE), LONGEST_SLICE)
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from bench.job import Record
 from bench.ratios import DECISIVE, of_round
 
 BACKENDS = "pytorch,onnxruntime"
+"""Of inference, which both do; how ratios of training repeat is in aa.py."""
 
 
 def main() -> None:
@@ -33,12 +34,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--quick", action="store_true", help="one pair of short runs (deploy, the smaller model), no file")
+    parser.add_argument("--quick", action="store_true", help="one pair of short runs of deploy, no file")
     arguments = parser.parse_args()
     profile, rounds = ("deploy", 2) if arguments.quick else ("precise", arguments.rounds)
-    options = ["--profile", profile, "--backend", BACKENDS, "--rounds", str(rounds)]
+    options = ["--profile", profile, "--backend", BACKENDS, "--task", "infer", "--rounds", str(rounds)]
     if arguments.quick:
-        options += ["--model", "article-pytorch", "--task", "infer"]
+        options += ["--model", "article-pytorch"]
     pairs = []
     for number in range(1 if arguments.quick else arguments.pairs):
         pairs.append([_rounds(_run(options)) for _ in range(2)])

@@ -42,7 +42,8 @@ TERMS = {
     " slices of a turn: so it may differ from the ratio of the two figures, and is narrower.",
     "warm-up": "steps until their times are steady by MSER-5 (White 1997; White, Cobb & Spratt 2000): the cut that"
     " minimizes the standard error of the rest lies in the first half. At least 3 steps and 0.2 s, at most 2 s.",
-    "slice": "75 ms of steps (at least one) between two fences; slices of live workers alternate, and only one runs.",
+    "slice": "four steps, at least 60 and at most 150 ms of them (one step if it takes longer), between two fences;"
+    " slices of live workers alternate, and only one runs.",
     "(!) disturbed": "more than half of one process' slices of a figure were above a limit (bench/noise.py): steal,"
     " other processes on its cores, waiting for a core, pages read from disk, falling clocks. Marked slices are"
     " measured again (up to as many more as there are slices) and count only where nothing else is left; all are in"

@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from bench.errors import BenchError
 from bench.job import Record, Run
+from bench.schema import CHECKS, SIDES
 from bench.store import Store
+from bench.verdicts import Check, Sides
 
 
 @dataclass
-class StoringProgress:
+class Bar:
     """Rich's bar on a terminal, plain lines elsewhere. Drawn only when something happens: a bar that refreshes
     itself would take processor time from the worker that is timed."""
 
-    store: Store
-    run_name: str
-    store_error: BenchError | None = None
     _bar: Progress | None = None
     _console: Console = field(default_factory=lambda: Console(stderr=True, highlight=False))
+    store_error: BenchError | None = None
 
-    def __enter__(self) -> StoringProgress:
+    def __enter__(self) -> Self:
         if self._console.is_terminal:
             columns = (
                 TextColumn("{task.description}"),
@@ -49,18 +50,45 @@ class StoringProgress:
         else:
             print(f"[{min(done + 1, total)}/{total}] {what}", file=sys.stderr, flush=True)
 
-    def changed(self, record: Record) -> None:
-        """Store a row as it is now; a store that fails is told once and does not end the run."""
-        self._store(lambda: self.store.save(self.run_name, record))
-
-    def ended(self, run: Run) -> None:
-        """Store what is known of the run at its end."""
-        self._store(lambda: self.store.end_run(run))
-
-    def _store(self, write: Callable[[], None]) -> None:
+    def stored(self, write: Callable[[], None]) -> None:
+        """Write to a store; one that fails is told once and does not end the measuring."""
         try:
             write()
         except BenchError as error:
             if self.store_error is None:
                 self._console.print(f"bench: {error}", markup=False, soft_wrap=True)
             self.store_error = error
+
+
+@dataclass
+class RunProgress(Bar):
+    """Stores the records of a run as they come."""
+
+    store: Store = field(default_factory=Store)
+    run_name: str = ""
+
+    def changed(self, records: Sequence[Record]) -> None:
+        """Store rows as they are now, in one transaction."""
+        self.stored(lambda: self.store.save(self.run_name, *records))
+
+    def ended(self, run: Run) -> None:
+        """Store what is known of the run at its end."""
+        self.stored(lambda: self.store.end_run(run))
+
+
+@dataclass
+class CheckProgress(Bar):
+    """Stores a check with its pairs as they come."""
+
+    store: Store = field(default_factory=Store)
+
+    def changed(self, records: Sequence[Record]) -> None:
+        """A check holds its records itself."""
+
+    def keep(self, check: Check) -> None:
+        """Store all that is known of the check now, in one transaction."""
+        self.stored(lambda: self.store.put(CHECKS, check.name, check.model_dump_json()))
+
+    def keep_sides(self, check: Check, sides: Sides) -> None:
+        """Store the records behind a check that has ended."""
+        self.stored(lambda: self.store.put(SIDES, check.name, sides.model_dump_json()))

@@ -6,7 +6,7 @@ import re
 
 from bench.errors import UsageError
 
-_SECONDS = {"s": 1, "m": 60, "h": 3600}
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def seconds(option: str, text: str) -> float:
@@ -15,7 +15,7 @@ def seconds(option: str, text: str) -> float:
     Raises:
         UsageError: anything else, or nothing.
     """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip())
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", text.strip())
     value = float(found[1]) * _SECONDS[found[2] or "s"] if found else 0.0
     if value <= 0:
         raise UsageError(f"{option} {text}: not a time such as 90s, 5m or 1h")

@@ -10,7 +10,7 @@ from bench.datasets import Dataset
 from bench.job import Data, Record, Run
 from bench.machine import fingerprint, git_commit
 from bench.plan import DEFAULT_BUDGET, Plan
-from bench.progress import StoringProgress
+from bench.progress import RunProgress
 from bench.ratios import with_ratios
 from bench.runner import Runner
 from bench.store import Store
@@ -29,11 +29,7 @@ class Finished:
 def run(plan: Plan, dataset: Dataset, store: Store, command: str) -> Finished:
     """Measure and store. Exit code 0 if every row that was asked for is ok and comparable, 1 if not (or it could not
     be stored), 130 when interrupted; what was measured is in ``Finished`` in any case."""
-    now = datetime.now(UTC)
-    counts = {"train": len(dataset.train_y), "test": len(dataset.test_y)}
-    data = Data(name=dataset.name, sha256=dataset.sha256, note=dataset.note, **counts)
-    context = Context(fingerprint(), data, git_commit(), now.isoformat(timespec="seconds"))
-    name = f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(2)}"
+    name, context = begin(dataset)
     request = plan.request
     begun = Run(
         name=name,
@@ -45,7 +41,7 @@ def run(plan: Plan, dataset: Dataset, store: Store, command: str) -> Finished:
     )
     store.add_run(begun)
     code = 0
-    with StoringProgress(store, name) as progress:
+    with RunProgress(store=store, run_name=name) as progress:
         runner = Runner(plan, dataset, context, progress)
         try:
             runner.run()
@@ -59,6 +55,15 @@ def run(plan: Plan, dataset: Dataset, store: Store, command: str) -> Finished:
         code = 1
     where = f"no store: {progress.store_error}" if progress.store_error else store.url.render_as_string()
     return Finished(ended, code, where)
+
+
+def begin(dataset: Dataset) -> tuple[str, Context]:
+    """A name for what is measured now, and what all its records share."""
+    now = datetime.now(UTC)
+    counts = {"train": len(dataset.train_y), "test": len(dataset.test_y)}
+    data = Data(name=dataset.name, sha256=dataset.sha256, note=dataset.note, **counts)
+    context = Context(fingerprint(), data, git_commit(), now.isoformat(timespec="seconds"))
+    return f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(2)}", context
 
 
 def _any_failed(plan: Plan, records: list[Record]) -> bool:

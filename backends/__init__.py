@@ -41,6 +41,13 @@ def load(name: str) -> type[Backend]:
     return adapter
 
 
+def module_of(name: str) -> str:
+    """The module that a backend's name leads to."""
+    if name in {module.name for module in pkgutil.iter_modules(__path__)}:
+        return f"backends.{name}"
+    return next(point.module for point in entry_points(group=ENTRY_POINT_GROUP, name=name))
+
+
 def installed(adapter: type[Backend]) -> tuple[dict[str, str], list[str]]:
     """Versions of the distributions that an adapter requires, and those that are missing here."""
     versions: dict[str, str] = {}

@@ -10,11 +10,12 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from bench import allocators
-from bench.job import Job
+from bench.plan import Row
 
 LONGEST_LINE = 64 * 2**20
 LOG_KEPT = 4000
@@ -205,10 +206,12 @@ def _oom_kills() -> int:
     return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
 
 
-def worker_environment(python: str, job: Job, gpu_uuid: str | None, scratch: Path) -> dict[str, str | None]:
+def worker_environment(row: Row, scratch: Path) -> dict[str, str | None]:
     """Environment variables of a worker: threads of BLAS and OpenMP, its CPUs and allocator, one visible GPU or none,
     nothing that overrules what the adapters set (TF32, autotuning), no foreign CUDA libraries before those that a
-    framework brings, and for another interpreter a path with our two packages and nothing else of this environment."""
+    framework brings, and for another interpreter, or a side with folders of its own, a path with our two packages,
+    those folders, and nothing else of this environment."""
+    job, gpu_uuid = row.job, row.gpu_uuid
     counts = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
     environment: dict[str, str | None] = dict.fromkeys(counts, str(job.threads))
     environment |= dict.fromkeys(("NVIDIA_TF32_OVERRIDE", "TF_CUDNN_USE_AUTOTUNE"), None)
@@ -218,11 +221,12 @@ def worker_environment(python: str, job: Job, gpu_uuid: str | None, scratch: Pat
     environment["CUDA_VISIBLE_DEVICES"] = gpu_uuid or "-1"
     if gpu_uuid:
         environment["LD_LIBRARY_PATH"] = _without_cuda_libraries(os.environ.get("LD_LIBRARY_PATH", ""))
-    if not _same_interpreter(python):
-        given = os.environ.get("PYTHONPATH")
-        ours = str(_our_packages(scratch))
-        environment["PYTHONPATH"] = ours if not given else ours + os.pathsep + given
-    return environment
+    folders = () if row.side is None else row.side.path
+    if folders or not _same_interpreter(row.python):
+        ours = str(_our_packages(scratch, folders))
+        given = os.environ.get("PYTHONPATH", "")
+        environment["PYTHONPATH"] = os.pathsep.join(part for part in (ours, *folders, given) if part)
+    return environment | dict(() if row.side is None else row.side.variables)
 
 
 def _without_cuda_libraries(path: str) -> str | None:
@@ -237,20 +241,47 @@ def _same_interpreter(python: str) -> bool:
     return os.path.abspath(python) == os.path.abspath(sys.executable)  # a venv's python is a link: not resolved
 
 
-def _our_packages(scratch: Path) -> Path:
-    """A folder that holds links to ``bench`` and ``backends`` only (copies where links are refused)."""
-    import shutil
-
+def _our_packages(scratch: Path, folders: Sequence[str] = ()) -> Path:
+    """A folder that holds links to ``bench`` and ``backends`` only (copies where links are refused). A side's folder
+    that has ``backends`` of its own (another revision of this repository) keeps them; the harness is always ours."""
     import backends
     import bench
 
-    folder = scratch / "packages"
+    own_backends = any((Path(folder) / "backends" / "base.py").is_file() for folder in folders)
+    folder = scratch / f"packages-{int(own_backends)}{int(bool(folders))}"
     if not folder.exists():
         folder.mkdir()
-        for package in (bench, backends):
-            source = Path(str(package.__file__)).parent
-            try:
-                (folder / source.name).symlink_to(source, target_is_directory=True)
-            except OSError:
-                shutil.copytree(source, folder / source.name)
+        for package in (bench,) if own_backends else (bench, backends):
+            _link(Path(str(package.__file__)).parent, folder)
+        if not folders:  # a side with folders of its own brings its adapters
+            _link_adapters(folder)
     return folder
+
+
+def _link_adapters(folder: Path) -> None:
+    """Third-party adapters of this environment for another one: their modules, and the entry points that name them."""
+    from importlib.metadata import entry_points
+    from importlib.util import find_spec
+
+    import backends
+
+    points = entry_points(group=backends.ENTRY_POINT_GROUP)
+    for name in dict.fromkeys(point.module.partition(".")[0] for point in points):
+        spec = find_spec(name)
+        if spec is not None and spec.origin is not None:
+            origin = Path(spec.origin)
+            _link(origin.parent if spec.submodule_search_locations else origin, folder)
+    info = folder / "evenbench_adapters-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: evenbench-adapters\nVersion: 1.0\n")
+    lines = "".join(f"{point.name} = {point.value}\n" for point in points)
+    (info / "entry_points.txt").write_text(f"[{backends.ENTRY_POINT_GROUP}]\n{lines}")
+
+
+def _link(source: Path, folder: Path) -> None:
+    import shutil
+
+    try:
+        (folder / source.name).symlink_to(source, target_is_directory=source.is_dir())
+    except OSError:
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / source.name)

@@ -12,10 +12,10 @@ from bench.child import WorkerError
 from bench.datasets import DATASETS
 from bench.errors import UsageError
 from bench.gpu_check import Finding
-from bench.job import Data, Record
+from bench.job import Data
 from bench.machine import fingerprint
 from bench.plan import Request, Row, make
-from bench.runner import Runner
+from bench.runner import Runner, Silent
 from bench.summary import Context, RowResult
 from bench.workloads import MODELS, RECIPES, Workload
 
@@ -35,21 +35,13 @@ def check(backends: Sequence[str], pythons: dict[str, str]) -> list[Finding]:
     dataset = DATASETS["digits"](None)
     data = Data(name=dataset.name, sha256=dataset.sha256, train=len(dataset.train_y), test=len(dataset.test_y))
     context = Context(fingerprint(), data, None, datetime.now(UTC).isoformat(timespec="seconds"))
-    checker = _Checker(plan, dataset, context, _Silent())
+    checker = _Checker(plan, dataset, context, Silent())
     checker.run()
     findings = [Finding("machine", "driver", *gpu_check.driver(nvml.driver()))]
     for row in plan.rows:
         if row.asked and (row.problem is None or row.problem[0] != "unsupported"):
             findings += checker.findings(row)
     return findings
-
-
-class _Silent:
-    def begins(self, what: str, done: int, total: int) -> None:
-        """Nothing is shown before all checks are done."""
-
-    def changed(self, record: Record) -> None:
-        """Nothing is stored."""
 
 
 class _Checker(Runner):

@@ -50,6 +50,22 @@ class Request:
 
 
 @dataclass(frozen=True)
+class Side:
+    """An environment that rows are run in, where a comparison has two of them."""
+
+    name: str
+    """``base`` or ``present``."""
+    told: str
+    """What the user called it, for people."""
+    python: str | None = None
+    """Its interpreter; None: this one, or what the request says for the backend."""
+    path: tuple[str, ...] = ()
+    """Folders that a worker imports from before its interpreter's own."""
+    variables: tuple[tuple[str, str], ...] = ()
+    """Added to a worker's environment."""
+
+
+@dataclass(frozen=True)
 class Row:
     """One row: what is run where, by which interpreter, and what its backend can do."""
 
@@ -66,11 +82,24 @@ class Row:
     """Whether a row that cannot run here makes the command fail; not under ``all``."""
     problem: tuple[str, str] | None = None
     """Status and reason, where it is known before the start that it cannot run."""
+    side: Side | None = None
 
     @property
     def label(self) -> str:
         """What is fitted once: alike for a row and its twin on another allocator."""
-        return "-".join(part for part in self.job.row if part)
+        return "-".join(part for part in (*self.job.row, self.side and self.side.name) if part)
+
+    def on(self, side: Side) -> Row:
+        """The same row in one of two environments; another interpreter speaks for itself of what is missing there."""
+        elsewhere = side.python is not None and self.problem is not None and self.problem[0] == "unavailable"
+        return replace(
+            self,
+            name=f"{self.name} ({side.name})",
+            python=side.python or self.python,
+            source=self.source and self.source.on(side),
+            problem=None if elsewhere else self.problem,
+            side=side,
+        )
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -29,6 +29,8 @@ from bench.ratios import of_round, widest, with_ratios
 from bench.summary import Context, RowResult, sample, throughput, to_record
 from bench.training import SAMPLE
 
+UNTRAINED = "not trained: only the speed of the seeded initial weights was asked for"
+
 
 class Observer(Protocol):
     """Is told what begins and what a row came to; shows progress, keeps records."""
@@ -36,8 +38,19 @@ class Observer(Protocol):
     def begins(self, what: str, done: int, total: int) -> None:
         """A job begins, or a part of one: ``done`` of ``total`` jobs are over."""
 
-    def changed(self, record: Record) -> None:
-        """A job of a row has ended, whatever its outcome: this is all that is known of the row now."""
+    def changed(self, records: Sequence[Record]) -> None:
+        """A job of a row, or a round of all of them, has ended, whatever its outcome: this is all that is known of
+        these rows now."""
+
+
+class Silent:
+    """An observer that shows and keeps nothing."""
+
+    def begins(self, what: str, done: int, total: int) -> None:
+        """Nothing is shown."""
+
+    def changed(self, records: Sequence[Record]) -> None:
+        """Nothing is kept."""
 
 
 @dataclass
@@ -53,6 +66,8 @@ class Runner:
     schedule: list[list[str]] = field(default_factory=list)
     """Row names of every round that has begun, in their order."""
     timing: Timing = field(default_factory=Timing)
+    trains: bool = True
+    """False: the seeded initial weights are exported and timed as they are."""
     _held: dict[str, int] = field(default_factory=dict)
     _done: int = 0
 
@@ -63,7 +78,7 @@ class Runner:
             self.results[row.name] = RowResult(row, self.plan, source)
             if row.problem is not None:
                 self.results[row.name].fail(*row.problem)
-                self._report(row)
+                self._report([row])
         self._began = time.monotonic()
         placement = self.plan.request.placement
         with tempfile.TemporaryDirectory(prefix="evenbench-") as folder, pinned(placement.parent_cpus):
@@ -91,6 +106,10 @@ class Runner:
             self._guarded(row, "certify", self._certify)
             if "fit" in row.tasks:
                 self._guarded(row, "fit", self._fit)
+        self._measure()
+
+    def _measure(self) -> None:
+        """Rounds of all rows, as many as the plan asks for and the precision target needs."""
         while len(self.schedule) < self.plan.rounds or self._wants_more():
             begin = time.monotonic()
             self._round(len(self.schedule))
@@ -120,6 +139,7 @@ class Runner:
             what = f"measure {number + 1}/{max(self.plan.rounds, number + 1)}"
             for name, outcome in self._block(what).measure(group, self.plan.figures, self._says(what)).items():
                 self._keep(self.results[name], outcome)
+        self._report(rows)
         self._done += len(order)
 
     def _keep(self, result: RowResult, outcome: dict[str, Any] | WorkerError) -> None:
@@ -131,7 +151,6 @@ class Runner:
                 result.rounds.append(outcome)
             except WorkerError as error:
                 result.fail(error.status, error.reason)
-        self._report(result.row)
 
     def _block(self, kind: str) -> Block:
         request, slices = self.plan.request, self.plan.request.placement.profile.slices
@@ -150,7 +169,7 @@ class Runner:
                     result.arena.append((figure, [self._arena_pair(row, figure, i) for i in range(len(self.schedule))]))
                 except WorkerError as error:
                     result.arena_error = f"{error.status}: {error.reason}"
-                self._report(row)
+                self._report([row])
 
     def _arena_pair(self, row: Row, figure: FigurePlan, number: int) -> float:
         """Ratio of the images/s of two workers that take turns, with the settings over without."""
@@ -179,7 +198,7 @@ class Runner:
                 result.fail(error.status, error.reason, error.log)
             except OSError as error:
                 result.fail("failed", f"{phase}: {error}")
-            self._report(row)
+            self._report([row])
         self._done += 1
 
     @property
@@ -197,26 +216,27 @@ class Runner:
             excusable = source.status in ("unavailable", "unsupported")
             reason = f"no ONNX file: {source.label} is {source.status}: {source.error}"
             result.fail(source.status if excusable else "failed", reason)
-            self._report(row)
+            self._report([row])
         elif export["status"] != "ok":
             result.fail(export["status"], f"no ONNX file: {source.label}: {export['reason']}")
-            self._report(row)
+            self._report([row])
 
-    def _report(self, row: Row) -> None:
-        if row.asked:
-            self.observer.changed(to_record(self.results[row.name], self.context))
+    def _report(self, rows: Sequence[Row]) -> None:
+        self.observer.changed([to_record(self.results[row.name], self.context) for row in rows if row.asked])
 
     def _interrupted(self) -> None:
+        stopped = []
         for row in self.plan.rows:
             result = self.results[row.name]
             unfinished = len(result.rounds) < self.plan.rounds
             if result.status == "ok" and row.asked and unfinished:
                 result.fail("interrupted", "stopped by the user")
-                self._report(row)
+                stopped.append(row)
+        self._report(stopped)
 
     def _spawn(self, row: Row, kind: str) -> Child:
         log = self._scratch / f"{_slug(row.name)}-{_slug(kind)}.log"
-        environment = worker_environment(row.python, row.job, row.gpu_uuid, self._scratch)
+        environment = worker_environment(row, self._scratch)
         try:
             return Child(row.python, environment, log)
         except OSError as error:
@@ -260,10 +280,14 @@ class Runner:
         return request
 
     def _certify(self, row: Row, result: RowResult) -> None:
+        result.untrained = "" if self.trains else UNTRAINED
         result.certified = self._ask_one(row, "certify", self._common(row))
 
     def _fit(self, row: Row, result: RowResult) -> None:
-        result.fitted = self._ask_one(row, "fit", {**self._common(row), "out": str(self._folder(row))})
+        request = {**self._common(row), "out": str(self._folder(row))}
+        if not self.trains:
+            request["epochs"] = 0
+        result.fitted = self._ask_one(row, "fit", request)
 
     def _ask_one(self, row: Row, command: str, request: dict[str, Any]) -> dict[str, Any]:
         """The answer of a fresh worker to its one request."""

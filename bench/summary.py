@@ -46,6 +46,8 @@ class RowResult:
     """Ratios of throughput with glibc's arena settings over that without, of workers alive together."""
     arena_error: str | None = None
     """Why that trial came to nothing."""
+    untrained: str = ""
+    """Why it was not trained to the recipe's end, where it was not meant to."""
 
     @property
     def label(self) -> str:
@@ -160,7 +162,7 @@ def _timed(result: RowResult, planned: FigurePlan) -> list[Figure]:
     if planned.name == "throughput":
         return [_speed("throughput", "images/s", planned, result, measured, throughput)]
     return [
-        _speed(f"latency_p{percent}", "s", planned, result, measured, _percentile(percent)) for percent in PERCENTILES
+        _speed(f"latency_p{percent}", "s", planned, result, measured, percentile(percent)) for percent in PERCENTILES
     ]
 
 
@@ -169,7 +171,8 @@ def throughput(slices: Sequence[Slice]) -> float:
     return sum(piece.images for piece in slices) / math.fsum(piece.seconds for piece in slices)
 
 
-def _percentile(percent: int) -> Callable[[Sequence[Slice]], float]:
+def percentile(percent: int) -> Callable[[Sequence[Slice]], float]:
+    """Of the latencies of all calls, seconds."""
     return lambda slices: stats.percentile(sorted(call for piece in slices for call in piece.latencies or []), percent)
 
 
@@ -273,8 +276,10 @@ def _outcome(result: RowResult) -> list[Figure]:
     size = result.plan.request.workload.recipe.batch_size
     name = result.row.job.backend
     no_fit = _why_not(result) if "fit" in result.row.tasks else f"{name} does not train to a recipe's end"
+    if result.untrained:
+        fitted, outcome, no_fit = {}, {}, result.untrained
     no_export = export.get("reason") or (no_fit if "export" in result.row.tasks else f"{name} has no exporter")
-    no_outcome = no_fit if result.row.source is None else _why_not(result)
+    no_outcome = no_fit if result.row.source is None or result.untrained else _why_not(result)
     return [
         _once(
             "fit",

@@ -49,7 +49,9 @@ class Session:
         with self._phase("certify"):
             precision, device = request["precision"], request["device"]
             results = parity.Certifier(backend, precision, device, self._model, weights, expected, rate).certify()
-        return self._reply({"checks": [result.to_dict() for result in results]})
+        return self._reply(
+            {"checks": [result.to_dict() for result in results], "adapter": _files_of(request["backend"], backend)}
+        )
 
     def _certify_runtime(self, backend: Backend, request: dict[str, Any]) -> dict[str, Any]:
         with self._phase("load"):
@@ -59,7 +61,8 @@ class Session:
             got, labels = training.predict(backend, training.Split.test(request))
             results = parity.certify_runtime(got, want, labels, request["precision"], request["device"])
         outcome = training.outcome(got, labels)
-        return self._reply({"checks": [result.to_dict() for result in results], "outcome": outcome})
+        checks = [result.to_dict() for result in results]
+        return self._reply({"checks": checks, "outcome": outcome, "adapter": _files_of(request["backend"], backend)})
 
     def fit(self, request: dict[str, Any]) -> dict[str, Any]:
         """Train to the recipe's end, evaluate, save weights and logits, export."""
@@ -243,6 +246,13 @@ def serve(requests: TextIO, replies: TextIO) -> None:
         replies.flush()
         if last:
             return
+
+
+def _files_of(name: str, backend: Backend) -> list[str]:
+    """Where the adapter's code is: the module that its name leads to, and those of the classes that it is made of."""
+    modules = {backends.module_of(name), *(made.__module__ for made in type(backend).__mro__)}
+    files = {getattr(sys.modules.get(module), "__file__", None) for module in modules}
+    return sorted(os.path.realpath(file) for file in files if file is not None)
 
 
 def _status(session: Session, error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -55,13 +56,19 @@ class Table:
         """The table; cells stay as they are written (no number parsing), without control characters."""
         texts = len(self.headers) if self.numbers_from is None else self.numbers_from
         alignment = ["left"] * texts + ["right"] * (len(self.headers) - texts)
-        rows = [[printable(cell) for cell in row] for row in self.rows]
-        return tabulate(rows, self.headers, format_name, disable_numparse=True, colalign=alignment)
+        show = _in_markdown if format_name in ("github", "pipe") else printable
+        rows, headers = [[show(cell) for cell in row] for row in self.rows], [show(cell) for cell in self.headers]
+        return tabulate(rows, headers, format_name, disable_numparse=True, colalign=alignment)
 
 
 def printable(text: str) -> str:
     """Foreign text on one line, control characters (terminal escapes, line breaks) as blanks."""
     return "".join(character if character.isprintable() else " " for character in text)
+
+
+def _in_markdown(text: str) -> str:
+    """Foreign text that does not end its cell; what is escaped already stays as it is."""
+    return re.sub(r"(?<!\\)\|", r"\|", printable(text))
 
 
 def check_format(name: str) -> str:

@@ -114,3 +114,15 @@ class Allocates(Right):
         if next(self._calls) % 10 == 0:
             np.ones(300_000_000, np.uint8)
         return super().forward(x)
+
+
+class Paced(OwnTime):
+    """1,000 images/s times EVENBENCH_PACE; each process differs by up to 0.1%, by a file that counts them."""
+
+    def cost(self, images):
+        if not hasattr(self, "_pace"):
+            counter = Path(os.environ["EVENBENCH_KNOWN_COUNTER"])
+            number = len(counter.read_text()) if counter.exists() else 0
+            counter.write_text("x" * (number + 1))
+            self._pace = float(os.environ.get("EVENBENCH_PACE", "1")) * (1 + 0.001 * ((number * 7) % 11 - 5) / 5)
+        return images * SECONDS_PER_IMAGE / self._pace

@@ -1,0 +1,194 @@
+"""Power of the gate: how often an injected slow-down is called, and how often none is.
+
+    python benchmarks/power.py [--checks 20] [--cases NAME,...] [--quick]
+
+*Measured*: whole checks (``bench check``'s own gate, looks and rule) of one row on one pinned thread, base and present
+the same environment, the present with 2% of every step repeated (adapters/evenbench_slowed.py).
+*Simulated*: checks whose pairs are drawn from the measured A/A pairs (results/aa_precise.json), with a harm added to
+each; 10,000 per harm, from 0 to 5%. Raw pairs: results/power.json; figure: results/power.svg.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ADAPTERS = Path(__file__).parent / "adapters"
+CASES = {
+    "onnxruntime infer": ("slowed-onnxruntime", "infer", "onnxruntime <- pytorch infer"),
+    "pytorch train": ("slowed-pytorch", "train", "pytorch train"),
+    "keras train": ("slowed-keras", "train", "keras train"),
+}
+"""Case to its backend, its task, and its pairs in the A/A results."""
+HARM = 0.02
+HARMS = (0.0, 0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05)
+SIMULATED = 10_000
+
+
+def main() -> None:
+    """Measure, simulate, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checks", type=int, default=20)
+    parser.add_argument("--cases", default=",".join(CASES))
+    parser.add_argument("--quick", action="store_true", help="the simulation alone, shorter, no file")
+    arguments = parser.parse_args()
+    from bed import RESULTS, write
+
+    stored = RESULTS / "power.json"
+    checks: dict[str, list[dict[str, Any]]] = json.loads(stored.read_text())["checks"] if stored.exists() else {}
+    if not arguments.quick:
+        _register()
+        for case in arguments.cases.split(","):
+            checks[case] = measured(case, arguments.checks)
+            write("power.json", {"harm": HARM, "checks": checks}, quick=False)
+    for case, found in checks.items():
+        _tell_measured(case, found)
+    pairs = json.loads((RESULTS / "aa_precise.json").read_text())["pairs"]
+    count = SIMULATED // 20 if arguments.quick else SIMULATED
+    curves = {case: curve([math.log(p["ratio"]) for p in pairs[key]], count) for case, (_, _, key) in CASES.items()}
+    for case, shares in curves.items():
+        told = ", ".join(f"{100 * harm:g}%: {100 * share:.1f}%" for harm, share in zip(HARMS, shares, strict=True))
+        print(f"simulated over {len(pairs[CASES[case][2]])} A/A pairs, {case}: called a regression at {told}")
+    if not arguments.quick:
+        draw(curves, RESULTS / "power.svg")
+
+
+def _register() -> None:
+    """The slowed adapters for this process and its workers: a dist-info folder on the path, nothing installed."""
+    import os
+
+    folder = Path(tempfile.mkdtemp(prefix="evenbench-slowed-"))
+    info = folder / "evenbench_slowed-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: evenbench-slowed\nVersion: 1.0\n")
+    classes = {"slowed-onnxruntime": "OnnxRuntime", "slowed-pytorch": "PyTorch", "slowed-keras": "Keras"}
+    lines = [f"{name} = evenbench_slowed:{found}" for name, found in classes.items()]
+    (info / "entry_points.txt").write_text("[evenbench.backends]\n" + "\n".join(lines) + "\n")
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(folder), str(ADAPTERS)])
+    sys.path[:0] = [str(folder), str(ADAPTERS)]
+
+
+def measured(case: str, count: int) -> list[dict[str, Any]]:
+    """So many checks of one case, certified and exported once."""
+    from datetime import UTC, datetime
+
+    from bench.datasets import digits
+    from bench.gate import BASE, PRESENT, Gate, two_sided
+    from bench.job import Data
+    from bench.machine import fingerprint
+    from bench.plan import Request, Side, make
+    from bench.profiles import place
+    from bench.runner import Silent
+    from bench.summary import Context
+    from bench.targets import Criteria
+    from bench.workloads import DEFAULT_WORKLOAD, parse
+
+    @dataclass
+    class Checks(Gate):
+        """Many checks of one plan, one after the other."""
+
+        found: list[dict[str, Any]] = field(default_factory=list)
+
+        def _measure(self) -> None:
+            for number in range(count):
+                self.plan.request.__dict__["seed"] = number  # another order each time
+                self.pairs, self.verdicts, self._second_tries, self.seconds = {}, {}, {}, 0.0
+                for result in self.results.values():
+                    result.rounds.clear()
+                super()._measure()
+                (figure,) = self.check().figures
+                pairs = [[pair.harm, pair.base_first, pair.counts] for pair in figure.pairs]
+                told = {"verdict": figure.verdict, "change": figure.change, "low": figure.low, "high": figure.high}
+                self.found.append({**told, "seconds": self.seconds, "pairs": pairs, "reason": figure.reason})
+                print(f"{case} {number + 1}: {figure.verdict} after {figure.n} pairs, {self.seconds:.0f} s", flush=True)
+
+    backend, task, _ = CASES[case]
+    request = Request((backend,), parse(DEFAULT_WORKLOAD), task=task, devices="cpu", placement=place("precise"))
+    plan = make(request)
+    if len([row for row in plan.rows if row.asked]) > 1:  # a runtime: read the file of one exporter
+        kept = next(row for row in plan.rows if row.asked and row.source is not None and row.job.source == "pytorch")
+        from dataclasses import replace
+
+        plan = replace(plan, rows=tuple(row for row in plan.rows if row is kept or row == kept.source))
+    sides = Side(BASE, "as it is"), Side(PRESENT, "slowed", variables=(("EVENBENCH_SLOWED", str(HARM)),))
+    criteria = Criteria(figures=("throughput",), budget=1800.0)
+    dataset = digits()
+    data = Data(name=dataset.name, sha256=dataset.sha256, train=len(dataset.train_y), test=len(dataset.test_y))
+    context = Context(fingerprint(), data, None, datetime.now(UTC).isoformat(timespec="seconds"))
+    gate = Checks(
+        two_sided(plan, *sides, criteria),
+        dataset,
+        context,
+        Silent(),
+        trains=False,
+        base=sides[0],
+        present=sides[1],
+        criteria=criteria,
+    )
+    gate.run()
+    return gate.found
+
+
+def _tell_measured(case: str, found: list[dict[str, Any]]) -> None:
+    called = sum(check["verdict"] == "regression" for check in found)
+    seconds, pairs = ([check["seconds"] for check in found], [len(check["pairs"]) for check in found])
+    changes = [100 * check["change"] for check in found if check["change"] is not None]
+    print(
+        f"measured, {case}: {called} of {len(found)} checks with {100 * HARM:g}% injected called a regression;"
+        f" median change {statistics.median(changes):+.2f}%; {statistics.median(pairs):g} pairs and"
+        f" {statistics.median(seconds):.0f} s (median), {max(seconds):.0f} s at most"
+    )
+
+
+def curve(logs: list[float], count: int) -> list[float]:
+    """Share of simulated checks that call a regression, per harm. Pairs are drawn with replacement from measured ones
+    of two identical rows, centred (their mean is noise as well), as wide as their population, of either sign."""
+    from bench.regression import LOOKS, crossover, judge, share
+    from bench.targets import MARGINS
+
+    rng = np.random.default_rng(2026)
+    centred = (np.asarray(logs) - np.mean(logs)) * math.sqrt(len(logs) / (len(logs) - 1))
+    first = [bool(i % 2) for i in range(LOOKS[-1])]
+    shares = []
+    for harm in HARMS:
+        called = 0
+        for _ in range(count):
+            drawn = math.log1p(harm) + rng.choice(centred, LOOKS[-1]) * rng.choice([-1, 1], LOOKS[-1])
+            for look in LOOKS:
+                evidence = crossover(list(drawn[:look]), first[:look])
+                assert evidence is not None
+                kind = judge({0: evidence}, {0: MARGINS["throughput"]}, share())[0].kind
+                if kind != "inconclusive":
+                    called += kind == "regression"
+                    break
+        shares.append(called / count)
+    return shares
+
+
+def draw(curves: dict[str, list[float]], path: Path) -> None:
+    """The power curve of every case as SVG."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7, 4))
+    for case, shares in curves.items():
+        axes.plot([100 * harm for harm in HARMS], [100 * share for share in shares], marker="o", label=case)
+    axes.axvline(100 * 0.005, color="grey", linestyle=":", label="margin")
+    axes.set(title="Power of bench check", xlabel="injected slow-down [%]", ylabel="called a regression [% of checks]")
+    axes.legend()
+    figure.savefig(path, metadata={"Date": None})
+
+
+if __name__ == "__main__":
+    main()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from backends.base import Optimizer
 from backends.model import Conv2D, Dense, Flatten, MaxPool2D, ModelSpec, ReLU
+from bench.datasets import DATASETS
+from bench.errors import UsageError, unknown
 
 _IMAGE = (32, 32, 3)
 
@@ -72,3 +75,29 @@ class Workload:
 
 
 DEFAULT_WORKLOAD = "article-keras/digits/article-keras"
+
+
+def parse(text: str) -> Workload:
+    """``MODEL/DATASET/RECIPE`` to a workload.
+
+    Raises:
+        UsageError: not three names, or an unknown one.
+    """
+    names = parts(text)
+    kinds: list[tuple[str, Iterable[str]]] = [("model", MODELS), ("data set", DATASETS), ("recipe", RECIPES)]
+    for (kind, known), name in zip(kinds, names, strict=True):
+        if name not in known:
+            raise unknown(kind, name, known)
+    return Workload(MODELS[names[0]], names[1], RECIPES[names[2]])
+
+
+def parts(text: str) -> tuple[str, str, str]:
+    """Model, data set and recipe of ``MODEL/DATASET/RECIPE``.
+
+    Raises:
+        UsageError: not three names.
+    """
+    names = text.split("/")
+    if len(names) != 3:
+        raise UsageError(f"--workload {text}: not MODEL/DATASET/RECIPE, such as {DEFAULT_WORKLOAD}")
+    return names[0], names[1], names[2]

@@ -11,25 +11,15 @@ from typing import Any
 
 from bench.child import WorkerError
 from bench.datasets import digits
-from bench.job import Data, Record
+from bench.job import Data
 from bench.machine import fingerprint
 from bench.plan import FigurePlan, Plan, Request, Row, make
 from bench.profiles import Placement, place
-from bench.runner import Runner
+from bench.runner import Runner, Silent
 from bench.summary import Context
 from bench.workloads import MODELS, RECIPES, Workload
 
 RESULTS = Path(__file__).parent / "results"
-
-
-class Silent:
-    """Shows and keeps nothing."""
-
-    def begins(self, what: str, done: int, total: int) -> None:
-        """Nothing is shown."""
-
-    def changed(self, record: Record) -> None:
-        """Nothing is stored."""
 
 
 @dataclass

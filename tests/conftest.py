@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import shutil
+import socket
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import sqlalchemy as sa
 
 HERE = Path(__file__).parent
 ADAPTERS = HERE / "adapters"
@@ -49,6 +54,7 @@ KNOWN = {
 }
 
 
+_DATABASES = itertools.count()
 QUICK = ("--rounds", "1", "--model", "article-pytorch")
 
 
@@ -102,6 +108,48 @@ class Bench:
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:
     return Bench(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of a real PostgreSQL server on loopback, empty, for this test session."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb")) or [shutil.which("initdb")]
+    if found[-1] is None:
+        pytest.skip("no PostgreSQL server here: apt-get install postgresql")
+    programs = Path(found[-1]).parent
+    folder = Path(tempfile.mkdtemp(prefix="evenbench-pg-"))
+    as_user: dict[str, Any] = {}
+    if os.getuid() == 0:  # the server refuses to run as root
+        as_user = {"user": "postgres", "group": "postgres", "extra_groups": []}
+        shutil.chown(folder, "postgres", "postgres")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    data, log = str(folder / "data"), str(folder / "log")
+    initdb = [str(programs / "initdb"), "-D", data, "-U", "bench", "-A", "trust", "--no-sync"]
+    subprocess.run(initdb, check=True, capture_output=True, cwd=folder, **as_user)
+    control = [str(programs / "pg_ctl"), "-D", data, "-l", log, "-w"]
+    options = f"-h 127.0.0.1 -p {port} -k {folder} -c fsync=off -c max_connections=50"
+    subprocess.run([*control, "-o", options, "start"], check=True, capture_output=True, cwd=folder, **as_user)
+    try:
+        yield f"postgresql://bench@127.0.0.1:{port}/postgres"
+    finally:
+        subprocess.run([*control, "-m", "immediate", "stop"], check=True, capture_output=True, cwd=folder, **as_user)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Of an empty database: the same suite runs over both."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'new folder' / 'history.db'}"
+    server = request.getfixturevalue("postgresql")
+    name = f"test_{next(_DATABASES)}"
+    engine = sa.create_engine(server.replace("postgresql://", "postgresql+psycopg://"), isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {name}")
+    engine.dispose()
+    return f"{server.rpartition('/')[0]}/{name}"
 
 
 @pytest.fixture(scope="session")

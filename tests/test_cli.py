@@ -41,6 +41,14 @@ FRAMEWORKS = ("torch", "tensorflow", "keras", "onnxruntime", "onnx")
         (("report", "nothing"), "no run 'nothing'"),
         (("report",), "bench run --backend all makes one"),
         (("export", "--format", "xml"), "unknown format 'xml'"),
+        (("import", "nothing.json"), "cannot read nothing.json: No such file"),
+        (("compare", "a", "b"), "no run 'a'"),
+        (("compare", "last~1", "--across", "moons"), "--across moons: not a part of the comparability key"),
+        (("history", "--since", "soon"), "--since soon: not a time"),
+        (("history", "--workload", "a/b"), "not MODEL/DATASET/RECIPE"),
+        (("history", "show", "nothing"), "no run 'nothing'"),
+        (("history", "tag", "last"), "begin with a letter, not with 'last'"),
+        (("history", "delete", "nothing"), "no run 'nothing'"),
     ],
 )
 def test_usage_errors(bench: Bench, arguments: tuple[str, ...], message: str) -> None:
@@ -112,9 +120,9 @@ def test_missing_extra_is_listed_with_the_command_that_adds_it(monkeypatch: pyte
 
 
 def _workload() -> object:
-    from bench.cli import _workload as workload
+    from bench.workloads import DEFAULT_WORKLOAD, parse
 
-    return workload(None, None, None, None)
+    return parse(DEFAULT_WORKLOAD)
 
 
 def test_report_and_export(bench: Bench) -> None:
@@ -127,6 +135,40 @@ def test_report_and_export(bench: Bench) -> None:
         assert "reference" in done.stdout
     assert bench("report").stdout.startswith(f"# {exported['run']}\n")
     assert bench("report", exported["run"]).stdout == bench("report").stdout
+
+
+def test_a_stored_run_through_every_command_of_history(bench: Bench) -> None:
+    for _ in range(2):
+        bench.run("--backend", "reference", "--task", "infer", "--batch-size", "4")
+    listed = bench("history", "--backend", "reference", "--since", "1h")
+    assert listed.stdout.count("article-pytorch/digits/article-keras") == 2
+    assert "No run fits" in bench("history", "--backend", "pytorch").stdout
+    assert bench("history", "tag", "good", "last~1").stdout.startswith("tag good: run ")
+    assert bench("history", "ack", "--note", "known since May").returncode == 0
+    shown = bench("history", "--format", "github").stdout
+    assert "| good" in shown
+    assert "known since May" in shown
+    assert bench("history", "show", "good").stdout.startswith("Outcome")
+    compared = bench("compare", "good")
+    assert "nothing that was recorded" in compared.stdout, "nothing changed between them"
+    assert "3 more runs with the same versions are needed" in compared.stdout
+    points = bench("history", "--change-points", "--figure", "throughput")
+    assert points.stdout.startswith("No change of level."), points.stderr
+    assert "0 of 2 series have the 8 points" in points.stdout
+
+    exported = bench("export", "good").stdout
+    (bench.folder / "run.json").write_text(exported)
+    assert "is already in" in bench("import", "run.json").stdout
+    name = json.loads(exported)["run"]
+    assert bench("history", "delete", "good").stdout == f"deleted {name}\n"
+    assert bench("import", "run.json").stdout.startswith(f"run {name} imported into")
+    assert bench("export", name).stdout == exported
+    assert bench("history", "prune", "--keep", "1").stdout.splitlines() == [f"deleted {name}", "1 runs"]
+
+    for format_name in ("pytest-benchmark", "bencher", "customBiggerIsBetter", "customSmallerIsBetter"):
+        done = bench("export", "--format", format_name)
+        assert done.returncode == 0, done.stderr
+        assert "reference" in json.dumps(json.loads(done.stdout))
 
 
 def test_version(bench: Bench) -> None:

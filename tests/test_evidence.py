@@ -21,6 +21,9 @@ PRINTED = {
     "cost.py": r"useful, sum of the above +\d+\.\d+ +\d+\.\d%",
     "fidelity.py": r"pytorch train: harness / hand \d\.\d+ \[.*\], n = 2 processes; peak memory [+-]\d+\.\d MB",
     "repeatability.py": r"\d+ of \d+ ratios agree",
+    "power.py": r"simulated over 20 A/A pairs, pytorch train: called a regression at 0%: 0\.\d%",
+    "change_points.py": r"evenbench +\d\.\d\d +\d\.\d\d +\d\.\d\d +\d+\.\d%",
+    "history_scale.py": r"compare last~1 last: \d\.\d+ s in 1,000 records",
 }
 
 

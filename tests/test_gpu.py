@@ -19,6 +19,7 @@ from bench.errors import UsageError
 from bench.gpu_probe import cuda_libraries
 from bench.job import Job
 from bench.machine import resolve_devices
+from bench.plan import Row
 from bench.workloads import MODELS, RECIPES, Workload
 
 JOB = Job(backend="b", mode="m", model="article-keras", dataset="digits", recipe="article-keras", threads=2)
@@ -128,10 +129,14 @@ def test_hidden_devices_are_not_there(fake: FakeNvml, monkeypatch: pytest.Monkey
         resolve_devices("cuda")
 
 
+def row(gpu_uuid: str | None) -> Row:
+    return Row(JOB, "b", frozenset({"infer"}), sys.executable, gpu_uuid)
+
+
 def test_a_worker_sees_one_gpu_or_none(tmp_path: Path) -> None:
-    on_gpu = worker_environment(sys.executable, JOB, "GPU-1", tmp_path)
+    on_gpu = worker_environment(row("GPU-1"), tmp_path)
     assert on_gpu["CUDA_VISIBLE_DEVICES"] == "GPU-1"
-    assert worker_environment(sys.executable, JOB, None, tmp_path)["CUDA_VISIBLE_DEVICES"] == "-1"
+    assert worker_environment(row(None), tmp_path)["CUDA_VISIBLE_DEVICES"] == "-1"
 
 
 def test_a_worker_inherits_nothing_that_overrules_its_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,7 +145,7 @@ def test_a_worker_inherits_nothing_that_overrules_its_settings(tmp_path: Path, m
     (tmp_path / "driver" / "libcuda.so.1").touch()
     (tmp_path / "cuda12" / "libcudnn.so.9").touch()
     monkeypatch.setenv("LD_LIBRARY_PATH", f"{tmp_path / 'cuda12'}:{tmp_path / 'driver'}")
-    environment = worker_environment(sys.executable, JOB, "GPU-1", tmp_path)
+    environment = worker_environment(row("GPU-1"), tmp_path)
     assert environment["LD_LIBRARY_PATH"] == str(tmp_path / "driver")
     assert environment["NVIDIA_TF32_OVERRIDE"] is None
     assert environment["TF_CUDNN_USE_AUTOTUNE"] is None

@@ -14,6 +14,7 @@ import pytest
 from bench import nvml
 from bench.child import Child, WorkerError, worker_environment
 from bench.job import Job
+from bench.plan import Row
 from bench.workloads import MODELS
 
 JOB = Job(backend="b", mode="m", model="article-pytorch", dataset="digits", recipe="article-keras", threads=1)
@@ -37,7 +38,7 @@ def request_on_cuda(backend: str, mode: str, folder: Path) -> dict[str, Any]:
 @pytest.mark.skipif(GPU, reason="there is a GPU: nothing to refuse")
 @pytest.mark.parametrize(("backend", "mode"), [("pytorch", "eager"), ("keras", "graph")])
 def test_a_framework_without_a_gpu_refuses_for_real(tmp_path: Path, backend: str, mode: str) -> None:
-    environment = worker_environment(sys.executable, JOB, None, tmp_path)
+    environment = worker_environment(Row(JOB, "b", frozenset(), sys.executable, None), tmp_path)
     with (
         Child(sys.executable, environment, tmp_path / "log") as child,
         pytest.raises(WorkerError, match="sees no") as caught,
@@ -53,7 +54,7 @@ def test_onnxruntime_never_falls_back_to_the_cpu(tmp_path: Path) -> None:
     write_onnx(tmp_path / "model.onnx")
     np.save(tmp_path / "sample_x.npy", np.zeros((1, 32, 32, 3), np.float32))
     np.save(tmp_path / "sample_y.npy", np.zeros(1, np.int64))
-    environment = worker_environment(sys.executable, JOB, None, tmp_path)
+    environment = worker_environment(Row(JOB, "b", frozenset(), sys.executable, None), tmp_path)
     with Child(sys.executable, environment, tmp_path / "log") as child, pytest.raises(WorkerError) as caught:
         child.ask("prepare", 120, **request_on_cuda("onnxruntime", "all-optimizations", tmp_path))
     assert caught.value.status == "unavailable", caught.value.reason

@@ -172,3 +172,10 @@ def test_half_width_is_a_percentage(low: float | None, high: float | None, shown
     figure = Figure(name="throughput", value=100.0, unit="images/s", low=low, high=high, n=3)
     text = tables.cell(figure, tables.FORMATS["throughput"], tables.Notes(), None)  # type: ignore[arg-type]
     assert text.endswith(shown)
+
+
+def test_headers_and_bars_of_foreign_text_stay_in_their_cells() -> None:
+    table = tables.Table("t", ["a", "x|\x1b[31m"], [["p|q", "r"]])
+    assert "\x1b" not in table.render("simple")
+    lines = table.body("github").splitlines()
+    assert {line.replace("\\|", "").count("|") for line in lines} == {3}

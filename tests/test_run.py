@@ -218,7 +218,7 @@ def test_unwritable_store_is_one_line_before_anything_is_measured(bench: Bench) 
     assert time.monotonic() - began < 60
 
 
-def test_a_full_disk_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_full_disk_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     import errno
 
     import numpy as np
@@ -227,8 +227,7 @@ def test_a_full_disk_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     from bench.datasets import digits
     from bench.errors import BenchError
     from bench.job import Data
-    from bench.progress import StoringProgress
-    from bench.store import Store
+    from bench.runner import Silent
     from bench.summary import Context
     from bench.workloads import MODELS, RECIPES, Workload
 
@@ -238,10 +237,9 @@ def test_a_full_disk_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     workload = Workload(MODELS["article-keras"], "digits", RECIPES["article-keras"])
     made = plan.make(plan.Request(("reference",), workload, devices="cpu"))
     context = Context({}, Data(name="digits", sha256="", train=1, test=1), None, "")
-    observer = StoringProgress(Store(str(tmp_path / "history.db")), "run")
     monkeypatch.setattr(np, "save", full)
     with pytest.raises(BenchError, match="No space left on device; set TMPDIR"):
-        runner.Runner(made, digits(), context, observer).run()
+        runner.Runner(made, digits(), context, Silent()).run()
 
 
 def test_a_task_that_no_backend_can_do(bench: Bench) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import RUDE, WRONG, Bench
 
-from bench.verdicts import Check, Sides
+from bench.verdicts import Check, FigureVerdict, Sides
 
 JOB = (
     *("--workload", "article-pytorch/digits/article-keras", "--task", "infer", "--batch-size", "4"),
@@ -31,6 +31,11 @@ def check_of(bench: Bench) -> Check:
     content = store.get(CHECKS, store.names(CHECKS)[0])
     assert content is not None
     return Check.model_validate_json(content)
+
+
+def orders_of(figure: FigureVerdict) -> dict[int, bool]:
+    """Which side began, by the pair's number; one that something disturbed was measured again under its number."""
+    return {pair.number: pair.base_first for pair in figure.pairs}
 
 
 def sides_of(bench: Bench, check: Check) -> Sides:
@@ -84,9 +89,9 @@ def test_the_working_tree_against_a_revision(paced: Bench, pace: float, verdict:
     assert (figure.verdict, figure.row, figure.name) == (verdict, "paced", "throughput")
     assert figure.change == pytest.approx(pace - 1, abs=0.001)
     assert figure.low < pace - 1 < figure.high
-    assert figure.n in found.looks
-    assert {pair.base_first for pair in figure.pairs} == {True, False}
-    assert abs(sum(1 if pair.base_first else -1 for pair in figure.pairs)) == 0, "as many each way round"
+    orders = orders_of(figure)
+    assert len(orders) in found.looks
+    assert sum(orders.values()) == len(orders) / 2, "as many each way round"
     assert done.stdout.startswith(f"{verdict}: 1 {verdict} (this environment against git:main)")
     assert "could find: the smallest true harm" in done.stdout
     shown = paced("history", "show", found.name)
@@ -110,7 +115,7 @@ def test_all_figures_of_an_environment_against_itself(paced: Bench) -> None:
     assert all(pair.base > 1e7 for pair in memory.pairs)
     record = sides_of(paced, found).present[0]
     throughput = record.figure("throughput", "infer", "end-to-end")
-    assert len(throughput.samples) == len(found.figures[0].pairs)
+    assert len(throughput.samples) >= len(found.figures[0].pairs)
     accuracy = record.figure("accuracy")
     assert accuracy.value is None
     assert "not trained" in accuracy.reason
@@ -229,7 +234,7 @@ def test_killed_it_keeps_the_pairs_that_were_measured(paced: Bench) -> None:
     process.kill()
     process.communicate(timeout=60)
     (figure,) = check_of(paced).figures
-    assert len(figure.pairs) == 2
+    assert orders_of(figure).keys() == {0, 1}
 
 
 def test_ctrl_c_judges_what_was_measured(paced: Bench) -> None:
@@ -246,7 +251,7 @@ def test_ctrl_c_judges_what_was_measured(paced: Bench) -> None:
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 130
     (figure,) = check_of(paced).figures
-    assert len(figure.pairs) == 5
+    assert orders_of(figure).keys() == set(range(5))
     assert figure.change is not None, "the look after four pairs"
     assert "inconclusive" in out
 
@@ -270,7 +275,7 @@ def test_pairs_are_what_they_are_said_to_be(paced: Bench) -> None:
     (figure,) = check_of(paced).figures
     for pair in figure.pairs:
         assert pair.harm == pytest.approx(math.log(pair.base / pair.present), abs=1e-6)
-        assert pair.disturbed in (False, None)
+        assert pair.counts is not bool(pair.disturbed)
 
 
 @pytest.mark.parametrize(

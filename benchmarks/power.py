@@ -16,7 +16,8 @@ import math
 import statistics
 import sys
 import tempfile
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,15 +42,15 @@ def main() -> None:
     parser.add_argument("--cases", default=",".join(CASES))
     parser.add_argument("--quick", action="store_true", help="the simulation alone, shorter, no file")
     arguments = parser.parse_args()
-    from bed import RESULTS, write
+    from bed import RESULTS
 
     stored = RESULTS / "power.json"
     checks: dict[str, list[dict[str, Any]]] = json.loads(stored.read_text())["checks"] if stored.exists() else {}
     if not arguments.quick:
         _register()
         for case in arguments.cases.split(","):
-            checks[case] = measured(case, arguments.checks)
-            write("power.json", {"harm": HARM, "checks": checks}, quick=False)
+            checks[case] = []
+            measure(case, arguments.checks, lambda check, case=case: keep(checks, case, check))
     for case, found in checks.items():
         _tell_measured(case, found)
     pairs = json.loads((RESULTS / "aa_precise.json").read_text())["pairs"]
@@ -77,8 +78,16 @@ def _register() -> None:
     sys.path[:0] = [str(folder), str(ADAPTERS)]
 
 
-def measured(case: str, count: int) -> list[dict[str, Any]]:
-    """So many checks of one case, certified and exported once."""
+def keep(checks: dict[str, list[dict[str, Any]]], case: str, check: dict[str, Any]) -> None:
+    """Write what is measured so far: a check takes minutes."""
+    from bed import write
+
+    checks[case].append(check)
+    write("power.json", {"harm": HARM, "checks": checks}, quick=False)
+
+
+def measure(case: str, count: int, ended: Callable[[dict[str, Any]], None]) -> None:
+    """So many checks of one case, certified and exported once; ``ended`` is told of each."""
     from datetime import UTC, datetime
 
     from bench.datasets import digits
@@ -96,8 +105,6 @@ def measured(case: str, count: int) -> list[dict[str, Any]]:
     class Checks(Gate):
         """Many checks of one plan, one after the other."""
 
-        found: list[dict[str, Any]] = field(default_factory=list)
-
         def _measure(self) -> None:
             for number in range(count):
                 self.plan.request.__dict__["seed"] = number  # another order each time
@@ -108,7 +115,7 @@ def measured(case: str, count: int) -> list[dict[str, Any]]:
                 (figure,) = self.check().figures
                 pairs = [[pair.harm, pair.base_first, pair.counts] for pair in figure.pairs]
                 told = {"verdict": figure.verdict, "change": figure.change, "low": figure.low, "high": figure.high}
-                self.found.append({**told, "seconds": self.seconds, "pairs": pairs, "reason": figure.reason})
+                ended({**told, "seconds": self.seconds, "pairs": pairs, "reason": figure.reason})
                 print(f"{case} {number + 1}: {figure.verdict} after {figure.n} pairs, {self.seconds:.0f} s", flush=True)
 
     backend, task, _ = CASES[case]
@@ -116,8 +123,6 @@ def measured(case: str, count: int) -> list[dict[str, Any]]:
     plan = make(request)
     if len([row for row in plan.rows if row.asked]) > 1:  # a runtime: read the file of one exporter
         kept = next(row for row in plan.rows if row.asked and row.source is not None and row.job.source == "pytorch")
-        from dataclasses import replace
-
         plan = replace(plan, rows=tuple(row for row in plan.rows if row is kept or row == kept.source))
     sides = Side(BASE, "as it is"), Side(PRESENT, "slowed", variables=(("EVENBENCH_SLOWED", str(HARM)),))
     criteria = Criteria(figures=("throughput",), budget=1800.0)
@@ -135,7 +140,6 @@ def measured(case: str, count: int) -> list[dict[str, Any]]:
         criteria=criteria,
     )
     gate.run()
-    return gate.found
 
 
 def _tell_measured(case: str, found: list[dict[str, Any]]) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from backends.base import Backend
 
 ENTRY_POINT_GROUP = "evenbench.backends"
-_GROUND = {"base", "model"}
+_GROUND = {"base", "layers", "model", "optimizers"}
 
 
 def names() -> list[str]:

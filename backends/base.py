@@ -11,7 +11,7 @@ of an adapter stays light: the parent process reads the capabilities below and m
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 
@@ -36,16 +36,41 @@ class Unavailable(Exception):
 
 @dataclass(frozen=True)
 class Optimizer:
-    """SGD with (heavy-ball) momentum, or Adam (Kingma & Ba 2015). The learning rate comes with each step.
+    """SGD with heavy-ball or Nesterov momentum, Adam (Kingma & Ba 2015), or AdamW (Loshchilov & Hutter 2019). The
+    learning rate comes with each step. ``backends.optimizers`` has the updates, and where frameworks differ in them.
 
-    ``epsilon`` is Adam's; frameworks differ in where it enters (see ``backends.reference.adam``).
+    ``weight_decay`` is for all trained weights: with ``sgd`` and ``adam`` added to the gradient, with ``adamw`` taken
+    off the weight.
     """
 
-    name: Literal["sgd", "adam"]
+    name: Literal["sgd", "adam", "adamw"]
     momentum: float = 0.0
+    nesterov: bool = False
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-7
+    weight_decay: float = 0.0
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a model is built for when it is to be trained."""
+
+    optimizer: Optimizer
+    label_smoothing: float = 0.0
+    """s: targets are (1 - s) one-hot + s / classes (Szegedy et al. 2016, section 7)."""
+    frozen: frozenset[str] = frozenset()
+    """Canonical names of weights that the optimizer leaves alone; batch normalization whose gamma is among them
+    normalizes by its running statistics in training too, and keeps them."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {**asdict(self), "frozen": sorted(self.frozen)}
+
+    @classmethod
+    def from_dict(cls, plain: dict[str, Any]) -> Training:
+        """What ``to_dict`` wrote."""
+        return cls(Optimizer(**plain["optimizer"]), plain["label_smoothing"], frozenset(plain["frozen"]))
 
 
 class Backend(Protocol):
@@ -82,8 +107,8 @@ class Backend(Protocol):
         """What the framework says of itself, read back after ``build`` or ``load``: ``threads`` (intra-op, int),
         ``fast_path`` (one line: how this row is run), and what else decides speed (TF32, autotuning, providers)."""
 
-    def build(self, model: ModelSpec, weights: Weights, optimizer: Optimizer | None) -> None:
-        """Build the model natively with these canonical weights; ``optimizer`` None builds for inference only.
+    def build(self, model: ModelSpec, weights: Weights, training: Training | None) -> None:
+        """Build the model natively with these canonical weights; ``training`` None builds for inference only.
 
         Raises:
             Unsupported: a layer or optimizer that the adapter does not have.
@@ -94,22 +119,32 @@ class Backend(Protocol):
         """Load an ONNX file (``NEEDS_SOURCE`` only), batch dimension free. Raises as ``__init__``."""
         raise Unsupported("it reads no ONNX files")
 
+    def convert(self, onnx_path: Path, out: Path, calibration: Images) -> None:
+        """Write the file in this precision (``NEEDS_SOURCE`` only, other than fp32), for ``load``; done once, outside
+        all clocks. ``calibration``: normalized training images."""
+        raise Unsupported("it converts no ONNX files")
+
     def to_device(self, x: Images, y: Labels | None = None) -> tuple[Tensor, Tensor | None]:
         """Host arrays in canonical layout to what ``forward`` and ``train_step`` take: layout, copy, placement."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits ``(N, classes)`` in evaluation mode; may return before the device is done."""
 
-    def train_step(self, x: Tensor, y: Tensor, learning_rate: float) -> Tensor:
-        """Forward, mean softmax cross-entropy, backward, update; returns the loss before the update (scalar)."""
+    def train_step(self, x: Tensor, y: Tensor, learning_rate: float, dropout_masks: Weights | None = None) -> Tensor:
+        """Forward, mean softmax cross-entropy, backward, update; returns the loss before the update (scalar).
+
+        ``dropout_masks``: layer name to ``(N, ...)``, canonical host arrays that stand for the framework's own draws
+        (``ModelSpec.dropout_masks``); parity gives them, timing does not.
+        """
         raise Unsupported("it does not train")
 
-    def gradients(self, x: Tensor, y: Tensor) -> Weights:
-        """Gradients of the mean loss, canonical names and layout; changes nothing."""
+    def gradients(self, x: Tensor, y: Tensor, dropout_masks: Weights | None = None) -> Weights:
+        """Gradients of the mean loss in training mode, canonical names and layout, of the weights that are trained;
+        changes nothing, running statistics included."""
         raise Unsupported("it has no gradients")
 
     def weights(self) -> Weights:
-        """The model's weights now, canonical names and layout, host float arrays."""
+        """The model's weights now, running statistics included, canonical names and layout, host float arrays."""
         raise Unsupported("it does not give its weights")
 
     def synchronize(self) -> None:

@@ -1,4 +1,4 @@
-"""Keras 3 on TensorFlow: a ``keras.Sequential``, training step and forward compiled by ``tf.function``.
+"""Keras 3 on TensorFlow: a functional ``keras.Model``, training step and forward compiled by ``tf.function``.
 
 The step is the one of Keras' guide "Writing a training loop from scratch in TensorFlow": forward, loss, gradient,
 ``optimizer.apply``, in one graph. ``jit_compile`` is always passed explicitly: Keras' "auto" means XLA once a GPU is
@@ -9,21 +9,39 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
-from backends.base import Backend, Images, Labels, Optimizer, Unavailable, Unsupported
-from backends.model import Conv2D, Dense, Flatten, Layer, MaxPool2D, ModelSpec, ReLU, Weights
+from backends.base import Backend, Images, Labels, Optimizer, Training, Unavailable, Unsupported
+from backends.model import (
+    AveragePool2D,
+    BatchNorm,
+    Conv2D,
+    Dense,
+    DepthwiseConv2D,
+    Dropout,
+    Flatten,
+    GlobalAveragePool,
+    Layer,
+    MaxPool2D,
+    ModelSpec,
+    Placed,
+    ReLU,
+    Residual,
+    Weights,
+    ZeroPadShortcut,
+)
 
 
 class Adapter(Backend):
     TASKS: ClassVar[frozenset[str]] = frozenset({"train", "infer", "fit", "export"})
     DEVICES: ClassVar[tuple[str, ...]] = ("cpu", "cuda")
-    PRECISIONS: ClassVar[tuple[str, ...]] = ("fp32",)
-    MODES: ClassVar[tuple[str, ...]] = ("graph",)
+    PRECISIONS: ClassVar[tuple[str, ...]] = ("fp32", "bf16", "fp16")
+    MODES: ClassVar[tuple[str, ...]] = ("graph", "xla", "eager")
     REQUIRES: ClassVar[tuple[tuple[str, ...], ...]] = (
         ("tensorflow", "tensorflow-cpu"),
         ("keras",),
@@ -37,6 +55,8 @@ class Adapter(Backend):
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         import tensorflow as tf
 
+        if device == "cpu" and precision == "fp16":
+            raise Unsupported("fp16 needs CUDA (TensorFlow computes it on the CPU without fast kernels); bf16 has them")
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(1)
         tf.config.set_soft_device_placement(False)  # else /GPU:0 runs on the CPU where there is no GPU
@@ -51,7 +71,8 @@ class Adapter(Backend):
         keras.utils.set_random_seed(seed)
         self._tf, self._keras = tf, keras
         self._device = "/GPU:0" if device == "cuda" else "/CPU:0"
-        self._jit_compile = False
+        self._mode, self._precision = mode, precision
+        self._policy = {"fp32": "float32", "bf16": "mixed_bfloat16", "fp16": "mixed_float16"}[precision]
 
     def versions(self) -> dict[str, str]:
         return {
@@ -65,7 +86,7 @@ class Adapter(Backend):
         found = {
             "threads": config.threading.get_intra_op_parallelism_threads(),
             "inter_op_threads": config.threading.get_inter_op_parallelism_threads(),
-            "fast_path": f"tf.function, jit_compile={self._jit_compile}, one graph for forward, loss, backward, update",
+            "fast_path": f"{self._way()}; dtype policy {self._policy}",
         }
         if self._device == "/GPU:0":
             found["tf32"] = config.experimental.tensor_float_32_execution_enabled()
@@ -74,40 +95,96 @@ class Adapter(Backend):
             found["device"] = config.experimental.get_device_details(gpu).get("device_name", "unknown")
         return found
 
-    def build(self, model: ModelSpec, weights: Weights, optimizer: Optimizer | None) -> None:
+    def _way(self) -> str:
+        """How this row is run, in a few words."""
+        if self._mode == "eager":
+            return "eager, operation by operation"
+        return f"tf.function, jit_compile={self._mode == 'xla'}, one graph for forward, loss, backward, update"
+
+    def build(self, model: ModelSpec, weights: Weights, training: Training | None) -> None:
         keras = self._keras
-        self._model = model
+        self._model, self._made = model, training
+        frozen = frozenset() if training is None else training.frozen
         with self._tf.device(self._device):
-            placed = list(model.placed())
-            layers = [_layer(keras, p.layer, p.name) for p in placed]
-            self._sequential = keras.Sequential([keras.Input(model.input_shape), *layers])
-            for p, layer in zip(placed, layers, strict=True):
-                if p.weight_shapes:
-                    layer.set_weights([weights[name] for name in p.weight_shapes])
-            self._loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-            self._optimizer = _optimizer(keras, optimizer)
+            self._layers = {p.name: _layer(keras, p.layer, p.name, self._policy) for p in model.walk()}
+            for placed in model.walk():
+                if placed.trained and placed.trained[0] in frozen:
+                    self._layers[placed.name].trainable = False  # normalizes by its running statistics, too
+            images = keras.Input(model.input_shape)
+            logits = self._through(model.placed(), images)
+            if self._precision != "fp32":
+                logits = keras.layers.Activation("linear", dtype="float32", name="logits")(logits)
+            self._native = keras.Model(images, logits)
+            self._variables = {}
+            """Canonical name to variable."""
+            for placed in model.walk():
+                names = list(placed.weight_shapes)
+                self._variables |= dict(zip(names, self._layers[placed.name].weights, strict=True) if names else ())
+            for name, variable in self._variables.items():
+                variable.assign(weights[name])
+            self._trained = [name for name in model.trained if name not in frozen]
+            self._loss = _loss(keras, 0.0 if training is None else training.label_smoothing, model.classes)
+            self._optimizer = None if training is None else _optimizer(keras, training.optimizer)
             if self._optimizer is not None:
-                self._optimizer.build(self._sequential.trainable_variables)
+                if self._precision == "fp16":
+                    self._optimizer = keras.optimizers.LossScaleOptimizer(self._optimizer)
+                self._optimizer.build([self._variables[name] for name in self._trained])
         self._learning_rate: float | None = None
         self._compile()
 
+    def _through(self, placed: Sequence[Placed], x: Any, masks: Any = None) -> Any:
+        """Layers one after the other, of symbols, or in training of tensors with masks in place of dropout's draws."""
+        ops = self._keras.ops
+        for layer in placed:
+            mode = {} if masks is None else {"training": True}
+            match layer.layer:
+                case Residual():
+                    x = ops.add(self._through(layer.body, x, masks), self._through(layer.shortcut, x, masks))
+                case ZeroPadShortcut(filters, stride):
+                    extra = filters - layer.input_shape[-1]
+                    x = ops.pad(x[:, ::stride, ::stride, :], [[0, 0], [0, 0], [0, 0], [0, extra]])
+                case Dropout() if masks is not None:
+                    x = x * ops.cast(masks[layer.name], x.dtype)
+                case _:
+                    x = self._layers[layer.name](x, **mode)
+        return x
+
     def _compile(self) -> None:
-        tf, model = self._tf, self._sequential
+        tf, optimizer = self._tf, self._optimizer
+        trained = [self._variables[name] for name in self._trained]
+        decay = self._coupled_decay()
 
-        def loss_and_gradients(x: Any, y: Any) -> Any:
+        scale = optimizer.scale_loss if optimizer is not None and self._precision == "fp16" else lambda value: value
+
+        def loss_and_gradients(x: Any, y: Any, masks: Any, scale: Any) -> Any:
             with tf.GradientTape() as tape:
-                loss = self._loss(y, model(x, training=True))
-            return loss, tape.gradient(loss, model.trainable_variables)
+                if masks is None:
+                    logits = self._native(x, training=True)
+                else:
+                    logits = tf.cast(self._through(self._model.placed(), x, masks), tf.float32)
+                loss = self._loss(y, logits)
+                scaled = scale(loss)
+            return loss, tape.gradient(scaled, trained)
 
-        def step(x: Any, y: Any) -> Any:
-            loss, gradients = loss_and_gradients(x, y)
-            self._optimizer.apply(gradients, model.trainable_variables)
+        def step(x: Any, y: Any, masks: Any = None) -> Any:
+            loss, gradients = loss_and_gradients(x, y, masks, scale)
+            if decay:
+                gradients = [g + scale(decay * v) for g, v in zip(gradients, trained, strict=True)]
+            optimizer.apply(gradients, trained)
             return loss
 
-        compile_ = tf.function(jit_compile=self._jit_compile)
-        self._forward = compile_(lambda x: model(x, training=False))
+        if self._mode == "eager":
+            compile_ = lambda function: function  # noqa: E731
+        else:
+            compile_ = tf.function(jit_compile=self._mode == "xla")
+        self._forward = compile_(lambda x: self._native(x, training=False))
         self._step = compile_(step)
-        self._gradients = compile_(lambda x, y: loss_and_gradients(x, y)[1])
+        self._gradients = compile_(lambda x, y, masks=None: loss_and_gradients(x, y, masks, lambda value: value)[1])
+
+    def _coupled_decay(self) -> float:
+        """Weight decay that is added to the gradient: Keras' own optimizers take it off the weight instead."""
+        optimizer = None if self._made is None else self._made.optimizer
+        return 0.0 if optimizer is None or optimizer.name == "adamw" else optimizer.weight_decay
 
     def to_device(self, x: Images, y: Labels | None = None) -> tuple[Any, Any]:
         with self._tf.device(self._device):
@@ -120,26 +197,31 @@ class Adapter(Backend):
         with self._tf.device(self._device):
             return self._forward(x)
 
-    def train_step(self, x: Any, y: Any, learning_rate: float) -> Any:
+    def train_step(self, x: Any, y: Any, learning_rate: float, dropout_masks: Weights | None = None) -> Any:
         if self._optimizer is None:
             raise Unsupported("built for inference only")
         with self._tf.device(self._device):
             if learning_rate != self._learning_rate:
-                self._optimizer.learning_rate.assign(learning_rate)
+                self._optimizer.learning_rate = learning_rate
                 self._learning_rate = learning_rate
-            return self._step(x, y)
+            return self._step(x, y) if dropout_masks is None else self._step(x, y, self._masks(dropout_masks))
 
-    def gradients(self, x: Any, y: Any) -> Weights:
+    def gradients(self, x: Any, y: Any, dropout_masks: Weights | None = None) -> Weights:
+        statistics = [self._variables[name] for name in self._variables if name not in self._model.trained]
+        before = [variable.numpy() for variable in statistics]
         with self._tf.device(self._device):
-            found = self._gradients(x, y)
-        return {name: gradient.numpy() for name, gradient in zip(self._model.weight_shapes, found, strict=True)}
+            found = (
+                self._gradients(x, y) if dropout_masks is None else self._gradients(x, y, self._masks(dropout_masks))
+            )
+            for variable, value in zip(statistics, before, strict=True):
+                variable.assign(value)
+        return {name: gradient.numpy() for name, gradient in zip(self._trained, found, strict=True)}
+
+    def _masks(self, masks: Weights) -> Any:
+        return {name: self._tf.constant(mask) for name, mask in masks.items()}
 
     def weights(self) -> Weights:
-        variables = self._sequential.trainable_variables
-        return {
-            name: np.asarray(variable.numpy())
-            for name, variable in zip(self._model.weight_shapes, variables, strict=True)
-        }
+        return {name: np.asarray(variable.numpy()) for name, variable in self._variables.items()}
 
     def synchronize(self) -> None:
         if self._device == "/GPU:0":
@@ -150,20 +232,25 @@ class Adapter(Backend):
 
     def export_onnx(self, path: Path) -> None:
         self.infer(np.zeros((1, *self._model.input_shape), np.float32))  # the exporter refuses a model never called
-        self._sequential.export(str(path), format="onnx", verbose=False)
+        self._native.export(str(path), format="onnx", verbose=False)
 
     def counts(self) -> dict[str, int]:
-        return {"parameters": self._sequential.count_params(), "flops": self._flops()}
+        return {
+            "parameters": sum(int(np.prod(self._variables[name].shape)) for name in self._model.trained),
+            "flops": self._flops(),
+        }
 
     def _flops(self) -> int:
         """TensorFlow's profiler over the graph of one image, convolutions and matrix products only."""
         tf = self._tf
         one = tf.TensorSpec((1, *self._model.input_shape), tf.float32)
-        graph = tf.function(lambda x: self._sequential(x, training=False)).get_concrete_function(one).graph
+        graph = tf.function(lambda x: self._native(x, training=False)).get_concrete_function(one).graph
         builder = tf.compat.v1.profiler.ProfileOptionBuilder(
             tf.compat.v1.profiler.ProfileOptionBuilder.float_operation()
         )
-        options = builder.with_accounted_types(["Conv2D", "MatMul"]).with_empty_output().build()
+        options = (
+            builder.with_accounted_types(["Conv2D", "DepthwiseConv2dNative", "MatMul"]).with_empty_output().build()
+        )
         with graph.as_default():
             return tf.compat.v1.profiler.profile(graph, options=options).total_float_ops
 
@@ -199,28 +286,50 @@ class Adapter(Backend):
         return found
 
 
-def _layer(keras: Any, layer: Layer, name: str) -> Any:
-    layers = keras.layers
+def _layer(keras: Any, layer: Layer, name: str, policy: str) -> Any:
+    """The native layer; None for what ``_through`` does by itself."""
+    layers, told = keras.layers, {"name": name, "dtype": policy}
     match layer:
-        case Conv2D(filters, kernel):
-            return layers.Conv2D(filters, kernel, padding="valid", name=name)
-        case Dense(units):
-            return layers.Dense(units, name=name)
+        case Conv2D(filters, kernel, stride, padding, bias):
+            return layers.Conv2D(filters, kernel, stride, padding, use_bias=bias, **told)
+        case DepthwiseConv2D(kernel, stride, padding, bias):
+            return layers.DepthwiseConv2D(kernel, stride, padding, use_bias=bias, **told)
+        case Dense(units, bias):
+            return layers.Dense(units, use_bias=bias, **told)
+        case BatchNorm(momentum, epsilon):
+            return layers.BatchNormalization(momentum=momentum, epsilon=epsilon, **told)
         case ReLU():
-            return layers.ReLU(name=name)
+            return layers.ReLU(**told)
+        case Dropout(rate):
+            return layers.Dropout(rate, **told)
         case MaxPool2D(size):
-            return layers.MaxPooling2D(size, name=name)
+            return layers.MaxPooling2D(size, layer.step, **told)
+        case AveragePool2D(size):
+            return layers.AveragePooling2D(size, layer.step, **told)
+        case GlobalAveragePool():
+            return layers.GlobalAveragePooling2D(**told)
         case Flatten():
-            return layers.Flatten(name=name)
+            return layers.Flatten(**told)
+        case ZeroPadShortcut() | Residual():
+            return None
     raise Unsupported(f"no layer {type(layer).__name__} in the Keras adapter")
 
 
-def _optimizer(keras: Any, options: Optimizer | None) -> Any:
-    match options:
-        case None:
-            return None
-        case Optimizer("sgd", momentum):
-            return keras.optimizers.SGD(learning_rate=0.0, momentum=momentum)
-        case Optimizer("adam", _, beta1, beta2, epsilon):
-            return keras.optimizers.Adam(learning_rate=0.0, beta_1=beta1, beta_2=beta2, epsilon=epsilon)
+def _loss(keras: Any, smoothing: float, classes: int) -> Any:
+    """Of labels and logits. Keras smooths one-hot targets only."""
+    if not smoothing:
+        return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    smoothed = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=smoothing)
+    return lambda labels, logits: smoothed(keras.ops.one_hot(labels, classes), logits)
+
+
+def _optimizer(keras: Any, options: Optimizer) -> Any:
+    told = {"beta_1": options.beta1, "beta_2": options.beta2, "epsilon": options.epsilon}
+    match options.name:
+        case "sgd":
+            return keras.optimizers.SGD(0.0, options.momentum, options.nesterov)
+        case "adam":
+            return keras.optimizers.Adam(0.0, **told)
+        case "adamw":
+            return keras.optimizers.AdamW(0.0, options.weight_decay, **told)
     raise Unsupported(f"no optimizer {options.name} in the Keras adapter")

@@ -1,45 +1,139 @@
 """A model as a frozen list of layers; its shapes, parameter and FLOP counts, and weights drawn from a seed.
 
-Adapters build native layers from ``ModelSpec``; the counts here are checked against each framework's own.
+Adapters build native layers from ``ModelSpec``; the counts here are checked against each framework's own. A residual
+block is a layer that holds layers: everything else is a plain sequence.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 Shape: TypeAlias = tuple[int, ...]
 Weights: TypeAlias = dict[str, npt.NDArray[Any]]
+Padding: TypeAlias = Literal["valid", "same"]
+
+STATISTICS = ("mean", "variance")
+"""Parts of a weight's name that are not trained: the running statistics of batch normalization."""
+
+
+def margins(size: int, window: int, stride: int, padding: Padding) -> tuple[int, int]:
+    """Rows (or columns) of zeros before and after. ``same`` is TensorFlow's rule (ONNX calls it SAME_UPPER): as many
+    outputs as ceil(size / stride), and an odd one out goes behind. PyTorch's ``padding=1`` would put it in front."""
+    if padding == "valid":
+        return 0, 0
+    total = max((math.ceil(size / stride) - 1) * stride + window - size, 0)
+    return total // 2, total - total // 2
+
+
+def _slid(shape: Shape, window: int, stride: int, padding: Padding) -> tuple[int, int]:
+    """Height and width after a window has slid over ``(H, W, C)``."""
+    _image(shape)
+    height, width = ((size + sum(margins(size, window, stride, padding)) - window) // stride + 1 for size in shape[:2])
+    return height, width
+
+
+def _image(shape: Shape) -> None:
+    if len(shape) != 3:
+        raise ValueError(f"it needs height, width and channels, got {shape}; put it before flatten")
 
 
 @dataclass(frozen=True)
-class Conv2D:
-    """Convolution (cross-correlation, as frameworks have it), stride 1, valid padding, with bias."""
+class Layer:
+    """What all layers can say of themselves; shapes are without the batch dimension.
+
+    Raises:
+        ValueError: a count below 1, or a share that is none.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
+    """How a user's file is checked against a layer's fields (``bench.user_files``)."""
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if isinstance(value, int) and not isinstance(value, bool) and value < 1:
+                raise ValueError(f"'{name}' must be 1 or more, not {value}")
+            if isinstance(value, float) and not 0 <= value < 1:
+                raise ValueError(f"'{name}' must be 0 or more and below 1, not {value:g}")
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """Of an input of this shape."""
+        return shape
+
+    def weight_shapes(self, shape: Shape) -> dict[str, Shape]:
+        """Part (``kernel``, ``bias``, ...) to shape, trained parts first."""
+        return {}
+
+    def multiply_accumulates(self, shape: Shape) -> int:
+        """Of one image's forward pass."""
+        return 0
+
+    def fans(self, shape: Shape) -> tuple[int, int]:
+        """Inputs that reach one output value, and outputs that one input value reaches."""
+        return 1, 1
+
+
+def _with_bias(kernel: Shape, units: int, bias: bool) -> dict[str, Shape]:
+    return {"kernel": kernel, **({"bias": (units,)} if bias else {})}
+
+
+@dataclass(frozen=True)
+class Conv2D(Layer):
+    """Convolution (cross-correlation, as frameworks have it) with a square kernel."""
 
     filters: int
     kernel: int
+    stride: int = 1
+    padding: Padding = "valid"
+    bias: bool = True
 
     def output_shape(self, shape: Shape) -> Shape:
-        height, width, _ = shape
-        return height - self.kernel + 1, width - self.kernel + 1, self.filters
+        return *_slid(shape, self.kernel, self.stride, self.padding), self.filters
 
     def weight_shapes(self, shape: Shape) -> dict[str, Shape]:
-        return {"kernel": (self.kernel, self.kernel, shape[2], self.filters), "bias": (self.filters,)}
+        return _with_bias((self.kernel, self.kernel, shape[2], self.filters), self.filters, self.bias)
 
     def multiply_accumulates(self, shape: Shape) -> int:
         return math.prod(self.output_shape(shape)) * self.kernel**2 * shape[2]
 
+    def fans(self, shape: Shape) -> tuple[int, int]:
+        return self.kernel**2 * shape[2], self.kernel**2 * self.filters
+
 
 @dataclass(frozen=True)
-class Dense:
-    """Fully connected layer with bias."""
+class DepthwiseConv2D(Layer):
+    """One square kernel per channel (Howard et al. 2017, section 3.1); with a ``conv2d`` of kernel 1 behind it, a
+    depthwise separable convolution. Kernel ``(kh, kw, C, 1)``."""
+
+    kernel: int
+    stride: int = 1
+    padding: Padding = "valid"
+    bias: bool = True
+
+    def output_shape(self, shape: Shape) -> Shape:
+        return *_slid(shape, self.kernel, self.stride, self.padding), shape[2]
+
+    def weight_shapes(self, shape: Shape) -> dict[str, Shape]:
+        return _with_bias((self.kernel, self.kernel, shape[2], 1), shape[2], self.bias)
+
+    def multiply_accumulates(self, shape: Shape) -> int:
+        return math.prod(self.output_shape(shape)) * self.kernel**2
+
+    def fans(self, shape: Shape) -> tuple[int, int]:
+        return self.kernel**2, self.kernel**2
+
+
+@dataclass(frozen=True)
+class Dense(Layer):
+    """Fully connected layer."""
 
     units: int
+    bias: bool = True
 
     def output_shape(self, shape: Shape) -> Shape:
         if len(shape) != 1:
@@ -47,48 +141,136 @@ class Dense:
         return (self.units,)
 
     def weight_shapes(self, shape: Shape) -> dict[str, Shape]:
-        return {"kernel": (shape[0], self.units), "bias": (self.units,)}
+        return _with_bias((shape[0], self.units), self.units, self.bias)
 
     def multiply_accumulates(self, shape: Shape) -> int:
         return shape[0] * self.units
 
+    def fans(self, shape: Shape) -> tuple[int, int]:
+        return shape[0], self.units
+
 
 @dataclass(frozen=True)
-class ReLU:
+class BatchNorm(Layer):
+    """Batch normalization over all axes but the last (Ioffe & Szegedy 2015, algorithm 1): in training by the batch's
+    mean and biased variance, in evaluation by the running ones.
+
+    ``momentum`` is the share that the old running value keeps (Keras' convention; PyTorch's is one minus it).
+    """
+
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+
+    def weight_shapes(self, shape: Shape) -> dict[str, Shape]:
+        return dict.fromkeys(("gamma", "beta", *STATISTICS), shape[-1:])
+
+
+@dataclass(frozen=True)
+class ReLU(Layer):
     """max(0, x)."""
 
-    def output_shape(self, shape: Shape) -> Shape:
-        return shape
+
+@dataclass(frozen=True)
+class Dropout(Layer):
+    """In training each value is zero with probability ``rate``, the others are divided by one minus it."""
+
+    rate: float
 
 
 @dataclass(frozen=True)
-class MaxPool2D:
-    """Maximum over ``size`` x ``size`` windows, stride ``size``; rows and columns left over are dropped."""
+class _Pool2D(Layer):
+    """Over ``size`` x ``size`` windows, ``stride`` apart (``size`` if not given); what does not fill one is dropped."""
 
     size: int = 2
+    stride: int | None = None
+
+    @property
+    def step(self) -> int:
+        """The stride in force."""
+        return self.stride or self.size
 
     def output_shape(self, shape: Shape) -> Shape:
-        height, width, channels = shape
-        return height // self.size, width // self.size, channels
+        return *_slid(shape, self.size, self.step, "valid"), shape[2]
 
 
 @dataclass(frozen=True)
-class Flatten:
+class MaxPool2D(_Pool2D):
+    """Maximum of each window."""
+
+
+@dataclass(frozen=True)
+class AveragePool2D(_Pool2D):
+    """Mean of each window."""
+
+
+@dataclass(frozen=True)
+class GlobalAveragePool(Layer):
+    """``(H, W, C)`` to the mean of every channel, ``(C,)``."""
+
+    def output_shape(self, shape: Shape) -> Shape:
+        _image(shape)
+        return shape[2:]
+
+
+@dataclass(frozen=True)
+class Flatten(Layer):
     """``(H, W, C)`` to ``(H*W*C,)`` in that order."""
 
     def output_shape(self, shape: Shape) -> Shape:
         return (math.prod(shape),)
 
 
-Layer: TypeAlias = Conv2D | Dense | ReLU | MaxPool2D | Flatten
+@dataclass(frozen=True)
+class ZeroPadShortcut(Layer):
+    """A shortcut without parameters (He et al. 2016, section 3.3, option A): every ``stride``-th row and column, and
+    channels of zeros behind the input's up to ``filters``."""
+
+    filters: int
+    stride: int = 1
+
+    def output_shape(self, shape: Shape) -> Shape:
+        _image(shape)
+        if self.filters < shape[2]:
+            raise ValueError(f"zero_pad_shortcut cannot make {self.filters} channels of {shape[2]}")
+        return -(-shape[0] // self.stride), -(-shape[1] // self.stride), self.filters
+
+
+@dataclass(frozen=True)
+class Residual(Layer):
+    """body(x) + shortcut(x) (He et al. 2016, section 3.2); an empty shortcut is the identity, one with a convolution
+    a projection. The activation behind the sum is a layer of its own."""
+
+    body: tuple[Layer, ...]
+    shortcut: tuple[Layer, ...] = ()
+
+    def output_shape(self, shape: Shape) -> Shape:
+        body, shortcut = _through(self.body, shape), _through(self.shortcut, shape)
+        if body != shortcut:
+            raise ValueError(f"residual cannot add {body} of its body and {shortcut} of its shortcut")
+        return body
+
+
+def _through(layers: Sequence[Layer], shape: Shape) -> Shape:
+    for layer in layers:
+        shape = layer.output_shape(shape)
+    return shape
+
+
 LAYERS: dict[str, type[Layer]] = {
     "conv2d": Conv2D,
+    "depthwise_conv2d": DepthwiseConv2D,
+    "batch_norm": BatchNorm,
     "relu": ReLU,
+    "dropout": Dropout,
     "max_pool2d": MaxPool2D,
+    "average_pool2d": AveragePool2D,
+    "global_average_pool": GlobalAveragePool,
     "flatten": Flatten,
     "dense": Dense,
+    "zero_pad_shortcut": ZeroPadShortcut,
+    "residual": Residual,
 }
-_KIND = {layer: kind for kind, layer in LAYERS.items()}
+KINDS = {layer: kind for kind, layer in LAYERS.items()}
 
 
 @dataclass(frozen=True)
@@ -99,13 +281,24 @@ class Placed:
     layer: Layer
     input_shape: Shape
     output_shape: Shape
+    body: tuple[Placed, ...] = ()
+    """Of a residual block."""
+    shortcut: tuple[Placed, ...] = ()
 
     @property
     def weight_shapes(self) -> dict[str, Shape]:
-        """Canonical weight name (``conv2d_1.kernel``) to shape; empty for layers without weights."""
-        if not isinstance(self.layer, Conv2D | Dense):
-            return {}
+        """Canonical weight name (``conv2d_1.kernel``) to shape, of this layer alone; empty for those without."""
         return {f"{self.name}.{part}": s for part, s in self.layer.weight_shapes(self.input_shape).items()}
+
+    @property
+    def trained(self) -> list[str]:
+        """Names of the weights that have gradients."""
+        return [name for name in self.weight_shapes if is_trained(name)]
+
+
+def is_trained(name: str) -> bool:
+    """Whether a weight is moved by the optimizer; running statistics are not."""
+    return name.rpartition(".")[2] not in STATISTICS
 
 
 @dataclass(frozen=True)
@@ -121,68 +314,126 @@ class ModelSpec:
     layers: tuple[Layer, ...]
 
     def __post_init__(self) -> None:
-        for placed in self.placed():
+        for placed in self.walk():
             if min(placed.output_shape) < 1:
-                raise ValueError(f"{self.name}: {placed.name} makes {placed.output_shape} of {placed.input_shape}")
+                raise ValueError(f"{placed.name} makes {placed.output_shape} of {placed.input_shape}")
 
-    def placed(self) -> Iterator[Placed]:
-        """The layers in order, with names and shapes."""
-        shape, seen = self.input_shape, dict.fromkeys(LAYERS, 0)
-        for layer in self.layers:
-            kind = _KIND[type(layer)]
-            seen[kind] += 1
-            placed = Placed(f"{kind}_{seen[kind]}", layer, shape, layer.output_shape(shape))
-            yield placed
-            shape = placed.output_shape
+    def placed(self) -> list[Placed]:
+        """The layers in order, with names and shapes; a residual block is one of them."""
+        return _place(self.layers, self.input_shape, dict.fromkeys(LAYERS, 0))
+
+    def walk(self) -> Iterator[Placed]:
+        """All layers, those inside residual blocks (body, then shortcut) before their block."""
+        yield from _walk(self.placed())
 
     @property
     def classes(self) -> int:
         """Number of logits."""
-        return list(self.placed())[-1].output_shape[0]
+        return _through(self.layers, self.input_shape)[0]
+
+    @property
+    def head(self) -> str:
+        """Name of the last dense layer: what fine-tuning trains anew."""
+        return [placed.name for placed in self.walk() if isinstance(placed.layer, Dense)][-1]
 
     @property
     def weight_shapes(self) -> dict[str, Shape]:
-        """Canonical name to shape, in the order of the layers."""
-        return {name: shape for placed in self.placed() for name, shape in placed.weight_shapes.items()}
+        """Canonical name to shape, in the order of ``walk``, running statistics included."""
+        return {name: shape for placed in self.walk() for name, shape in placed.weight_shapes.items()}
+
+    @property
+    def trained(self) -> list[str]:
+        """Names of the weights that the optimizer moves."""
+        return [name for name in self.weight_shapes if is_trained(name)]
+
+    @property
+    def normalizes(self) -> bool:
+        """Whether a layer's output for an image depends, in training, on the other images of its batch."""
+        return any(isinstance(placed.layer, BatchNorm) for placed in self.walk())
 
     @property
     def parameters(self) -> int:
         """Number of trained values."""
-        return sum(math.prod(shape) for shape in self.weight_shapes.values())
+        shapes = self.weight_shapes
+        return sum(math.prod(shapes[name]) for name in self.trained)
 
     @property
     def flops(self) -> int:
         """Floating-point operations of one image's forward pass: 2 per multiply-accumulate of convolutions and
-        dense layers; biases, activations and pooling are not counted (He et al. 2016 count likewise)."""
-        return sum(
-            2 * placed.layer.multiply_accumulates(placed.input_shape)
-            for placed in self.placed()
-            if isinstance(placed.layer, Conv2D | Dense)
-        )
+        dense layers; biases, activations, normalization, additions and pooling are not counted (He et al. 2016 count
+        likewise)."""
+        return sum(2 * placed.layer.multiply_accumulates(placed.input_shape) for placed in self.walk())
 
     def initial_weights(self, seed: int) -> Weights:
         """Float32 weights from a seed: kernels Glorot uniform (Glorot & Bengio 2010, eq. 16), biases uniform within
-        1/sqrt(fan-in) as PyTorch draws them: not zero, so that a bias that is left out shows in the logits."""
+        1/sqrt(fan-in) as PyTorch draws them: not zero, so that a bias that is left out shows in the logits. For the
+        same reason batch normalization begins within 0.1 of its usual 1, 0, 0, 1."""
         rng = np.random.default_rng(seed)
         weights: Weights = {}
-        fan_in = 1
-        for name, shape in self.weight_shapes.items():
-            if name.endswith(".kernel"):
-                fan_in, fan_out = math.prod(shape[:-1]), math.prod(shape[:-2]) * shape[-1]
-                limit = math.sqrt(6 / (fan_in + fan_out))
-            else:
-                limit = 1 / math.sqrt(fan_in)
-            weights[name] = rng.uniform(-limit, limit, shape).astype(np.float32)
+        for placed in self.walk():
+            fan_in, fan_out = placed.layer.fans(placed.input_shape)
+            limits = {"kernel": math.sqrt(6 / (fan_in + fan_out)), "bias": 1 / math.sqrt(fan_in)}
+            for name, shape in placed.weight_shapes.items():
+                part = name.rpartition(".")[2]
+                limit, center = limits.get(part, 0.1), float(part in ("gamma", "variance"))
+                weights[name] = (center + rng.uniform(-limit, limit, shape)).astype(np.float32)
         return weights
+
+    def dropout_masks(self, images: int, seed: int) -> Weights:
+        """Layer name to what its input ``(N, ...)`` is multiplied by in training, float32: 0 or 1 / (1 - rate)."""
+        rng = np.random.default_rng([seed, images])
+        return {
+            placed.name: (rng.random((images, *placed.input_shape)) >= placed.layer.rate).astype(np.float32)
+            / np.float32(1 - placed.layer.rate)
+            for placed in self.walk()
+            if isinstance(placed.layer, Dropout)
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; ``from_dict`` reads them."""
-        layers = [{"kind": _KIND[type(layer)], **asdict(layer)} for layer in self.layers]
+        layers = [_to_dict(layer) for layer in self.layers]
         return {"name": self.name, "input_shape": list(self.input_shape), "layers": layers}
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> ModelSpec:
         """The spec that ``to_dict`` wrote."""
-        layers = ({**layer} for layer in plain["layers"])
-        built = tuple(LAYERS[layer.pop("kind")](**layer) for layer in layers)
-        return cls(plain["name"], tuple(plain["input_shape"]), built)
+        return cls(plain["name"], tuple(plain["input_shape"]), _layers(plain["layers"]))
+
+
+def _place(layers: Sequence[Layer], shape: Shape, seen: dict[str, int]) -> list[Placed]:
+    found = []
+    for layer in layers:
+        kind = KINDS[type(layer)]
+        seen[kind] += 1
+        name = f"{kind}_{seen[kind]}"
+        inside: tuple[tuple[Placed, ...], tuple[Placed, ...]] = ((), ())
+        if isinstance(layer, Residual):
+            inside = tuple(_place(layer.body, shape, seen)), tuple(_place(layer.shortcut, shape, seen))
+        found.append(Placed(name, layer, shape, layer.output_shape(shape), *inside))
+        shape = found[-1].output_shape
+    return found
+
+
+def _walk(layers: Sequence[Placed]) -> Iterator[Placed]:
+    for placed in layers:
+        yield from _walk(placed.body)
+        yield from _walk(placed.shortcut)
+        yield placed
+
+
+def _to_dict(layer: Layer) -> dict[str, Any]:
+    plain = {"kind": KINDS[type(layer)], **asdict(layer)}
+    if isinstance(layer, Residual):
+        plain |= {part: [_to_dict(inner) for inner in getattr(layer, part)] for part in ("body", "shortcut")}
+    return plain
+
+
+def _layers(plain: Sequence[dict[str, Any]]) -> tuple[Layer, ...]:
+    return tuple(_layer(dict(layer)) for layer in plain)
+
+
+def _layer(plain: dict[str, Any]) -> Layer:
+    kind = LAYERS[plain.pop("kind")]
+    if kind is Residual:
+        plain = {part: _layers(inner) for part, inner in plain.items()}
+    return kind(**plain)

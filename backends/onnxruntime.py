@@ -13,7 +13,15 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from backends.base import Backend, Images, Labels, Unavailable
+from backends.base import Backend, Images, Labels, Unavailable, Unsupported
+
+_LEVELS = {
+    "all-optimizations": "ORT_ENABLE_ALL",
+    "extended-optimizations": "ORT_ENABLE_EXTENDED",
+    "basic-optimizations": "ORT_ENABLE_BASIC",
+    "no-optimizations": "ORT_DISABLE_ALL",
+}
+"""Mode to graph optimization level."""
 
 
 class Bound(NamedTuple):
@@ -29,8 +37,8 @@ class Bound(NamedTuple):
 class Adapter(Backend):
     TASKS: ClassVar[frozenset[str]] = frozenset({"infer"})
     DEVICES: ClassVar[tuple[str, ...]] = ("cpu", "cuda")
-    PRECISIONS: ClassVar[tuple[str, ...]] = ("fp32",)
-    MODES: ClassVar[tuple[str, ...]] = ("all-optimizations",)
+    PRECISIONS: ClassVar[tuple[str, ...]] = ("fp32", "fp16", "int8")
+    MODES: ClassVar[tuple[str, ...]] = tuple(_LEVELS)
     NEEDS_SOURCE: ClassVar[bool] = True
     REQUIRES: ClassVar[tuple[tuple[str, ...], ...]] = (("onnxruntime-gpu", "onnxruntime"),)
     EXTRA: ClassVar[str | None] = "onnx"
@@ -38,8 +46,13 @@ class Adapter(Backend):
     def __init__(self, device: str, precision: str, mode: str, threads: int, seed: int) -> None:
         import onnxruntime
 
+        if precision == "int8" and device == "cuda":
+            raise Unsupported(
+                "static int8 in QDQ form runs fast on the CPU and in TensorRT; CUDA would convert it back"
+            )
         self._ort = onnxruntime
         self._device = device
+        self._precision, self._mode = precision, mode
         self._threads = threads
         if device == "cuda":
             if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
@@ -59,7 +72,7 @@ class Adapter(Backend):
         found = {
             "threads": options.intra_op_num_threads,
             "inter_op_threads": options.inter_op_num_threads,
-            "fast_path": "sequential execution, all graph optimizations; device-resident by I/O binding",
+            "fast_path": f"sequential execution, {self._mode.replace('-', ' ')}; device-resident by I/O binding",
             "nodes_per_provider": self.nodes_per_provider(),
         }
         if self._device == "cuda":
@@ -67,24 +80,57 @@ class Adapter(Backend):
             found |= {"tf32": chosen.get("use_tf32"), "autotuning": chosen.get("cudnn_conv_algo_search")}
         return found
 
+    def convert(self, onnx_path: Path, out: Path, calibration: Images) -> None:
+        """fp16 by ``onnxruntime.transformers.float16`` (input and output stay float32); int8 by static quantization
+        (QDQ, per channel, activations by minimum and maximum over the calibration images)."""
+        if self._precision == "fp16":
+            import onnx
+            from onnxruntime.transformers.float16 import convert_float_to_float16
+
+            onnx.save(convert_float_to_float16(onnx.load(str(onnx_path)), keep_io_types=True), str(out))
+            return
+        from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+        from onnxruntime.quantization.shape_inference import quant_pre_process
+
+        prepared = out.with_suffix(".prepared.onnx")
+        quant_pre_process(str(onnx_path), str(prepared), skip_symbolic_shape=True)
+        self.load(onnx_path)
+        batches = [self._layout(calibration[i : i + 64]) for i in range(0, len(calibration), 64)]
+        quantize_static(
+            str(prepared),
+            str(out),
+            _Calibration(self._input.name, batches),
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            weight_type=QuantType.QInt8,
+            activation_type=QuantType.QUInt8,
+        )
+        prepared.unlink()
+
     def load(self, onnx_path: Path) -> None:
         self._path = str(onnx_path)
         self._sessions: dict[int | None, Any] = {}
         session = self._declaration() if self._device == "cuda" else self._session(1)
-        self._input, self._output = session.get_inputs()[0], session.get_outputs()[0]
+        self._inputs, self._output = session.get_inputs(), session.get_outputs()[0]
+        self._input = self._inputs[0]
         self._session(1)  # on CUDA too, sessions are made while loading, not at the first call
 
     def to_device(self, x: Images, y: Labels | None = None) -> tuple[Bound, Labels | None]:
-        x = self._layout(x)
-        session = self._session(len(x))
+        named = self._named(x)
+        size = len(next(iter(named.values())))
+        session = self._session(size)
         binding = session.io_binding()
-        placed = self._ort.OrtValue.ortvalue_from_numpy(x, self._device, 0)
-        binding.bind_ortvalue_input(self._input.name, placed)
-        shape = [len(x), *self._output.shape[1:]]
-        output = self._ort.OrtValue.ortvalue_from_shape_and_type(shape, np.float32, self._device, 0)
-        binding.bind_ortvalue_output(self._output.name, output)
+        placed = {name: self._ort.OrtValue.ortvalue_from_numpy(each, self._device, 0) for name, each in named.items()}
+        for name, value in placed.items():
+            binding.bind_ortvalue_input(name, value)
+        output, shape = None, [size, *self._output.shape[1:]]
+        if all(isinstance(side, int) for side in shape) and self._output.type == "tensor(float)":
+            output = self._ort.OrtValue.ortvalue_from_shape_and_type(shape, np.float32, self._device, 0)
+            binding.bind_ortvalue_output(self._output.name, output)
+        else:  # of a size that only the run tells
+            binding.bind_output(self._output.name, self._device)
         binding.synchronize_inputs()
-        return Bound(session, binding, (placed, x), output), y
+        return Bound(session, binding, (placed, named), output), y
 
     def forward(self, x: Bound) -> Bound:
         x.session.run_with_iobinding(x.binding)
@@ -93,13 +139,18 @@ class Adapter(Backend):
         return x
 
     def infer(self, x: Images) -> Any:
-        return self._session(len(x)).run(None, {self._input.name: self._layout(x)})[0]
+        named = self._named(x)
+        return self._session(len(next(iter(named.values())))).run(None, named)[0]
+
+    def _named(self, x: Images | dict[str, Images]) -> dict[str, Images]:
+        """Arrays by input; a single one is in canonical layout, several are as the file declares them."""
+        return x if isinstance(x, dict) else {self._input.name: self._layout(x)}
 
     def synchronize(self) -> None:
         """``forward`` has synchronized its outputs before it returns."""
 
     def to_numpy(self, tensor: Bound) -> Any:
-        return tensor.output.numpy()
+        return tensor.binding.copy_outputs_to_cpu()[0] if tensor.output is None else tensor.output.numpy()
 
     def nodes_per_provider(self) -> dict[str, int]:
         """Number of graph nodes that each execution provider really took, after optimization."""
@@ -130,9 +181,9 @@ class Adapter(Backend):
 
     def _layout(self, x: Images) -> Images:
         """Channels first where the file wants it, as its input is declared."""
-        if tuple(self._input.shape[1:]) == x.shape[1:]:
-            return np.ascontiguousarray(x)
-        return np.ascontiguousarray(x.transpose(0, 3, 1, 2))
+        declared = tuple(self._input.shape[1:])
+        channels_first = x.ndim == 4 and declared == (x.shape[3], *x.shape[1:3]) and declared != x.shape[1:]
+        return np.ascontiguousarray(x.transpose(0, 3, 1, 2) if channels_first else x)
 
     def _declaration(self) -> Any:
         """A session only to read the file's input and output, before the real ones fix the batch size."""
@@ -152,6 +203,7 @@ class Adapter(Backend):
             options.intra_op_num_threads = self._threads
             options.inter_op_num_threads = 1
             options.log_severity_level = 3
+            options.graph_optimization_level = getattr(self._ort.GraphOptimizationLevel, _LEVELS[self._mode])
             options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
             provider: Any = "CPUExecutionProvider"
             if self._device == "cuda":
@@ -183,3 +235,13 @@ class Adapter(Backend):
         if got != wanted:
             raise Unavailable(f"asked ONNX Runtime for {wanted}, got {got}")
         return session
+
+
+class _Calibration:
+    """Batches for the quantizer, which asks for one after the other."""
+
+    def __init__(self, name: str, batches: list[Images]) -> None:
+        self._batches = iter([{name: batch} for batch in batches])
+
+    def get_next(self) -> dict[str, Images] | None:
+        return next(self._batches, None)

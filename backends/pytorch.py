@@ -1,28 +1,52 @@
-"""PyTorch: an ``nn.Sequential`` in channels-first layout, eager, ``inference_mode`` for inference.
+"""PyTorch: modules in an ``nn.Sequential``, ``inference_mode`` for inference; channels-first unless asked otherwise.
 
-Dense kernels that follow a flatten have their rows permuted at the border (canonical inputs run H, W, C; PyTorch's
-run C, H, W), so that the model itself is the one a PyTorch user would write.
+Kernels of dense layers that follow a flatten have their rows permuted at the border (canonical inputs run H, W, C;
+PyTorch's run C, H, W), so that the model itself is the one a PyTorch user would write.
 """
 
 from __future__ import annotations
 
 import copy
+import os
+import shutil
 import time
+from collections.abc import Sequence
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
 
-from backends.base import Backend, Images, Labels, Optimizer, Unavailable, Unsupported
-from backends.model import Conv2D, Dense, Flatten, Layer, MaxPool2D, ModelSpec, ReLU, Shape, Weights
+from backends.base import Backend, Images, Labels, Optimizer, Training, Unavailable, Unsupported
+from backends.model import (
+    AveragePool2D,
+    BatchNorm,
+    Conv2D,
+    Dense,
+    DepthwiseConv2D,
+    Dropout,
+    Flatten,
+    GlobalAveragePool,
+    MaxPool2D,
+    ModelSpec,
+    Padding,
+    Placed,
+    ReLU,
+    Residual,
+    Shape,
+    Weights,
+    ZeroPadShortcut,
+    margins,
+)
 
 
 class Adapter(Backend):
     TASKS: ClassVar[frozenset[str]] = frozenset({"train", "infer", "fit", "export"})
     DEVICES: ClassVar[tuple[str, ...]] = ("cpu", "cuda")
-    PRECISIONS: ClassVar[tuple[str, ...]] = ("fp32",)
-    MODES: ClassVar[tuple[str, ...]] = ("eager",)
+    PRECISIONS: ClassVar[tuple[str, ...]] = ("fp32", "bf16", "fp16")
+    MODES: ClassVar[tuple[str, ...]] = ("eager", "channels-last", "compile")
     REQUIRES: ClassVar[tuple[tuple[str, ...], ...]] = (("torch",), ("onnx",), ("onnxscript",))
     EXTRA: ClassVar[str | None] = "pytorch"
 
@@ -31,6 +55,10 @@ class Adapter(Backend):
 
         if device == "cuda" and not torch.cuda.is_available():
             raise Unavailable("PyTorch sees no CUDA device (a CPU build of torch, or no driver)")
+        if device == "cpu" and precision == "fp16":
+            raise Unsupported("fp16 training needs CUDA (PyTorch has no fp16 kernels for it on the CPU); bf16 has them")
+        if device == "cpu" and mode == "compile" and shutil.which(os.environ.get("CXX", "g++")) is None:
+            raise Unavailable("torch.compile needs a C++ compiler: apt-get install g++")
         torch.set_num_threads(threads)
         torch.set_num_interop_threads(1)
         torch.manual_seed(seed)
@@ -38,6 +66,11 @@ class Adapter(Backend):
         torch.backends.cudnn.benchmark = True  # autotuning on, as TensorFlow and ONNX Runtime have it
         self._torch = torch
         self._device = torch.device(device)
+        self._dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+        self._mode = mode
+        if mode == "compile":
+            # What is paid on a new machine: without this the second process would find the first one's kernels.
+            os.environ["TORCHINDUCTOR_FORCE_DISABLE_CACHES"] = "1"
         if device == "cuda":
             torch.cuda.reset_peak_memory_stats()
 
@@ -49,7 +82,7 @@ class Adapter(Backend):
         found = {
             "threads": torch.get_num_threads(),
             "inter_op_threads": torch.get_num_interop_threads(),
-            "fast_path": "eager, channels-first; torch.inference_mode for inference; zero_grad(set_to_none=True)",
+            "fast_path": f"{self._way()}; torch.inference_mode for inference; zero_grad(set_to_none=True)",
         }
         if self._device.type == "cuda":
             found |= {
@@ -60,66 +93,104 @@ class Adapter(Backend):
             }
         return found
 
-    def build(self, model: ModelSpec, weights: Weights, optimizer: Optimizer | None) -> None:
+    def _way(self) -> str:
+        """How this row is run, in a few words."""
+        modes = {
+            "eager": "eager, channels-first",
+            "channels-last": "eager, channels-last",
+            "compile": "torch.compile (dynamic=False, caches off), channels-first",
+        }
+        if self._dtype == self._torch.float32:
+            return modes[self._mode]
+        kind = str(self._dtype).removeprefix("torch.")
+        return f"{modes[self._mode]}, {kind}: autocast where trained, else {kind} weights"
+
+    def build(self, model: ModelSpec, weights: Weights, training: Training | None) -> None:
         torch = self._torch
         self._model = model
         self._native = {}
-        """Canonical name to (parameter, canonical-to-native, native-to-canonical)."""
-        modules, before_flatten = [], None
-        for placed in model.placed():
-            module = _module(torch, placed.layer, placed.input_shape)
-            modules.append(module)
-            if placed.weight_shapes:
-                to_native, to_canonical = _border(placed.layer, before_flatten)
-                self._native[f"{placed.name}.kernel"] = (module.weight, to_native, to_canonical)
-                self._native[f"{placed.name}.bias"] = (module.bias, _same, _same)
-                before_flatten = None
-            if isinstance(placed.layer, Flatten):
-                before_flatten = placed.input_shape
+        """Canonical name to (parameter or buffer, canonical-to-native, native-to-canonical)."""
+        self._dropouts = {}
+        """Layer name to (module, canonical-to-native of its input)."""
+        self._norms = {}
+        """Layer name to its batch normalization."""
+        self._before_flatten: Shape | None = None
+        self._plain = self._sequential(model.placed())
         with torch.no_grad():
-            for name, (parameter, to_native, _) in self._native.items():
-                parameter.copy_(torch.from_numpy(np.ascontiguousarray(to_native(weights[name]))))
-        self._module = torch.nn.Sequential(*modules).to(self._device)
-        self._loss = torch.nn.CrossEntropyLoss()
-        self._optimizer = _optimizer(torch, self._module.parameters(), optimizer)
+            for name, (tensor, to_native, _) in self._native.items():
+                tensor.copy_(torch.from_numpy(np.ascontiguousarray(to_native(weights[name]))))
+        self._plain.to(self._device)
+        if self._mode == "channels-last":
+            self._plain.to(memory_format=torch.channels_last)
+        self._amp = training is not None and self._dtype != torch.float32
+        if training is None and self._dtype != torch.float32:
+            self._plain.to(self._dtype)
+        self._frozen = frozenset[str]() if training is None else training.frozen
+        self._trained = [name for name in model.trained if name not in self._frozen]
+        for name in self._frozen:
+            self._native[name][0].requires_grad_(False)
+        self._loss = torch.nn.CrossEntropyLoss(label_smoothing=0.0 if training is None else training.label_smoothing)
+        parameters = [self._native[name][0] for name in self._trained]
+        self._optimizer = None if training is None else _optimizer(torch, parameters, training.optimizer)
+        self._scaler = torch.amp.GradScaler(self._device.type, enabled=self._dtype == torch.float16)
+        self._module = torch.compile(self._plain, dynamic=False) if self._mode == "compile" else self._plain
         self._training: bool | None = None
 
     def to_device(self, x: Images, y: Labels | None = None) -> tuple[Any, Any]:
         torch = self._torch
-        images = torch.from_numpy(x).permute(0, 3, 1, 2).contiguous().to(self._device)
-        return images, None if y is None else torch.from_numpy(y).to(self._device)
+        images = torch.from_numpy(x).permute(0, 3, 1, 2)  # channels-last in memory, as it came
+        if self._mode != "channels-last":
+            images = images.contiguous()
+        dtype = torch.float32 if self._amp else self._dtype
+        return images.to(self._device, dtype), None if y is None else torch.from_numpy(y).to(self._device)
 
     def forward(self, x: Any) -> Any:
         self._train(False)
         with self._torch.inference_mode():
-            return self._module(x)
+            return self._logits(x)
 
-    def train_step(self, x: Any, y: Any, learning_rate: float) -> Any:
+    def _logits(self, x: Any) -> Any:
+        if not self._amp:
+            return self._module(x)
+        with self._torch.autocast(self._device.type, self._dtype):
+            return self._module(x).float()
+
+    def train_step(self, x: Any, y: Any, learning_rate: float, dropout_masks: Weights | None = None) -> Any:
         if self._optimizer is None:
             raise Unsupported("built for inference only")
         self._train(True)
+        self._mask(dropout_masks)
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate
         self._optimizer.zero_grad(set_to_none=True)
-        loss = self._loss(self._module(x), y)
-        loss.backward()
-        self._optimizer.step()
+        loss = self._loss(self._logits(x), y)
+        if self._scaler.is_enabled():
+            self._scaler.scale(loss).backward()
+            self._scaler.step(self._optimizer)
+            self._scaler.update()
+        else:
+            loss.backward()
+            self._optimizer.step()
         return loss.detach()
 
-    def gradients(self, x: Any, y: Any) -> Weights:
+    def gradients(self, x: Any, y: Any, dropout_masks: Weights | None = None) -> Weights:
         self._train(True)
-        parameters = [parameter for parameter, _, _ in self._native.values()]
-        found = self._torch.autograd.grad(self._loss(self._module(x), y), parameters)
-        borders = [to_canonical for _, _, to_canonical in self._native.values()]
+        self._mask(dropout_masks)
+        buffers = [(buffer, buffer.clone()) for buffer in self._plain.buffers()]
+        found = self._torch.autograd.grad(
+            self._loss(self._logits(x), y), [self._native[name][0] for name in self._trained]
+        )
+        for buffer, before in buffers:
+            buffer.copy_(before)
         return {
-            name: to_canonical(self.to_numpy(gradient))
-            for name, gradient, to_canonical in zip(self._native, found, borders, strict=True)
+            name: self._native[name][2](self.to_numpy(gradient.float()))
+            for name, gradient in zip(self._trained, found, strict=True)
         }
 
     def weights(self) -> Weights:
         return {
-            name: to_canonical(self.to_numpy(parameter)).copy()
-            for name, (parameter, _, to_canonical) in self._native.items()
+            name: to_canonical(self.to_numpy(self._native[name][0].float())).copy()
+            for name, to_canonical in ((name, self._native[name][2]) for name in self._model.weight_shapes)
         }
 
     def synchronize(self) -> None:
@@ -127,11 +198,12 @@ class Adapter(Backend):
             self._torch.cuda.synchronize()
 
     def to_numpy(self, tensor: Any) -> Any:
-        return tensor.detach().cpu().numpy()
+        tensor = tensor.detach()
+        return (tensor.float() if tensor.dtype != self._torch.float64 else tensor).cpu().numpy()
 
     def export_onnx(self, path: Path) -> None:
         torch = self._torch
-        module = copy.deepcopy(self._module).cpu().eval()
+        module = copy.deepcopy(self._plain).cpu().float().eval()
         height, width, channels = self._model.input_shape
         torch.onnx.export(
             module,
@@ -152,9 +224,9 @@ class Adapter(Backend):
         counter = FlopCounterMode(display=False)
         self._train(False)
         with counter, self._torch.no_grad():
-            self._module(self.to_device(one)[0])
+            self._plain(self.to_device(one)[0].to(next(self._plain.parameters()).dtype))
         return {
-            "parameters": sum(parameter.numel() for parameter in self._module.parameters()),
+            "parameters": sum(parameter.numel() for parameter in self._plain.parameters()),
             "flops": counter.get_total_flops(),
         }
 
@@ -198,7 +270,74 @@ class Adapter(Backend):
     def _train(self, training: bool) -> None:
         if self._training is not training:
             self._module.train(training)
+            for placed in self._model.walk():
+                if f"{placed.name}.gamma" in self._frozen:
+                    self._norms[placed.name].eval()
             self._training = training
+
+    def _mask(self, masks: Weights | None) -> None:
+        """Give masks to the dropout layers, or let them draw again."""
+        for name, (module, to_native) in self._dropouts.items():
+            mask = None if masks is None else self._torch.from_numpy(np.ascontiguousarray(to_native(masks[name])))
+            module.mask = None if mask is None else mask.to(self._device)
+
+    def _sequential(self, layers: Sequence[Placed]) -> Any:
+        return self._torch.nn.Sequential(*(self._module_of(placed) for placed in layers))
+
+    def _module_of(self, placed: Placed) -> Any:
+        """The native layer; its weights are noted in ``_native``."""
+        torch, nn = self._torch, self._torch.nn
+        shape, name = placed.input_shape, placed.name
+        match placed.layer:
+            case Conv2D(filters, kernel, stride, padding, bias):
+                around, inside = _padding(shape, kernel, stride, padding)
+                module = nn.Conv2d(shape[-1], filters, kernel, stride, inside, bias=bias)
+                self._note(name, module, _CONV)
+                return nn.Sequential(nn.ZeroPad2d(around), module) if around else module
+            case DepthwiseConv2D(kernel, stride, padding, bias):
+                around, inside = _padding(shape, kernel, stride, padding)
+                module = nn.Conv2d(shape[-1], shape[-1], kernel, stride, inside, groups=shape[-1], bias=bias)
+                self._note(name, module, _DEPTHWISE)
+                return nn.Sequential(nn.ZeroPad2d(around), module) if around else module
+            case Dense(units, bias):
+                module = nn.Linear(shape[0], units, bias)
+                self._note(name, module, _dense_border(self._before_flatten))
+                self._before_flatten = None
+                return module
+            case BatchNorm(momentum, epsilon):
+                kind = nn.BatchNorm2d if len(shape) == 3 else nn.BatchNorm1d
+                module = kind(shape[-1], eps=epsilon, momentum=1 - momentum)
+                border = _features(self._before_flatten if len(shape) == 1 else None)
+                parts = {"gamma": "weight", "beta": "bias", "mean": "running_mean", "variance": "running_var"}
+                self._native |= {f"{name}.{part}": (getattr(module, own), *border) for part, own in parts.items()}
+                self._norms[name] = module
+                return module
+            case ReLU():
+                return nn.ReLU()
+            case Dropout(rate):
+                module = modules(torch).Dropout(rate)
+                to_native = _images if len(shape) == 3 else _features(self._before_flatten)[0]
+                self._dropouts[name] = (module, to_native)
+                return module
+            case MaxPool2D(size):
+                return nn.MaxPool2d(size, placed.layer.step)
+            case AveragePool2D(size):
+                return nn.AvgPool2d(size, placed.layer.step)
+            case GlobalAveragePool():
+                return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+            case Flatten():
+                self._before_flatten = shape
+                return nn.Flatten()
+            case ZeroPadShortcut(filters, stride):
+                return modules(torch).ZeroPadShortcut(filters - shape[-1], stride)
+            case Residual():
+                return modules(torch).Residual(self._sequential(placed.body), self._sequential(placed.shortcut))
+        raise Unsupported(f"no layer {type(placed.layer).__name__} in the PyTorch adapter")
+
+    def _note(self, name: str, module: Any, border: tuple[Any, Any]) -> None:
+        self._native[f"{name}.kernel"] = (module.weight, *border)
+        if module.bias is not None:
+            self._native[f"{name}.bias"] = (module.bias, _same, _same)
 
 
 def set_tf32(torch: Any, on: bool) -> None:
@@ -208,50 +347,88 @@ def set_tf32(torch: Any, on: bool) -> None:
     torch.set_float32_matmul_precision("high" if on else "highest")
 
 
+@cache
+def modules(torch: Any) -> SimpleNamespace:
+    """Modules that PyTorch does not have; made here, because this file must not import it at its top."""
+    nn = torch.nn
+
+    class Residual(nn.Module):  # type: ignore[name-defined, misc]
+        def __init__(self, body: Any, shortcut: Any) -> None:
+            super().__init__()
+            self.body, self.shortcut = body, shortcut
+
+        def forward(self, x: Any) -> Any:
+            return self.body(x) + self.shortcut(x)
+
+    class ZeroPadShortcut(nn.Module):  # type: ignore[name-defined, misc]
+        def __init__(self, extra: int, stride: int) -> None:
+            super().__init__()
+            self.extra, self.stride = extra, stride
+
+        def forward(self, x: Any) -> Any:
+            return nn.functional.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.extra))
+
+    class Dropout(nn.Dropout):  # type: ignore[name-defined, misc]
+        """PyTorch's own, unless a mask is given."""
+
+        mask = None
+
+        def forward(self, x: Any) -> Any:
+            return super().forward(x) if self.mask is None else x * self.mask
+
+    return SimpleNamespace(Residual=Residual, ZeroPadShortcut=ZeroPadShortcut, Dropout=Dropout)
+
+
 def _same(array: Any) -> Any:
     return array
 
 
-def _border(layer: Layer, before_flatten: Shape | None) -> tuple[Any, Any]:
-    """Canonical kernel to PyTorch's and back: convolution (kh, kw, in, out) to (out, in, kh, kw); dense (in, out)
-    to (out, in), inputs from H, W, C to C, H, W order where a flatten stands before it."""
-    if isinstance(layer, Conv2D):
-        return lambda k: k.transpose(3, 2, 0, 1), lambda k: k.transpose(2, 3, 1, 0)
+def _images(array: Any) -> Any:
+    return array.transpose(0, 3, 1, 2)
+
+
+_CONV = (lambda k: k.transpose(3, 2, 0, 1), lambda k: k.transpose(2, 3, 1, 0))
+"""(kh, kw, in, out) to (out, in, kh, kw) and back."""
+_DEPTHWISE = (lambda k: k.transpose(2, 3, 0, 1), lambda k: k.transpose(2, 3, 0, 1))
+"""(kh, kw, C, 1) to (C, 1, kh, kw) and back."""
+
+
+def _dense_border(before_flatten: Shape | None) -> tuple[Any, Any]:
+    """(in, out) to (out, in) and back, inputs from H, W, C to C, H, W order where a flatten stands before it."""
+    to_native, to_canonical = _features(before_flatten)
+    return lambda k: to_native(k.T), lambda k: to_canonical(k).T
+
+
+def _features(before_flatten: Shape | None) -> tuple[Any, Any]:
+    """Along the last axis from H, W, C to C, H, W order and back, where a flatten stands before it."""
     if before_flatten is None:
-        return lambda k: k.T, lambda k: k.T
+        return _same, _same
     height, width, channels = before_flatten
 
-    def to_native(k: Any) -> Any:
-        return k.reshape(height, width, channels, -1).transpose(3, 2, 0, 1).reshape(k.shape[1], -1)
+    def to_native(array: Any) -> Any:
+        return np.moveaxis(array.reshape(*array.shape[:-1], height, width, channels), -1, -3).reshape(array.shape)
 
-    def to_canonical(k: Any) -> Any:
-        return k.reshape(-1, channels, height, width).transpose(2, 3, 1, 0).reshape(-1, k.shape[0])
+    def to_canonical(array: Any) -> Any:
+        return np.moveaxis(array.reshape(*array.shape[:-1], channels, height, width), -3, -1).reshape(array.shape)
 
     return to_native, to_canonical
 
 
-def _module(torch: Any, layer: Layer, shape: Shape) -> Any:
-    nn = torch.nn
-    match layer:
-        case Conv2D(filters, kernel):
-            return nn.Conv2d(shape[-1], filters, kernel)
-        case Dense(units):
-            return nn.Linear(shape[0], units)
-        case ReLU():
-            return nn.ReLU()
-        case MaxPool2D(size):
-            return nn.MaxPool2d(size)
-        case Flatten():
-            return nn.Flatten()
-    raise Unsupported(f"no layer {type(layer).__name__} in the PyTorch adapter")
+def _padding(shape: Shape, kernel: int, stride: int, padding: Padding) -> tuple[tuple[int, ...], tuple[int, int]]:
+    """What has to be padded before the convolution (left, right, top, bottom; empty where it can do it itself), and
+    what the convolution pads on both sides of the rows and of the columns. PyTorch's own ``same`` has no strides."""
+    rows, cols = (margins(size, kernel, stride, padding) for size in shape[:2])
+    if rows[0] == rows[1] and cols[0] == cols[1]:
+        return (), (rows[0], cols[0])
+    return (*cols, *rows), (0, 0)
 
 
-def _optimizer(torch: Any, parameters: Any, options: Optimizer | None) -> Any:
-    match options:
-        case None:
-            return None
-        case Optimizer("sgd", momentum):
-            return torch.optim.SGD(parameters, lr=0.0, momentum=momentum)
-        case Optimizer("adam", _, beta1, beta2, epsilon):
-            return torch.optim.Adam(parameters, lr=0.0, betas=(beta1, beta2), eps=epsilon)
-    raise Unsupported(f"no optimizer {options.name} in the PyTorch adapter")
+def _optimizer(torch: Any, parameters: Any, options: Optimizer) -> Any:
+    decay = options.weight_decay
+    if options.name == "sgd":
+        return torch.optim.SGD(parameters, 0.0, options.momentum, weight_decay=decay, nesterov=options.nesterov)
+    kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+    if options.name not in kinds:
+        raise Unsupported(f"no optimizer {options.name} in the PyTorch adapter")
+    betas = (options.beta1, options.beta2)
+    return kinds[options.name](parameters, lr=0.0, betas=betas, eps=options.epsilon, weight_decay=decay)

@@ -18,8 +18,12 @@ class UsageError(BenchError):
     exit_code = 2
 
 
+def closest(name: str, known: Iterable[str]) -> str:
+    """``; did you mean 'pytorch'?``, empty where nothing is near."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean '{close[0]}'?" if close else ""
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
     """``unknown backend 'pytroch'; did you mean 'pytorch'? (bench list shows all)``."""
-    close = difflib.get_close_matches(name, list(known), n=1)
-    hint = f"; did you mean '{close[0]}'?" if close else ";"
-    return UsageError(f"unknown {kind} '{name}'{hint} (bench list shows all)")
+    return UsageError(f"unknown {kind} '{name}'{closest(name, known) or ';'} (bench list shows all)")

@@ -15,6 +15,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO, cast
 
@@ -23,9 +24,13 @@ STARTED = time.monotonic()
 import numpy as np  # noqa: E402  (the clock above must start before anything heavy is imported)
 
 import backends  # noqa: E402
-from backends.base import Backend, Optimizer, Unavailable, Unsupported  # noqa: E402
+from backends.base import Backend, Unavailable, Unsupported  # noqa: E402
 from backends.model import ModelSpec, Weights  # noqa: E402
 from bench import allocators, clock, memory, parity, training  # noqa: E402
+from bench.recipe import Recipe  # noqa: E402
+
+CALIBRATION = 512
+"""Training images that a quantizer reads the ranges of activations from."""
 
 
 class Session:
@@ -40,45 +45,63 @@ class Session:
     def certify(self, request: dict[str, Any]) -> dict[str, Any]:
         """Parity checks; for a runtime also its accuracy, of the same logits."""
         backend = self._open(request)
+        if request.get("inputs"):
+            return self._certify_file(backend, request)
         if backend.NEEDS_SOURCE:
             return self._certify_runtime(backend, request)
-        weights, rate = self._model.initial_weights(request["seed"]), request["learning_rate"]
+        weights = parity.off_the_kinks(self._model, self._start(request))
+        trial = parity.Trial(self._recipe, self._training.frozen)
         with self._phase("reference"):
             path = Path(request["data"]) / "expected.npz"
-            expected = parity.Expected.of(path, self._model, weights, *_batch(request, training.SAMPLE), rate)
+            expected = parity.Expected.of(path, self._model, weights, *_batch(request, training.SAMPLE), trial)
         with self._phase("certify"):
             precision, device = request["precision"], request["device"]
-            results = parity.Certifier(backend, precision, device, self._model, weights, expected, rate).certify()
+            results = parity.Certifier(backend, precision, device, self._model, weights, expected, trial).certify()
         return self._reply(
             {"checks": [result.to_dict() for result in results], "adapter": _files_of(request["backend"], backend)}
         )
 
     def _certify_runtime(self, backend: Backend, request: dict[str, Any]) -> dict[str, Any]:
+        if request.get("converted") is not None:
+            with self._phase("convert"):
+                calibration, _ = _batch(request, CALIBRATION)
+                backend.convert(Path(request["onnx"]), Path(request["converted"]), calibration)
         with self._phase("load"):
-            backend.load(Path(request["onnx"]))
+            backend.load(_onnx(request))
         want = np.load(request["source_logits"], allow_pickle=False)
         with self._phase("certify"):
             got, labels = training.predict(backend, training.Split.test(request))
             results = parity.certify_runtime(got, want, labels, request["precision"], request["device"])
         outcome = training.outcome(got, labels)
+        np.save(Path(request["out"]) / "logits.npy", got)
         checks = [result.to_dict() for result in results]
-        return self._reply({"checks": checks, "outcome": outcome, "adapter": _files_of(request["backend"], backend)})
+        size, files = _onnx(request).stat().st_size, _files_of(request["backend"], backend)
+        return self._reply({"checks": checks, "outcome": outcome, "bytes": size, "adapter": files})
+
+    def _certify_file(self, backend: Backend, request: dict[str, Any]) -> dict[str, Any]:
+        """A file of the user's, on a few random inputs, against ONNX's reference evaluator."""
+        x, _ = _batch(request, request["batch"] or parity.FILE_BATCH)
+        with self._phase("load"):
+            backend.load(Path(request["onnx"]))
+        with self._phase("certify"):
+            result = parity.certify_file(backend, request["onnx"], x, request["precision"], request["device"])
+        size, files = Path(request["onnx"]).stat().st_size, _files_of(request["backend"], backend)
+        return self._reply({"checks": [result.to_dict()], "bytes": size, "adapter": files})
 
     def fit(self, request: dict[str, Any]) -> dict[str, Any]:
         """Train to the recipe's end, evaluate, save weights and logits, export."""
         backend = self._open(request)
         out = Path(request["out"])
         with self._phase("build"):
-            weights = self._model.initial_weights(request["seed"])
-            backend.build(self._model, weights, Optimizer(**request["optimizer"]))
+            backend.build(self._model, self._start(request), self._training)
         with self._phase("fit"):
-            seconds = training.fit(backend, request)
+            fitted = training.Fit(backend, request).run()
         with self._phase("evaluate"):
             logits, labels = training.predict(backend, training.Split.test(request))
         np.save(out / "logits.npy", logits)
         np.savez(out / "weights.npz", **cast("dict[str, Any]", backend.weights()))
-        reply = {"fit_seconds": seconds, "outcome": training.outcome(logits, labels)}
-        if "export" in backend.TASKS:
+        reply = {**fitted, "outcome": training.outcome(logits, labels)}
+        if request["exports"] and "export" in backend.TASKS:
             with self._phase("export"):
                 reply["export"] = training.export(backend, out / "model.onnx")
         return self._reply(reply)
@@ -89,10 +112,10 @@ class Session:
         backend = self._open(request)
         with self._phase("build"):
             if backend.NEEDS_SOURCE:
-                backend.load(Path(request["onnx"]))
+                backend.load(_onnx(request))
             else:
                 backend.build(self._model, self._weights(), None)
-        x, _ = _batch(request, 1)
+        x, _ = _batch(request, request.get("batch") or 1)
         with self._phase("first_call"):
             begin = clock.now()
             backend.infer(x)
@@ -105,9 +128,15 @@ class Session:
         figure = request["figure"]
         if figure["task"] != self._task:
             self._begin(figure["task"])
-        self._step = self._make_step(figure)
-        with self._phase("warm_up"):
-            warm_up = clock.warm_up(self._step, self.backend.synchronize)
+        try:
+            self._step = self._make_step(figure)
+            with self._phase("warm_up"):
+                warm_up = clock.warm_up(self._step, self.backend.synchronize)
+        except Exception as error:
+            if isinstance(error, MemoryError) or self.backend.out_of_memory(error):
+                self._step = lambda: None  # its batches are let go
+                return {"out_of_memory": _reason(error)}
+            raise
         self._step_seconds = warm_up.step_seconds
         return warm_up.to_dict()
 
@@ -154,7 +183,10 @@ class Session:
         """Make the backend; its framework is imported here."""
         self._spawned_at = request["spawned_at"]
         self._phases["spawn"] = STARTED - self._spawned_at
-        self._model = ModelSpec.from_dict(request["model"])
+        if "onnx" not in request["model"]:  # a file of the user's has no specification
+            self._model = ModelSpec.from_dict(request["model"])
+        self._recipe = Recipe.from_dict(request["recipe"])
+        self._training = replace(self._recipe.training, frozen=frozenset(request["frozen"]))
         device = request["device"].partition(":")[0]
         with self._phase("import"):
             adapter = backends.load(request["backend"])
@@ -174,10 +206,19 @@ class Session:
     def _phase(self, name: str) -> _Phase:
         return _Phase(self._phases, name)
 
+    def _start(self, request: dict[str, Any]) -> Weights:
+        """The weights that training begins with: drawn from the seed, or another run's where the request names them."""
+        drawn = self._model.initial_weights(request["seed"])
+        if request.get("init") is None:
+            return drawn
+        with np.load(request["init"], allow_pickle=False) as stored:
+            return drawn | dict(stored)
+
     def _weights(self) -> Weights:
+        """The fitted weights, or those that training would begin with."""
         path = self._request.get("weights")
         if path is None:
-            return self._model.initial_weights(self._request["seed"])
+            return self._start(self._request)
         with np.load(path, allow_pickle=False) as stored:
             return dict(stored)
 
@@ -188,14 +229,13 @@ class Session:
         self._task = task
         if task == "train":
             self._peak_rss_reset = memory.reset_peak_rss()
-            self.backend.build(self._model, self._weights(), Optimizer(**self._request["optimizer"]))
+            self.backend.build(self._model, self._weights(), self._training)
 
     def _make_step(self, figure: dict[str, Any]) -> Callable[[], object]:
         """One step on the next of four real batches; ``device`` has them placed already."""
-        backend, rate = self.backend, self._request["learning_rate"]
+        backend, rate = self.backend, self._recipe.learning_rate
         size, training_step = figure["batch_size"], figure["task"] == "train"
-        x, y = _batch(self._request, 4 * size)
-        host = [(x[i : i + size], y[i : i + size]) for i in range(0, len(x) - size + 1, size)]
+        host = [_batch(self._request, size, start * size) for start in range(4)]
         if figure["boundary"] == "end-to-end":
             images = itertools.cycle(host)
             if training_step:
@@ -206,6 +246,11 @@ class Session:
         if training_step:
             return lambda: backend.train_step(*next(placed), rate)
         return lambda: backend.forward(next(placed)[0])
+
+
+def _onnx(request: dict[str, Any]) -> Path:
+    """The file that a runtime loads: its source's, or what became of it in the row's precision."""
+    return Path(request.get("converted") or request["onnx"])
 
 
 class _Phase:
@@ -221,13 +266,19 @@ class _Phase:
         self._phases[self._name] = self._phases.get(self._name, 0.0) + clock.now() - self._begin
 
 
-def _batch(request: dict[str, Any], size: int) -> tuple[Any, Any]:
-    """The first ``size`` of the real images set aside for timing and certifying, normalized, repeated if there are
-    fewer."""
+def _batch(request: dict[str, Any], size: int, start: int = 0) -> tuple[Any, Any]:
+    """``size`` of the real images set aside for timing and certifying, normalized, from ``start`` on, repeated if there
+    are fewer; of a file with several inputs a dictionary of arrays, without labels."""
     folder = Path(request["data"])
+    if request.get("inputs"):
+        with np.load(folder / request["inputs"], allow_pickle=False) as stored:
+            drawn = {name: stored[name] for name in stored.files}
+        index = (start + np.arange(size)) % len(next(iter(drawn.values())))
+        batches = {name: np.ascontiguousarray(values[index]) for name, values in drawn.items()}
+        return (batches if len(batches) > 1 else next(iter(batches.values()))), None
     x = np.load(folder / "sample_x.npy", mmap_mode="r", allow_pickle=False)
     y = np.load(folder / "sample_y.npy", mmap_mode="r", allow_pickle=False)
-    index = np.arange(size) % len(x)
+    index = (start + np.arange(size)) % len(x)
     return x[index], y[index]
 
 

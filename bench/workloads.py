@@ -1,70 +1,31 @@
-"""The catalogue: models, training recipes, and workloads (model / data set / recipe)."""
+"""Workloads: model / data set / recipe, each by its name or the user's own file."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
-from backends.base import Optimizer
-from backends.model import Conv2D, Dense, Flatten, MaxPool2D, ModelSpec, ReLU
-from bench.datasets import DATASETS
+from backends.model import Dense, ModelSpec
+from bench import datasets, user_files
+from bench.datasets import Dataset
 from bench.errors import UsageError, unknown
+from bench.models import MODELS
+from bench.onnx_files import OnnxModel
+from bench.recipe import Recipe
 
-_IMAGE = (32, 32, 3)
-
-MODELS = {
-    spec.name: spec
-    for spec in (
-        ModelSpec(
-            "article-keras",
-            _IMAGE,
-            (
-                *(Conv2D(32, 3), ReLU(), MaxPool2D()),
-                *(Conv2D(64, 3), ReLU(), MaxPool2D()),
-                *(Conv2D(64, 3), ReLU()),
-                *(Flatten(), Dense(64), ReLU(), Dense(10)),
-            ),
-        ),
-        ModelSpec(
-            "article-pytorch",
-            _IMAGE,
-            (
-                *(Conv2D(6, 5), ReLU(), MaxPool2D()),
-                *(Conv2D(16, 5), ReLU(), MaxPool2D()),
-                *(Flatten(), Dense(120), ReLU(), Dense(84), ReLU(), Dense(10)),
-            ),
-        ),
-    )
-}
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a model is trained. Pixels enter as (value / 255 - mean) / std; every epoch sees a new permutation."""
-
-    name: str
-    optimizer: Optimizer
-    learning_rate: float
-    batch_size: int
-    epochs: int
-    mean: float
-    std: float
-
-
-RECIPES = {
-    recipe.name: recipe
-    for recipe in (
-        Recipe("article-keras", Optimizer("adam"), 0.001, batch_size=32, epochs=10, mean=0.0, std=1.0),
-        Recipe("article-pytorch", Optimizer("sgd", 0.9), 0.001, batch_size=4, epochs=2, mean=0.5, std=0.5),
-    )
-}
+_FILES = Path(__file__).parent / "recipe_files"
+RECIPES = {path.stem: user_files.built_in_recipe(path) for path in sorted(_FILES.glob("*.toml"))}
+DEFAULT_MODEL, DEFAULT_DATASET, DEFAULT_RECIPE = "article-keras", "digits", "article-keras"
+DEFAULT_WORKLOAD = f"{DEFAULT_MODEL}/{DEFAULT_DATASET}/{DEFAULT_RECIPE}"
 
 
 @dataclass(frozen=True)
 class Workload:
     """What is trained, on what, and how."""
 
-    model: ModelSpec
+    model: ModelSpec | OnnxModel
+    """A file of the user's is run by runtimes alone (``bench.onnx_run``)."""
     dataset: str
     recipe: Recipe
 
@@ -73,8 +34,37 @@ class Workload:
         """``model/dataset/recipe``."""
         return f"{self.model.name}/{self.dataset}/{self.recipe.name}"
 
+    def on(self, dataset: Dataset) -> Workload:
+        """With the data set's own name, and the model made for its images and classes. A built-in model is, as its
+        papers do it; a user's must fit already.
 
-DEFAULT_WORKLOAD = "article-keras/digits/article-keras"
+        Raises:
+            UsageError: the model cannot take such images, or a user's has another number of classes.
+        """
+        shape, classes = dataset.image_shape, len(dataset.classes)
+        assert isinstance(self.model, ModelSpec), "a file has its own inputs"
+        named = replace(self, dataset=dataset.name)
+        if (self.model.input_shape, self.model.classes) == (shape, classes):
+            return named
+        told = f"{'x'.join(map(str, shape))} images of {classes} classes"
+        if self.model.name not in MODELS:
+            own = f"{'x'.join(map(str, self.model.input_shape))} images and {self.model.classes} classes"
+            raise UsageError(f"model {self.model.name} is for {own}, data set {dataset.name} has {told}")
+        layers = (*self.model.layers[:-1], Dense(classes))
+        try:
+            return replace(named, model=replace(self.model, input_shape=shape, layers=layers))
+        except (ValueError, IndexError) as error:
+            raise UsageError(f"model {self.model.name} cannot take {told}: {error}") from error
+
+
+def of(model: str, dataset: str, recipe: str, changes: dict[str, Any] | None = None) -> Workload:
+    """The workload of three names; those that end in ``.toml`` are files. ``changes``: fields of the recipe.
+
+    Raises:
+        UsageError: an unknown name, a file that is no model or recipe, or a change that cannot be.
+    """
+    datasets.check(dataset)
+    return Workload(_model(model), dataset, _changed(_recipe(recipe), changes or {}))
 
 
 def parse(text: str) -> Workload:
@@ -83,12 +73,7 @@ def parse(text: str) -> Workload:
     Raises:
         UsageError: not three names, or an unknown one.
     """
-    names = parts(text)
-    kinds: list[tuple[str, Iterable[str]]] = [("model", MODELS), ("data set", DATASETS), ("recipe", RECIPES)]
-    for (kind, known), name in zip(kinds, names, strict=True):
-        if name not in known:
-            raise unknown(kind, name, known)
-    return Workload(MODELS[names[0]], names[1], RECIPES[names[2]])
+    return of(*parts(text))
 
 
 def parts(text: str) -> tuple[str, str, str]:
@@ -101,3 +86,28 @@ def parts(text: str) -> tuple[str, str, str]:
     if len(names) != 3:
         raise UsageError(f"--workload {text}: not MODEL/DATASET/RECIPE, such as {DEFAULT_WORKLOAD}")
     return names[0], names[1], names[2]
+
+
+def _model(name: str) -> ModelSpec:
+    if user_files.is_file(name):
+        return user_files.model(Path(name))
+    if name not in MODELS:
+        raise unknown("model", name, MODELS)
+    return MODELS[name]
+
+
+def _recipe(name: str) -> Recipe:
+    if user_files.is_file(name):
+        return user_files.recipe(Path(name))
+    if name not in RECIPES:
+        raise unknown("recipe", name, RECIPES)
+    return RECIPES[name]
+
+
+def _changed(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
+    try:
+        return recipe.changed(changes)
+    except KeyError as error:
+        raise unknown("recipe field", str(error.args[0]), Recipe.__dataclass_fields__) from error
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"--set: {error}") from error

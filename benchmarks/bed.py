@@ -13,11 +13,12 @@ from bench.child import WorkerError
 from bench.datasets import digits
 from bench.job import Data
 from bench.machine import fingerprint
+from bench.models import MODELS
 from bench.plan import FigurePlan, Plan, Request, Row, make
 from bench.profiles import Placement, place
 from bench.runner import Runner, Silent
 from bench.summary import Context
-from bench.workloads import MODELS, RECIPES, Workload
+from bench.workloads import RECIPES, Workload
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -72,7 +73,7 @@ def lay_out(backends: Sequence[str], placement: Placement, model: str = "article
 
 def run(backends: Sequence[str], placement: Placement, experiment: Callable[[Bed], None], model: str) -> None:
     """Certify and fit the rows, then the experiment."""
-    plan, dataset = lay_out(backends, placement, model), digits()
+    plan, dataset = lay_out(backends, placement, model), digits.load()
     data = Data(name=dataset.name, sha256=dataset.sha256, train=len(dataset.train_y), test=len(dataset.test_y))
     context = Context(fingerprint(), data, None, datetime.now(UTC).isoformat(timespec="seconds"))
     Bed(plan, dataset, context, Silent(), experiment=experiment).run()

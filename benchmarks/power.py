@@ -126,7 +126,7 @@ def measure(case: str, count: int, ended: Callable[[dict[str, Any]], None]) -> N
         plan = replace(plan, rows=tuple(row for row in plan.rows if row is kept or row == kept.source))
     sides = Side(BASE, "as it is"), Side(PRESENT, "slowed", variables=(("EVENBENCH_SLOWED", str(HARM)),))
     criteria = Criteria(figures=("throughput",), budget=1800.0)
-    dataset = digits()
+    dataset = digits.load()
     data = Data(name=dataset.name, sha256=dataset.sha256, train=len(dataset.train_y), test=len(dataset.test_y))
     context = Context(fingerprint(), data, None, datetime.now(UTC).isoformat(timespec="seconds"))
     gate = Checks(

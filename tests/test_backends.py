@@ -9,15 +9,21 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import Bench
+from conftest import EVERY_LAYER, Bench
 
 import backends
 from backends.base import Backend
 from bench.parity import TOLERANCES
-from bench.workloads import MODELS
 
 BUILT_IN = ("keras", "onnxruntime", "pytorch", "reference")
 TRAINED = [name for name in BUILT_IN if not backends.load(name).NEEDS_SOURCE]
+
+ARTICLE = ("article-keras", "article-pytorch")
+EVERY = "every.toml"
+"""conftest's model of every layer, with a recipe that has everything."""
+DEEP = (EVERY,)
+"""``vgg-cifar``, ``resnet20`` and ``mobilenet-cifar`` take minutes: benchmarks/parity_margins.py certifies them."""
+CASES = [(name, model) for name in TRAINED for model in (*ARTICLE, *DEEP)]
 
 Records = dict[str, dict[str, Any]]
 
@@ -30,8 +36,12 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Records]:
     def of(model: str) -> Records:
         if model not in found:
             bench = Bench(tmp_path_factory.mktemp(model))
-            options = ("--model", model, "--recipe", "article-keras", "--threads", "2")
-            records = bench.run("--backend", "all", *options, timeout=550)
+            rows = ("--backend", "all", "--recipe", "article-keras")
+            if model in DEEP:
+                (bench.folder / EVERY).write_text(EVERY_LAYER)
+                names = "pytorch,keras,onnxruntime" + ",reference" * (model == EVERY)
+                rows = ("--backend", names, "--recipe", "one-cycle", "--set", "epochs=1", "--task", "infer")
+            records = bench.run(*rows, "--model", model, "--threads", "2", timeout=590)
             names = [r["job"]["backend"] + (f" <- {r['job']['source']}" if r["job"]["source"] else "") for r in records]
             found[model] = dict(zip(names, records, strict=True))
         return found[model]
@@ -66,13 +76,19 @@ def test_signatures_are_the_protocols(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize(("name", "model"), CASES)
 def test_certificate(runs: Callable[[str], Records], name: str, model: str) -> None:
     record = runs(model)[name]
     checks = {check["name"]: check for check in record["parity"]["checks"]}
     assert {"parameters", "logits", "gradients", "sgd_losses", "adam_losses"} <= checks.keys()
     assert all(check["passed"] for check in checks.values()), checks
+    assert ("running_statistics" in checks) == (model in DEEP)
+    if model in DEEP and name != "reference":
+        momentum = checks["sgd_losses"]["details"]
+        assert momentum["momentum_form"] == {"keras": "rate-inside", "pytorch": "rate-outside"}[name]
+        kept = checks["running_statistics"]["details"]
+        assert kept["variance"] == {"keras": "population", "pytorch": "sample"}[name]
+        assert kept["off_other_form"] > 10 * checks["running_statistics"]["value"], "the two must be told apart"
     if record["job"]["precision"] == "fp64":
         assert checks["finite_differences"]["value"] < 1e-7
     else:
@@ -94,13 +110,12 @@ def test_the_two_adams(runs: Callable[[str], Records]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", [*ARTICLE, *DEEP])
 @pytest.mark.parametrize("source", ["keras", "pytorch"])
 def test_chain(runs: Callable[[str], Records], source: str, model: str) -> None:
     trained, runtime = runs(model)[source], runs(model)[f"onnxruntime <- {source}"]
     accuracy = figure(trained, "accuracy")["value"]
-    assert accuracy > 0.93
-    assert accuracy < 1
+    assert (0.93 if model in ARTICLE else 0.05) < accuracy < 1
     assert figure(runtime, "accuracy")["value"] == pytest.approx(accuracy, abs=0.001)
     assert figure(runtime, "loss")["value"] == pytest.approx(figure(trained, "loss")["value"], rel=1e-4)
     assert {check["name"] for check in runtime["parity"]["checks"]} == {
@@ -113,7 +128,8 @@ def test_chain(runs: Callable[[str], Records], source: str, model: str) -> None:
     assert set(providers) == {"CPUExecutionProvider"}
     assert providers["CPUExecutionProvider"] >= 5
     size = figure(trained, "model_size")["value"]
-    assert size > 4 * MODELS[model].parameters
+    parameters = figure(trained, "parameters")["value"]
+    assert size > 3.5 * parameters, "an exporter may fold batch normalization into the convolution before it"
     assert figure(runtime, "model_size")["value"] == size
 
 

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from conftest import WRONG, Bench
+from conftest import EVERY_LAYER, WRONG, WRONG_LAYERS, Bench
 
 from bench.parity import TOLERANCES, Result, accuracy, certify_runtime, relative_l2
 
@@ -60,7 +60,7 @@ EXPECTED_FAILURES = {
 
 def test_wrong_adapters_are_caught_and_a_right_one_is_not(bench: Bench) -> None:
     bench.register({**WRONG, "third-party": "evenbench_wrong:Right"})
-    records = bench.run("--backend", ",".join([*WRONG, "third-party"]), "--task", "infer", code=1)
+    records = bench.run("--backend", ",".join([*WRONG, "third-party"]), "--task", "infer", "--batch-size", "8", code=1)
     assert len(records) == len(WRONG) + 1
     for record in records:
         name = record["job"]["backend"]
@@ -71,3 +71,44 @@ def test_wrong_adapters_are_caught_and_a_right_one_is_not(bench: Bench) -> None:
         assert bool(record["ratios"]) == (name == "third-party"), "only comparable rows are compared"
     table = bench("report", "--format", "simple").stdout
     assert "not comparable: sgd_losses" in table
+
+
+WRONG_ABOUT_LAYERS = {
+    "unbiased-variance": {"gradients", "sgd_losses", "adam_losses"},
+    "other-momentum": {"running_statistics"},
+    "swapped-padding": {"logits", "gradients", "sgd_losses", "adam_losses", "running_statistics"},
+    "forgets-masks": {"gradients", "sgd_losses", "adam_losses"},
+    "no-decay": {"sgd_losses"},
+    "no-smoothing": {"gradients", "sgd_losses", "adam_losses"},
+    "heavy-ball": {"sgd_losses"},
+}
+RECIPE = """\
+optimizer = "sgd"
+learning_rate = 0.05
+momentum = 0.9
+nesterov = true
+weight_decay = 0.01
+label_smoothing = 0.1
+batch_size = 32
+epochs = 1
+
+[schedule]
+kind = "cosine"
+"""
+
+
+def test_wrong_adapters_of_every_layer_are_caught(bench: Bench) -> None:
+    (bench.folder / "every.toml").write_text(EVERY_LAYER)
+    (bench.folder / "recipe.toml").write_text(RECIPE)
+    bench.register({**WRONG_LAYERS, "third-party": "evenbench_wrong:Right"})
+    options = ("--model", "every.toml", "--recipe", "recipe.toml", "--task", "infer", "--batch-size", "8")
+    records = bench.run("--backend", ",".join([*WRONG_LAYERS, "third-party"]), *options, code=1)
+    for record in records:
+        name = record["job"]["backend"]
+        checks = {check["name"]: check for check in record["parity"]["checks"]}
+        failed = {name for name, check in checks.items() if not check["passed"]}
+        assert failed >= WRONG_ABOUT_LAYERS.get(name, set()), (name, checks)
+        assert record["parity"]["comparable"] == (name == "third-party"), name
+        assert "keeps the population variance" in checks["running_statistics"]["note"]
+        if name == "third-party":
+            assert checks["sgd_losses"]["details"]["momentum_form"] == "rate-outside"

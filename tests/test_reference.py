@@ -7,7 +7,8 @@ import pytest
 
 from backends.base import Optimizer
 from backends.model import Conv2D, Dense, Flatten, MaxPool2D, ModelSpec, ReLU
-from backends.reference import ADAM_FORMS, Network, adam, cross_entropy, sgd
+from backends.optimizers import ADAM_FORMS, MOMENTUM_FORMS, adam, sgd
+from backends.reference import Network, cross_entropy
 
 SMALL = ModelSpec(
     "small",
@@ -83,3 +84,30 @@ def test_kink_distance_sees_an_undecided_relu() -> None:
     far, near = network.kink_distance(np.array([1.0, 1e-9]).reshape(2, 1, 1, 1))
     assert far > 0.5
     assert near < 1e-8
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_forms_of_momentum_agree_until_the_rate_changes(nesterov: bool) -> None:
+    options, ends = Optimizer("sgd", momentum=0.9, nesterov=nesterov), {}
+    for rates in ((0.1, 0.1, 0.1), (0.1, 0.05, 0.01)):
+        for form in MOMENTUM_FORMS:
+            weights, state = {"w": np.array([1.0])}, {}
+            for gradient, rate in zip((0.3, -0.2, 0.1), rates, strict=True):
+                sgd(weights, {"w": np.array([gradient])}, state, rate, options, form)
+            ends[rates, form] = weights["w"][0]
+    constant, falling = ([ends[rates, form] for form in MOMENTUM_FORMS] for rates in ((0.1,) * 3, (0.1, 0.05, 0.01)))
+    assert constant[0] == pytest.approx(constant[1], rel=1e-12)
+    assert abs(falling[0] - falling[1]) > 1e-3
+
+
+def test_weight_decay_of_every_optimizer_by_hand() -> None:
+    gradient, rate, decay, w = 0.2, 0.1, 0.5, 2.0
+    weights = {"w": np.array([w])}
+    sgd(weights, {"w": np.array([gradient])}, {}, rate, Optimizer("sgd", weight_decay=decay))
+    assert weights["w"][0] == pytest.approx(w - rate * (gradient + decay * w))
+    weights = {"w": np.array([w])}
+    adam(weights, {"w": np.array([gradient])}, {}, rate, Optimizer("adamw", weight_decay=decay, epsilon=0), "corrected")
+    assert weights["w"][0] == pytest.approx(w * (1 - rate * decay) - rate)
+    weights = {"w": np.array([w])}
+    adam(weights, {"w": np.array([-0.2])}, {}, rate, Optimizer("adam", weight_decay=decay, epsilon=0), "corrected")
+    assert weights["w"][0] == pytest.approx(w - rate), "the decay turned the sign of the gradient"

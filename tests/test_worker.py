@@ -13,8 +13,9 @@ import pytest
 
 from backends.base import Unsupported
 from bench import worker
+from bench.models import MODELS
 from bench.worker import Session, serve
-from bench.workloads import MODELS
+from bench.workloads import RECIPES
 
 MODEL = MODELS["article-pytorch"]
 
@@ -54,12 +55,8 @@ def request_(tmp_path: Path) -> dict[str, Any]:
     np.save(tmp_path / "sample_x.npy", np.ones((8, *MODEL.input_shape), np.float32))
     np.save(tmp_path / "sample_y.npy", np.zeros(8, np.int64))
     common = {"backend": "recorder", "device": "cpu", "precision": "fp32", "mode": "m", "threads": 1, "seed": 0}
-    optimizer = {"name": "sgd", "momentum": 0.9}
-    return {
-        **common, "model": MODEL.to_dict(), "data": str(tmp_path), "spawned_at": time.monotonic(),
-        "optimizer": optimizer,
-        "learning_rate": 0.1,
-    }  # fmt: skip
+    plain = {"model": MODEL.to_dict(), "recipe": RECIPES["article-pytorch"].to_dict(), "frozen": []}
+    return {**common, **plain, "data": str(tmp_path), "spawned_at": time.monotonic()}
 
 
 def calls_of(session: Session, recorder: Recorder, **figure: Any) -> set[str]:
@@ -102,7 +99,8 @@ def test_an_error_is_one_reply_and_the_end(monkeypatch: pytest.MonkeyPatch, caps
         raise Unsupported("no convolutions\nat all")
 
     monkeypatch.setattr(worker.backends, "load", refuse)
-    request = {"command": "prepare", "backend": "x", "model": MODEL.to_dict(), "device": "cpu", "spawned_at": 0.0}
+    plain = {"model": MODEL.to_dict(), "recipe": RECIPES["article-pytorch"].to_dict(), "frozen": []}
+    request = {"command": "prepare", "backend": "x", **plain, "device": "cpu", "spawned_at": 0.0}
     replies = io.StringIO()
     serve(io.StringIO(2 * (json.dumps(request) + "\n")), replies)
     (line,) = replies.getvalue().splitlines()

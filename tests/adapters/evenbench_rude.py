@@ -90,3 +90,12 @@ class LossIsNotANumber(Right):
 
     def train_step(self, x, y, learning_rate):
         return float("nan")
+
+
+class SmallMemory(Right):
+    """Has room for eight images."""
+
+    def infer(self, x):
+        if len(x) > 8 and len(x) != 256:  # evaluation's batch
+            np.empty(1 << 60, np.uint8)
+        return super().infer(x)

@@ -5,12 +5,13 @@ Built on the reference's float64, but held to the table of float32, so that only
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
 
 from backends import reference
-from backends.model import MaxPool2D
+from backends.model import BatchNorm, Conv2D, MaxPool2D
 from backends.reference import Network
 
 
@@ -30,17 +31,17 @@ def rows_in_chw_order(kernel, shape):
 class FlattenCHW(Right):
     """Flattens channels first, weights not permuted."""
 
-    def build(self, model, weights, optimizer):
+    def build(self, model, weights, training):
         flatten = next(placed for placed in model.placed() if placed.name == "flatten_1")
         wrong = rows_in_chw_order(weights["dense_1.kernel"], flatten.input_shape)
-        super().build(model, weights | {"dense_1.kernel": wrong}, optimizer)
+        super().build(model, weights | {"dense_1.kernel": wrong}, training)
 
 
 class ShiftedPooling(Network):
-    def _apply(self, placed, x):
+    def _leaf(self, placed, x, forward):
         if not isinstance(placed.layer, MaxPool2D):
-            return super()._apply(placed, x)
-        y, backward = super()._apply(placed, np.roll(x, -1, axis=1))
+            return super()._leaf(placed, x, forward)
+        y, backward = super()._leaf(placed, np.roll(x, -1, axis=1), forward)
 
         def shifted_back(dy):
             dx, nothing = backward(dy)
@@ -66,22 +67,113 @@ class DampenedMomentum(Right):
     """v = m v + (1 - m) g instead of m v + g."""
 
     def train_step(self, x, y, learning_rate):
-        momentum = self._optimizer.momentum if self._optimizer.name == "sgd" else 0.0
+        optimizer = self._network.training.optimizer
+        momentum = optimizer.momentum if optimizer.name == "sgd" else 0.0
         return super().train_step(x, y, learning_rate * (1 - momentum))
 
 
 class MissingBias(Right):
     """The last layer has none."""
 
-    def build(self, model, weights, optimizer):
-        super().build(model, weights | {"dense_2.bias": 0 * weights["dense_2.bias"]}, optimizer)
+    def build(self, model, weights, training):
+        super().build(model, weights | {"dense_2.bias": 0 * weights["dense_2.bias"]}, training)
 
 
 class UncorrectedAdam(Right):
     """Adam without its bias correction."""
 
     def train_step(self, x, y, learning_rate):
-        if self._optimizer.name == "adam":
+        optimizer = self._network.training.optimizer
+        if optimizer.name == "adam":
             step = self._state.get("step", 0) + 1
-            learning_rate *= (1 - self._optimizer.beta1**step) / (1 - self._optimizer.beta2**step) ** 0.5
+            learning_rate *= (1 - optimizer.beta1**step) / (1 - optimizer.beta2**step) ** 0.5
         return super().train_step(x, y, learning_rate)
+
+
+class SampleVariance(Network):
+    def _moments(self, placed, x, forward):
+        mean, variance = super()._moments(placed, x, forward)
+        count = x.size // x.shape[-1]
+        return mean, variance * count / (count - 1) if forward.training else variance
+
+
+class UnbiasedVariance(Right):
+    """Normalizes, in training, by the variance over N - 1."""
+
+    NETWORK: ClassVar[type[Network]] = SampleVariance
+
+
+class KeepsTheOtherShare(Network):
+    def _keep(self, moments):
+        before = {name: value.copy() for name, value in self.weights.items()}
+        super()._keep(moments)
+        for placed in self.model.walk():
+            if isinstance(placed.layer, BatchNorm):
+                kept = placed.layer.momentum
+                for part in ("mean", "variance"):
+                    name = f"{placed.name}.{part}"
+                    self.weights[name] = before[name] + (self.weights[name] - before[name]) * kept / (1 - kept)
+
+
+class OtherMomentum(Right):
+    """Takes batch normalization's momentum for the share of the new value (PyTorch's convention)."""
+
+    NETWORK: ClassVar[type[Network]] = KeepsTheOtherShare
+
+
+class PadsInFront(Network):
+    def _leaf(self, placed, x, forward):
+        if not (isinstance(placed.layer, Conv2D) and placed.layer.padding == "same"):
+            return super()._leaf(placed, x, forward)
+        name, (up, left) = f"{placed.name}.kernel", (slice(None, None, -1),) * 2
+        kernel = self.weights[name]
+        self.weights[name] = kernel[up, left]
+        y, backward = super()._leaf(placed, x[:, up, left], forward)
+        self.weights[name] = kernel
+
+        def flipped_back(dy):
+            dx, (d_kernel, *rest) = backward(dy[:, up, left])
+            return dx[:, up, left], [d_kernel[up, left], *rest]
+
+        return y[:, up, left], flipped_back
+
+
+class SwappedPadding(Right):
+    """Pads an odd row or column in front, not behind."""
+
+    NETWORK: ClassVar[type[Network]] = PadsInFront
+
+
+class ForgetsMasks(Right):
+    """Drops nothing."""
+
+    def train_step(self, x, y, learning_rate, dropout_masks=None):
+        return super().train_step(x, y, learning_rate, {name: np.ones(1) for name in dropout_masks or {}})
+
+    def gradients(self, x, y, dropout_masks=None):
+        return super().gradients(x, y, {name: np.ones(1) for name in dropout_masks or {}})
+
+
+class NoDecay(Right):
+    """Leaves weight decay out."""
+
+    def build(self, model, weights, training):
+        if training is not None:
+            training = replace(training, optimizer=replace(training.optimizer, weight_decay=0.0))
+        super().build(model, weights, training)
+
+
+class NoSmoothing(Right):
+    """Leaves label smoothing out."""
+
+    def build(self, model, weights, training):
+        super().build(model, weights, training and replace(training, label_smoothing=0.0))
+
+
+class HeavyBall(Right):
+    """Takes Nesterov's momentum for the heavy ball's."""
+
+    def build(self, model, weights, training):
+        if training is not None:
+            training = replace(training, optimizer=replace(training.optimizer, nesterov=False))
+        super().build(model, weights, training)

@@ -1,0 +1,188 @@
+"""The mathematics of the layers in NumPy, forward and backward, for ``backends.reference``.
+
+Every function returns the output and its backward function: from the gradient of the output to (gradient of the
+input, gradients of the trained weights in their order). Images are ``(N, H, W, C)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from backends.model import Layer, MaxPool2D, Padding, ReLU, margins
+
+Array: TypeAlias = npt.NDArray[Any]
+Backward: TypeAlias = Callable[[Array], tuple[Array, list[Array]]]
+
+
+def conv2d(
+    x: Array, kernel: Array, bias: Array | None = None, stride: int = 1, padding: Padding = "valid"
+) -> tuple[Array, Backward]:
+    """``(N, H, W, C)`` and ``(kh, kw, C, F)`` to ``(N, H', W', F)`` by im2col."""
+    kh, kw, channels, filters = kernel.shape
+    padded, cut = _pad(x, kh, stride, padding)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (kh, kw), axis=(1, 2))[:, ::stride, ::stride]
+    n, height, width = windows.shape[:3]
+    columns = windows.transpose(0, 1, 2, 4, 5, 3).reshape(n * height * width, kh * kw * channels)
+    flat = kernel.reshape(-1, filters)
+
+    def backward(dy: Array) -> tuple[Array, list[Array]]:
+        dy_flat = dy.reshape(-1, filters)
+        d_columns = (dy_flat @ flat.T).reshape(n, height, width, kh, kw, channels)
+        dx = np.zeros_like(padded)
+        for i in range(kh):
+            for j in range(kw):
+                _every(dx, i, j, height, width, stride)[...] += d_columns[:, :, :, i, j]
+        return cut(dx), [(columns.T @ dy_flat).reshape(kernel.shape), *_of_bias(dy_flat, bias)]
+
+    y = (columns @ flat).reshape(n, height, width, filters)
+    return y if bias is None else y + bias, backward
+
+
+def depthwise_conv2d(
+    x: Array, kernel: Array, bias: Array | None = None, stride: int = 1, padding: Padding = "valid"
+) -> tuple[Array, Backward]:
+    """``(N, H, W, C)`` and ``(kh, kw, C, 1)`` to ``(N, H', W', C)``: a sum over the kernel's places."""
+    kh, kw, channels, _ = kernel.shape
+    padded, cut = _pad(x, kh, stride, padding)
+    height, width = ((size - k) // stride + 1 for size, k in zip(padded.shape[1:3], (kh, kw), strict=True))
+    places = [(i, j) for i in range(kh) for j in range(kw)]
+
+    def backward(dy: Array) -> tuple[Array, list[Array]]:
+        dx, d_kernel = np.zeros_like(padded), np.zeros_like(kernel)
+        for i, j in places:
+            _every(dx, i, j, height, width, stride)[...] += dy * kernel[i, j, :, 0]
+            d_kernel[i, j, :, 0] = (dy * _every(padded, i, j, height, width, stride)).sum(axis=(0, 1, 2))
+        return cut(dx), [d_kernel, *_of_bias(dy.reshape(-1, channels), bias)]
+
+    y = np.zeros((len(x), height, width, channels), x.dtype)
+    for i, j in places:
+        y += _every(padded, i, j, height, width, stride) * kernel[i, j, :, 0]
+    return y if bias is None else y + bias, backward
+
+
+def dense(x: Array, kernel: Array, bias: Array | None = None) -> tuple[Array, Backward]:
+    """``(N, in)`` and ``(in, out)`` to ``(N, out)``."""
+    y = x @ kernel
+    return y if bias is None else y + bias, lambda dy: (dy @ kernel.T, [x.T @ dy, *_of_bias(dy, bias)])
+
+
+def batch_norm(
+    x: Array, gamma: Array, beta: Array, mean: Array, variance: Array, epsilon: float, of_batch: bool
+) -> tuple[Array, Backward]:
+    """gamma (x - mean) / sqrt(variance + epsilon) + beta (Ioffe & Szegedy 2015, algorithm 1 and its gradient);
+    ``of_batch``: mean and variance were computed of ``x`` and pass gradients on."""
+    axes = tuple(range(x.ndim - 1))
+    scale = 1 / np.sqrt(variance + epsilon)
+    normalized = (x - mean) * scale
+
+    def backward(dy: Array) -> tuple[Array, list[Array]]:
+        d_gamma, d_beta = (dy * normalized).sum(axis=axes), dy.sum(axis=axes)
+        through = (d_beta + normalized * d_gamma) / (x.size / len(gamma)) if of_batch else 0.0
+        return gamma * scale * (dy - through), [d_gamma, d_beta]
+
+    return gamma * normalized + beta, backward
+
+
+def relu(x: Array) -> tuple[Array, Backward]:
+    """max(0, x); the derivative at 0 is 0, as in every framework here."""
+    return np.maximum(x, 0), lambda dy: (dy * (x > 0), [])
+
+
+def dropout(x: Array, mask: Array) -> tuple[Array, Backward]:
+    """x times a mask of 0 and 1 / (1 - rate)."""
+    return x * mask, lambda dy: (dy * mask, [])
+
+
+def max_pool2d(x: Array, size: int, stride: int) -> tuple[Array, Backward]:
+    """Maximum over windows; among equals the first in row-major order takes the gradient."""
+    windows = _windows(x, size, stride)
+    first = windows.argmax(axis=-1)[..., None]
+
+    def backward(dy: Array) -> tuple[Array, list[Array]]:
+        d_windows = np.zeros_like(windows)
+        np.put_along_axis(d_windows, first, dy[..., None], axis=-1)
+        return _from_windows(d_windows, x, size, stride), []
+
+    return np.take_along_axis(windows, first, axis=-1)[..., 0], backward
+
+
+def average_pool2d(x: Array, size: int, stride: int) -> tuple[Array, Backward]:
+    """Mean over windows."""
+    windows = _windows(x, size, stride)
+
+    def backward(dy: Array) -> tuple[Array, list[Array]]:
+        d_windows = np.broadcast_to(dy[..., None] / size**2, windows.shape)
+        return _from_windows(d_windows, x, size, stride), []
+
+    return windows.mean(axis=-1), backward
+
+
+def global_average_pool(x: Array) -> tuple[Array, Backward]:
+    """``(N, H, W, C)`` to ``(N, C)``."""
+    count = x.shape[1] * x.shape[2]
+    return x.mean(axis=(1, 2)), lambda dy: (np.broadcast_to(dy[:, None, None] / count, x.shape), [])
+
+
+def flatten(x: Array) -> tuple[Array, Backward]:
+    """``(N, H, W, C)`` to ``(N, H*W*C)``."""
+    return x.reshape(len(x), -1), lambda dy: (dy.reshape(x.shape), [])
+
+
+def zero_pad_shortcut(x: Array, filters: int, stride: int) -> tuple[Array, Backward]:
+    """Every ``stride``-th row and column, and zeros for the channels that are not there."""
+    channels = x.shape[3]
+
+    def backward(dy: Array) -> tuple[Array, list[Array]]:
+        dx = np.zeros_like(x)
+        dx[:, ::stride, ::stride] = dy[..., :channels]
+        return dx, []
+
+    return np.pad(x[:, ::stride, ::stride], [(0, 0)] * 3 + [(0, filters - channels)]), backward
+
+
+def lead(layer: Layer, x: Array) -> Array | None:
+    """Distance of every decision of a layer from its turning point; None for layers that decide nothing."""
+    match layer:
+        case ReLU():
+            return np.abs(x)
+        case MaxPool2D(size):
+            ordered = np.sort(_windows(x, size, layer.step), axis=-1)
+            return np.asarray(ordered[..., -1] - ordered[..., -2])
+    return None
+
+
+def _pad(x: Array, window: int, stride: int, padding: Padding) -> tuple[Array, Callable[[Array], Array]]:
+    """Zeros around the rows and columns, and what takes them off again."""
+    rows, cols = (margins(size, window, stride, padding) for size in x.shape[1:3])
+    if not any((*rows, *cols)):
+        return x, lambda padded: padded
+    height, width = x.shape[1:3]
+    inside = slice(rows[0], rows[0] + height), slice(cols[0], cols[0] + width)
+    return np.pad(x, [(0, 0), rows, cols, (0, 0)]), lambda padded: padded[:, inside[0], inside[1]]
+
+
+def _every(x: Array, row: int, col: int, height: int, width: int, stride: int) -> Array:
+    """A view of ``height`` rows and ``width`` columns, ``stride`` apart, from ``row`` and ``col`` on."""
+    return x[:, row : row + stride * (height - 1) + 1 : stride, col : col + stride * (width - 1) + 1 : stride]
+
+
+def _of_bias(dy: Array, bias: Array | None) -> list[Array]:
+    return [] if bias is None else [dy.sum(axis=0)]
+
+
+def _windows(x: Array, size: int, stride: int) -> Array:
+    """``(N, H, W, C)`` to ``(N, H', W', C, size * size)``."""
+    slid = np.lib.stride_tricks.sliding_window_view(x, (size, size), axis=(1, 2))[:, ::stride, ::stride]
+    return slid.reshape(*slid.shape[:4], size * size)
+
+
+def _from_windows(d_windows: Array, x: Array, size: int, stride: int) -> Array:
+    """Gradients of windows added up where they lie."""
+    dx, (height, width) = np.zeros_like(x), d_windows.shape[1:3]
+    for place in range(size * size):
+        _every(dx, *divmod(place, size), height, width, stride)[...] += d_windows[..., place]
+    return dx

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ def fetched(url: str, known_hash: str, otherwise: str) -> Path:
     import requests
 
     name = url.rpartition("/")[2]
+    pooch.get_logger().setLevel("WARNING")
     try:
         return Path(pooch.retrieve(url, known_hash, name, cache(), downloader=_resuming(cache() / f"{name}.partial")))
     except requests.RequestException as error:
@@ -54,6 +56,7 @@ def _resuming(partial: Path) -> Any:
         with requests.get(url, stream=True, timeout=TIMEOUT, headers=headers) as answer:
             if answer.status_code != 416:  # nothing is missing any more
                 answer.raise_for_status()
+                print(f"bench: downloading {url} to {partial.parent}", file=sys.stderr)
                 with partial.open("ab" if answer.status_code == 206 else "wb") as file:
                     for piece in answer.iter_content(PIECE):
                         file.write(piece)

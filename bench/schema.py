@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-HEAD = "0003"
+HEAD = "0004"
 """The newest migration."""
 
 METADATA = sa.MetaData()
@@ -54,6 +54,15 @@ FIGURES = sa.Table(
     sa.Column("high", sa.Float, nullable=True),
     sa.Column("n", sa.Integer, nullable=False),
 )
+WEIGHTS = sa.Table(
+    "weights",
+    METADATA,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("run_id", sa.Integer, sa.ForeignKey("runs.id", ondelete="CASCADE"), nullable=False, index=True),
+    sa.Column("row", sa.String(256), nullable=False),
+    sa.Column("content", sa.LargeBinary, nullable=False),
+    sa.UniqueConstraint("run_id", "row"),
+)
 TAGS = sa.Table(
     "tags",
     METADATA,
@@ -73,4 +82,4 @@ def _documents(name: str) -> sa.Table:
     )
 
 
-CHECKS, SIDES, BASELINES, BISECTIONS = map(_documents, ("checks", "sides", "baselines", "bisections"))
+CHECKS, SIDES, BASELINES, BISECTIONS, SWEEPS = map(_documents, ("checks", "sides", "baselines", "bisections", "sweeps"))

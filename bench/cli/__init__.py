@@ -1,7 +1,7 @@
 """The command line, the top of the house: nobody imports it.
 
-``measure`` has the commands that run workers, ``gate`` those that judge, ``history`` those that read the store. Imports
-stay inside commands, so that ``bench --help`` is quick.
+``measure`` has the commands that run workers, ``gate``, ``baseline`` and ``bisect`` those that judge, ``history`` those
+that read the store. Imports stay inside commands, so that ``bench --help`` is quick.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from bench.cli import gate, history, measure
+from bench.cli import baseline, bisect, gate, history, measure, sweep
 from bench.errors import BenchError
 
 app = typer.Typer(
@@ -22,7 +22,10 @@ app = typer.Typer(
 )
 measure.register(app)
 gate.register(app)
+baseline.register(app)
+bisect.register(app)
 history.register(app)
+sweep.register(app)
 
 
 def _version(value: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -27,9 +28,21 @@ def run_(
     model: options.Model = None,
     dataset: options.Dataset = None,
     recipe: options.RecipeName = None,
+    set_: options.Changes = None,
+    onnx: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A file of yours for the runtimes, instead of a workload.")
+    ] = None,
+    input_shape: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="INPUT=SIDES", help="With --onnx: a shape left open, without the batch, such as x=3,224,224."
+        ),
+    ] = None,
+    mode: options.Mode = "default",
+    precision: options.Precision = "default",
     task: options.Task = "all",
     device: options.Device = "auto",
-    batch_size: options.BatchSize = 128,
+    batch_size: options.BatchSizes = "128",
     profile: options.Profile = "deploy",
     threads: options.Threads = None,
     cpus: options.Cpus = None,
@@ -42,6 +55,18 @@ def run_(
         str | None, typer.Option(metavar="TIME", help="The most time for --precision-target, such as 90s, 5m [5m].")
     ] = None,
     seed: options.Seed = 0,
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings per row: accuracy with an interval, and a verdict.")] = 1,
+    accuracy_margin: Annotated[
+        str, typer.Option(metavar="POINTS", help="Accuracies this near are the same, such as 2% or 0.02.")
+    ] = "2%",
+    target_accuracy: Annotated[
+        str | None, typer.Option(metavar="SHARE", help="Time training until this accuracy, such as 0.7 or 70%.")
+    ] = None,
+    init: Annotated[
+        str | None, typer.Option(metavar="RUN[:ROW]", help="Begin with the weights that a stored run trained.")
+    ] = None,
+    new_head: Annotated[bool, typer.Option("--new-head", help="With --init: draw the last dense layer anew.")] = False,
+    freeze: Annotated[bool, typer.Option("--freeze", help="With --init: train the last dense layer only.")] = False,
     timeout: options.Timeout = 600.0,
     data_dir: options.DataDir = None,
     python: options.Pythons = None,
@@ -57,41 +82,88 @@ def run_(
 
     if budget is not None and precision_target is None:
         raise UsageError("--budget bounds --precision-target; give both, or --rounds alone")
+    if init is None and (new_head or freeze):
+        raise UsageError(f"--{'new-head' if new_head else 'freeze'} goes with --init RUN, whose weights it keeps")
     target = None if precision_target is None else quantities.fraction("--precision-target", precision_target)
     request = Request(
         backends=options.split(backend),
-        workload=options.workload(workload, model, dataset, recipe),
+        workload=options.workload(workload, model, dataset, recipe, set_),
+        modes=options.split(mode),
+        precisions=options.split(precision),
         task=options.one_of("task", task, ("train", "infer", "all")),
         devices=device,
-        batch_size=batch_size,
+        batch_sizes=options.batch_sizes(batch_size),
         placement=place(profile, cpus, threads, allocator),
         rounds=rounds,
         precision_target=target,
         budget=None if budget is None else quantities.seconds("--budget", budget),
+        freeze=freeze,
         seed=seed,
+        seeds=seeds,
+        accuracy_margin=quantities.fraction("--accuracy-margin", accuracy_margin),
+        target_accuracy=None if target_accuracy is None else quantities.fraction("--target-accuracy", target_accuracy),
         timeout=timeout,
         data_dir=data_dir,
         pythons=options.pythons(python),
     )
-    sys.exit(_run(request, store, format_))
+    if onnx is not None:
+        if (
+            any((workload, model, dataset, recipe, set_, init, data_dir, target_accuracy))
+            or seeds > 1
+            or task == "train"
+        ):
+            raise UsageError("--onnx runs a file as it is: leave out what is for a workload or for training")
+        sys.exit(_run_file(request, onnx, options.shapes(input_shape), store, format_))
+    if input_shape:
+        raise UsageError("--input-shape goes with --onnx FILE, whose inputs it describes")
+    sys.exit(_run(request, (init, new_head), store, format_))
 
 
-def _run(request: Any, store_url: str | None, format_name: str) -> int:
-    from bench.datasets import DATASETS
-    from bench.plan import make
+def _run(request: Any, start: tuple[str | None, bool], store_url: str | None, format_name: str) -> int:
     from bench.run import run
     from bench.store import Store
     from reports import tables
 
     tables.check_format(format_name)
-    plan = make(request)
-    dataset = DATASETS[request.workload.dataset](request.data_dir)
+    plan, dataset = options.on_data(request)
     store = Store(store_url)
+    init, new_head = start
+    if init is not None:
+        plan = _started(plan, store, init, new_head)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     finished = run(plan, dataset, store, options.command_line())
     print(tables.text(finished.run, format_name))
     print(f"\nrun {finished.run.name} in {finished.stored_in}")
     return finished.exit_code
+
+
+def _run_file(request: Any, file: Path, shapes: dict[str, Any], store_url: str | None, format_name: str) -> int:
+    from bench import onnx_files, onnx_run
+    from bench.run import run
+    from bench.store import Store
+    from reports import tables
+
+    tables.check_format(format_name)
+    model = onnx_files.describe(file, shapes)
+    plan, (dataset, data) = onnx_run.plan(request, model), onnx_run.data(model)
+    store = Store(store_url)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    finished = run(plan, dataset, store, options.command_line(), data, onnx_run.OnnxRunner)
+    print(tables.text(finished.run, format_name))
+    print(f"\nrun {finished.run.name} in {finished.stored_in}")
+    return finished.exit_code
+
+
+def _started(plan: Any, store: Any, init: str, new_head: bool) -> Any:
+    """The plan with another run's weights to begin with."""
+    from dataclasses import replace
+
+    from bench import weights
+    from bench.plan import make
+
+    whose, found = weights.of_run(store, init)
+    kept = weights.start(plan.request.workload.model, found, whose, new_head)
+    return make(replace(plan.request, init=kept, started_from=whose))
 
 
 def list_() -> None:

@@ -13,12 +13,18 @@ from bench.errors import UsageError
 
 Backend = Annotated[str, typer.Option(help="all, or a list such as pytorch,keras.")]
 WorkloadName = Annotated[str | None, typer.Option(metavar="MODEL/DATASET/RECIPE", help="Instead of the three.")]
-Model = Annotated[str | None, typer.Option(help="Model [article-keras].")]
-Dataset = Annotated[str | None, typer.Option(help="Data set [digits].")]
-RecipeName = Annotated[str | None, typer.Option(help="Training recipe [article-keras].")]
+Model = Annotated[str | None, typer.Option(help="Model, or a TOML file [article-keras].")]
+Dataset = Annotated[str | None, typer.Option(help="Data set, or folder:DIR with a folder per class [digits].")]
+RecipeName = Annotated[str | None, typer.Option(help="Training recipe, or a TOML file [article-keras].")]
+Mode = Annotated[str, typer.Option(help="Ways to run, a list: default, all, best, or names of bench list.")]
+Precision = Annotated[str, typer.Option(help="A list: default, all, or names of bench list such as fp32,bf16,int8.")]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="FIELD=VALUE", help="Change the recipe, such as epochs=2 (repeatable)."),
+]
 Task = Annotated[str, typer.Option(help="What to time: train, infer or all.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N, or a list: one row each.")]
-BatchSize = Annotated[int, typer.Option(min=1, help="Batch size of throughput figures.")]
+BatchSizes = Annotated[str, typer.Option(metavar="LIST", help="Of throughput figures, such as 128 or 1,8,32,128.")]
 Profile = Annotated[str, typer.Option(help="deploy (as users run it) or precise (pinned, for small effects).")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads [the profile's physical cores].")]
 Cpus = Annotated[str | None, typer.Option(metavar="LIST", help="Pin workers to CPUs such as 0,2-3.")]
@@ -50,6 +56,18 @@ def split(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
+def batch_sizes(text: str) -> tuple[int, ...]:
+    """``1,8,32`` in ascending order.
+
+    Raises:
+        UsageError: not numbers from 1 to a million.
+    """
+    parts = split(text)
+    if not parts or not all(part.isdigit() and 1 <= int(part) <= 1_000_000 for part in parts):
+        raise UsageError(f"--batch-size {text}: not a number from 1 on, or a list such as 1,8,32,128")
+    return tuple(sorted({int(part) for part in parts}))
+
+
 def one_of(kind: str, value: str, known: tuple[str, ...]) -> str:
     """The value, if it is known.
 
@@ -59,6 +77,22 @@ def one_of(kind: str, value: str, known: tuple[str, ...]) -> str:
     if value not in known:
         raise UsageError(f"unknown {kind} '{value}'; one of {', '.join(known)}")
     return value
+
+
+def shapes(entries: list[str] | None) -> dict[str, tuple[int, ...]]:
+    """``INPUT=3,224,224`` entries by input.
+
+    Raises:
+        UsageError: another form.
+    """
+    found = {}
+    for entry in entries or []:
+        name, separator, text = entry.rpartition("=")
+        sides = split(text)
+        if not (name and separator and sides and all(side.isdigit() and int(side) > 0 for side in sides)):
+            raise UsageError(f"--input-shape {entry}: not INPUT=SIDES without the batch, such as x=3,224,224")
+        found[name] = tuple(int(side) for side in sides)
+    return found
 
 
 def pythons(entries: list[str] | None) -> dict[str, str]:
@@ -76,18 +110,58 @@ def pythons(entries: list[str] | None) -> dict[str, str]:
     return found
 
 
-def workload(whole: str | None, model: str | None, dataset: str | None, recipe: str | None) -> Any:
-    """The workload that the options name together.
+def on_data(request: Any) -> tuple[Any, Any]:
+    """The plan of a request, and its data set, for whose images the model is made.
+
+    Raises:
+        UsageError: an unknown name (before anything is downloaded), or data that cannot be had or do not fit.
+    """
+    from dataclasses import replace
+
+    from bench import datasets
+    from bench.plan import make
+
+    make(request)
+    dataset = datasets.load(request.workload.dataset, request.data_dir)
+    return make(replace(request, workload=request.workload.on(dataset))), dataset
+
+
+def workload(
+    whole: str | None, model: str | None, dataset: str | None, recipe: str | None, changes: list[str] | None = None
+) -> Any:
+    """The workload that the options name together, with ``FIELD=VALUE`` changes of the recipe.
 
     Raises:
         UsageError: an unknown name, or ``--workload`` beside one of the three.
     """
-    from bench.workloads import DEFAULT_WORKLOAD, parse, parts
+    from bench.workloads import DEFAULT_WORKLOAD, of, parts
 
     if whole is not None and (model or dataset or recipe):
         raise UsageError("--workload names model, data set and recipe together; leave out the other three")
     defaults = parts(whole or DEFAULT_WORKLOAD)
-    return parse("/".join(given or default for given, default in zip((model, dataset, recipe), defaults, strict=True)))
+    names = [given or default for given, default in zip((model, dataset, recipe), defaults, strict=True)]
+    return of(names[0], names[1], names[2], fields(changes))
+
+
+def fields(entries: list[str] | None) -> dict[str, Any]:
+    """``FIELD=VALUE`` entries by field, values as TOML would read them (a bare word is a text).
+
+    Raises:
+        UsageError: another form.
+    """
+    import tomllib
+
+    found: dict[str, Any] = {}
+    for entry in entries or []:
+        name, separator, text = entry.partition("=")
+        if not (name and separator and text):
+            raise UsageError(f"--set {entry}: not FIELD=VALUE, such as epochs=2 or schedule.kind=cosine")
+        try:
+            value = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            value = text
+        found[name] = tuple(value) if isinstance(value, list) else value
+    return found
 
 
 def command_line() -> str:

@@ -1,0 +1,88 @@
+"""``bench baseline``: named baselines for ``bench check --against NAME``."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from bench.cli import jobs, options
+from bench.errors import UsageError
+
+app = typer.Typer(help="Named baselines for bench check --against NAME.", no_args_is_help=True)
+
+
+def register(parent: typer.Typer) -> None:
+    """Add the commands to the application."""
+    app.command("save")(save)
+    app.command("list")(list_)
+    app.command("delete")(delete)
+    parent.add_typer(app, name="baseline")
+
+
+def save(
+    name: Annotated[str, typer.Argument(help="Of the baseline.")],
+    backend: jobs.JobBackend = None,
+    workload: options.WorkloadName = None,
+    task: jobs.JobTask = None,
+    device: jobs.JobDevice = None,
+    batch_size: jobs.JobBatchSize = None,
+    figure: jobs.JobFigure = None,
+    boundary: jobs.JobBoundary = None,
+    data_dir: options.DataDir = None,
+    store: options.StoreUrl = None,
+) -> None:
+    """Keep this environment's lock, the job and the data's hash under a name."""
+    from bench import bases, environments
+    from bench.machine import git_commit
+    from bench.schema import BASELINES
+    from bench.store import Store
+
+    if not name or not name[0].isalpha() or any(character in name for character in "=<>~!@:/\\ ") or len(name) > 64:
+        raise UsageError(f"baseline '{name}': begin with a letter; none of = < > ~ ! @ : / and no blank")
+    job = jobs.job(jobs.given(locals()), None, name)
+    jobs.criteria(job, None, None, "10m", 1)
+    plan, dataset = jobs.plan(jobs.request(job, {"data_dir": data_dir}, {}))
+    lock = environments.present(sorted({row.job.backend for row in plan.rows if row.problem is None}))
+    kept = bases.Baseline(name, lock, job, dataset.sha256, git_commit())
+    opened = Store(store)
+    opened.put(BASELINES, name, json.dumps(kept.to_dict()))
+    print(f"baseline {name}: {len(lock.pins)} packages; bench check --against {name}")
+
+
+def list_(store: options.StoreUrl = None, format_: options.Format = "simple") -> None:
+    """Saved baselines."""
+    from bench import bases
+    from bench.schema import BASELINES
+    from bench.store import Store
+    from reports import tables
+
+    tables.check_format(format_)
+    opened = Store(store)
+    found = [kept for name in opened.names(BASELINES) if (kept := bases.load_baseline(opened, name)) is not None]
+    rows = [
+        [
+            kept.name,
+            kept.lock.python,
+            ", ".join(f"{root} {kept.lock.pins[root]}" for root in kept.lock.roots),
+            ", ".join(f"{key} {value}" for key, value in kept.job.items()),
+            kept.data[:12],
+            (kept.commit or "none")[:12],
+        ]
+        for kept in found
+    ]
+    headers = ["baseline", "Python", "packages", "job", "data", "commit"]
+    print(tables.Table("Baselines", headers, rows).render(format_) if rows else "none; bench baseline save NAME")
+
+
+def delete(name: Annotated[str, typer.Argument(help="Of the baseline.")], store: options.StoreUrl = None) -> None:
+    """Forget a baseline."""
+    from bench.schema import BASELINES
+    from bench.store import Store
+
+    opened = Store(store)
+    if opened.get(BASELINES, name) is None:
+        raise UsageError(f"no baseline '{name}'; bench baseline list shows all")
+    opened.remove(BASELINES, name)
+    print(f"deleted baseline {name}")

@@ -1,0 +1,70 @@
+"""``bench run --onnx FILE``: a runtime's rows on a file of the user's, held against ONNX's own reference evaluator."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from bench.datasets import Dataset
+from bench.job import Data
+from bench.onnx_files import OnnxModel
+from bench.plan import FigurePlan, Plan, Request, Row, make_runtimes
+from bench.recipe import Recipe
+from bench.runner import Runner
+from bench.workloads import Workload
+
+RANDOM = "random-inputs"
+NO_RECIPE = Recipe("none", "sgd", learning_rate=1e-3, batch_size=1, epochs=0)
+INPUTS = "inputs.npz"
+
+
+def workload(model: OnnxModel) -> Workload:
+    """The file in place of a model; nothing is trained."""
+    return Workload(model, RANDOM, NO_RECIPE)
+
+
+def data(model: OnnxModel) -> tuple[Dataset, Data]:
+    """No images; the hash is the file's, so that results of another file are never pooled with it."""
+    none, labels = np.zeros((0, 1, 1, 1), np.uint8), np.zeros(0, np.int64)
+    told = "; ".join(f"{i.name} {'x'.join(map(str, i.shape))} {i.dtype}" for i in model.inputs)
+    note = f"random inputs of the declared shapes ({told}): accuracy means nothing"
+    dataset = Dataset(RANDOM, none, labels, none, labels, (), model.sha256, note)
+    return dataset, Data(name=RANDOM, sha256=model.sha256, train=0, test=0, note=note)
+
+
+def plan(request: Request, model: OnnxModel) -> Plan:
+    """Rows of the runtimes that were asked for; throughput and latency, at the file's batch size where it fixes one.
+
+    Raises:
+        UsageError: no runtime can do it.
+    """
+    request = replace(request, workload=workload(model), task="infer")
+    if model.batch is not None:
+        request = replace(request, batch_sizes=(model.batch,))
+    made = make_runtimes(request)
+    return replace(made, figures=tuple(_at(figure, model.batch) for figure in made.figures))
+
+
+def _at(figure: FigurePlan, batch: int | None) -> FigurePlan:
+    return figure if batch is None else replace(figure, batch_size=batch)
+
+
+class OnnxRunner(Runner):
+    """Runs such a plan."""
+
+    @property
+    def _file(self) -> OnnxModel:
+        model = self.plan.request.workload.model
+        assert isinstance(model, OnnxModel)
+        return model
+
+    def _write_data(self) -> None:
+        request = self.plan.request
+        samples: dict[str, Any] = self._file.samples(request.seed, 4 * max(request.batch_sizes))
+        np.savez(self._scratch / INPUTS, **samples)
+
+    def _common(self, row: Row) -> dict[str, Any]:
+        told = {"onnx": str(self._file.path), "inputs": INPUTS, "batch": self._file.batch}
+        return {**super()._common(row), **told}

@@ -1,0 +1,34 @@
+"""A search for the best settings as text: the best of every backend, then all trials."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bench import stats
+from bench.sweep import Sweep, Trial
+from reports.tables import DEFAULT_FORMAT, Table, printable
+
+
+def text(sweep: Sweep, format_name: str = DEFAULT_FORMAT) -> str:
+    """Two tables, and what came to nothing."""
+    seeds = f"n = {sweep.seeds} seeds, ± 95%" if sweep.seeds > 1 else "n = 1 seed"
+    headers = ["row", "settings", "validation accuracy", "test accuracy", "training [s]", "run"]
+    best = [[row, *_cells(trial, row)] for row, trial in sorted(sweep.best().items())]
+    every = [[row, *_cells(trial, row)] for trial in sweep.trials for row in trial.results]
+    failed = [f"{row}, {trial.told}: {why}" for trial in sweep.trials for row, why in trial.failed.items()]
+    title = f"Best of {len(sweep.trials)} trials by validation accuracy ({sweep.workload}; {seeds})"
+    parts = [Table(title, headers, best).render(format_name), Table("All trials", headers, every).render(format_name)]
+    return "\n\n".join([*parts, *([printable(line) for line in failed])])
+
+
+def _cells(trial: Trial, row: str) -> list[str]:
+    found = trial.results[row]
+    shares = [_share(values) for values in (found.validation, found.test)]
+    return [trial.told, *shares, f"{stats.arithmetic_mean(found.seconds).value:.3g}", trial.run or "-"]
+
+
+def _share(values: Sequence[float]) -> str:
+    estimate = stats.arithmetic_mean(values)
+    if estimate.low is None or estimate.high is None:
+        return f"{estimate.value:.4f}"
+    return f"{estimate.value:.4f} ±{(estimate.high - estimate.low) / 2:.4f}"

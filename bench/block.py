@@ -54,6 +54,8 @@ class Block:
     timeout: float
     slices: int
     timing: Timing
+    too_large: dict[tuple[str, str], int] = field(default_factory=dict)
+    """By row name and task: the batch size at which memory ended. Larger ones are not tried again."""
 
     def measure(
         self, rows: Sequence[Row], figures: Sequence[FigurePlan], says: Callable[[str], None]
@@ -127,17 +129,33 @@ class _Turns:
 
     def figure(self, figure: FigurePlan) -> None:
         """Warm up and time one figure in all workers that can do it."""
-        able = [live for live in self._live if figure.task in live.row.tasks]
+        able = [live for live in self._live if figure.task in live.row.tasks and self._fits(live, figure)]
         if able:
             self._says(f"{figure.task} {figure.name} {figure.boundary}")
         for live in able:
             self._guarded(live, self._warm_up, figure)
+        able = [live for live in able if live in self._live and "out_of_memory" not in live.figures[-1][1]]
         for turn in range(2 * self._block.slices):  # as many again, for those that were disturbed
             order = able if turn % 2 == 0 else list(reversed(able))
             for live in order:
                 if live in self._live and _clean(live, figure) < self._block.slices:
                     self._turn = turn
                     self._guarded(live, self._slice, figure)
+
+    def _fits(self, live: _Live, figure: FigurePlan) -> bool:
+        """Whether memory has not ended at this batch size or a smaller one before."""
+        limit = self._block.too_large.get((live.row.name, figure.task))
+        if limit is None or figure.batch_size < limit:
+            return True
+        live.figures.append((figure, {"out_of_memory": f"batch {limit} did not fit into memory"}))
+        return False
+
+    def _ends_memory(self, live: _Live, figure: FigurePlan) -> bool:
+        """Whether a smaller batch of this task has fitted: then memory ends here, and the row goes on without."""
+        smaller = any(f.task == figure.task and f.batch_size < figure.batch_size for f, _ in live.figures)
+        if smaller:
+            self._block.too_large[live.row.name, figure.task] = figure.batch_size
+        return smaller
 
     def finish(self) -> dict[str, dict[str, Any] | WorkerError]:
         """The last words of all workers."""
@@ -149,6 +167,8 @@ class _Turns:
         try:
             job(live, figure)
         except WorkerError as error:
+            if error.status == "out-of-memory" and figure is not None:
+                self._ends_memory(live, figure)
             self._drop(live, error)
         except (KeyError, TypeError, AttributeError) as error:
             reason = f"the worker's answer does not hold: {type(error).__name__}: {error}"
@@ -162,6 +182,11 @@ class _Turns:
     def _warm_up(self, live: _Live, figure: FigurePlan) -> None:
         self._wait_asleep(live.child)
         warm_up = live.ask("warm_up", self._block.timeout, figure=figure.to_dict())
+        if "out_of_memory" in warm_up:
+            if not self._ends_memory(live, figure):
+                raise WorkerError("out-of-memory", warm_up["out_of_memory"])
+            live.figures.append((figure, warm_up))
+            return
         live.figures.append((figure, {"warm_up": warm_up, "slices": []}))
 
     def _slice(self, live: _Live, figure: FigurePlan) -> None:

@@ -27,7 +27,7 @@ def check(
     plan: Plan, dataset: Dataset, store: Store, criteria: Criteria, sides: tuple[Side, Side], command: str
 ) -> Checked:
     """Measure base and present (``sides``) of every row of the plan, judge, store after every round of pairs."""
-    name, context = begin(dataset)
+    name, context = begin(dataset, plan.request.workload)
     base, present = sides
     interrupted = False
     with CheckProgress(store=store) as progress:

@@ -9,15 +9,16 @@ from typing import Any
 
 from bench import gpu_check, nvml
 from bench.child import WorkerError
-from bench.datasets import DATASETS
+from bench.datasets import digits
 from bench.errors import UsageError
 from bench.gpu_check import Finding
 from bench.job import Data
 from bench.machine import fingerprint
+from bench.models import MODELS
 from bench.plan import Request, Row, make
 from bench.runner import Runner, Silent
 from bench.summary import Context, RowResult
-from bench.workloads import MODELS, RECIPES, Workload
+from bench.workloads import RECIPES, Workload
 
 
 def check(backends: Sequence[str], pythons: dict[str, str]) -> list[Finding]:
@@ -32,7 +33,7 @@ def check(backends: Sequence[str], pythons: dict[str, str]) -> list[Finding]:
     recipe = replace(RECIPES["article-keras"], epochs=0)
     workload = Workload(MODELS["article-keras"], "digits", recipe)
     plan = make(Request(tuple(backends), workload, devices="cuda", rounds=0, pythons=pythons))
-    dataset = DATASETS["digits"](None)
+    dataset = digits.load()
     data = Data(name=dataset.name, sha256=dataset.sha256, train=len(dataset.train_y), test=len(dataset.test_y))
     context = Context(fingerprint(), data, None, datetime.now(UTC).isoformat(timespec="seconds"))
     checker = _Checker(plan, dataset, context, Silent())

@@ -10,8 +10,9 @@ from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
-SCHEMA = 2
-"""1: one slice per process and figure. 2: slices in turns with what was read meanwhile, disturbance, warm-up."""
+SCHEMA = 3
+"""1: one slice per process and figure. 2: slices in turns with what was read meanwhile, disturbance, warm-up. 3: what
+training came to (classes, confusion, curves), over seeds; images held out; modes and precisions."""
 
 Status: TypeAlias = Literal[
     "ok", "unsupported", "unavailable", "failed", "timeout", "crashed", "out-of-memory", "interrupted"
@@ -42,6 +43,12 @@ class Job(_Frozen):
     """Pinned to these; null: not pinned."""
     allocator: str = "system"
     profile: str = "deploy"
+    validation: float = 0.0
+    """Share of the training split that is held out (older recipes held out none)."""
+    started_from: str | None = None
+    """The run whose weights training began with; null: those drawn from the seed."""
+    frozen: bool = False
+    """Only the last dense layer was trained."""
     seed: int = 0
 
     @property
@@ -197,6 +204,51 @@ class Data(_Frozen):
     note: str = ""
 
 
+class ClassScore(_Frozen):
+    """Of one class on the test split; null where the denominator is zero."""
+
+    name: str
+    precision: float | None
+    recall: float | None
+    f1: float | None
+    support: int
+    """Images of this class."""
+
+
+class CurvePoint(_Frozen):
+    """One evaluation during training."""
+
+    epoch: float
+    """Epochs trained until then."""
+    seconds: float
+    """Of training steps until then, evaluation apart."""
+    train_loss: float | None
+    """Mean over the steps since the last point, nats."""
+    split: str
+    """What was evaluated: ``validation`` or ``test``."""
+    loss: float
+    accuracy: float
+
+
+class Training(_Frozen):
+    """One training of one seed."""
+
+    seed: int
+    curve: list[CurvePoint]
+    time_to_accuracy: float | None = None
+    """Seconds of training steps until the target accuracy was seen; null: not reached, or no target."""
+
+
+class Outcome(_Frozen):
+    """What the model of the first seed does on the test split, and how every seed came there."""
+
+    classes: list[ClassScore]
+    confusion: list[list[int]]
+    """Images by true class (rows) and predicted class (columns)."""
+    target_accuracy: float | None = None
+    trainings: list[Training] = []
+
+
 class Record(_Frozen):
     """Everything known of one row of one run."""
 
@@ -206,6 +258,7 @@ class Record(_Frozen):
     figures: list[Figure] = []
     ratios: list[Ratio] = []
     parity: Parity | None = None
+    outcome: Outcome | None = None
     disturbance: Disturbance = Disturbance()
     arena: list[Ratio] = []
     """Throughput with ``--allocator arena`` over that with the system's, from workers alive together; only where
@@ -253,6 +306,8 @@ class Run(_Frozen):
     """Half-width of the ratios that rounds were added for (``--precision-target``), as a fraction."""
     budget: float | None = None
     """Seconds that they could take."""
+    accuracy_margin: float = 0.02
+    """Accuracies whose difference lies within this are the same (``bench.equivalence``), as a fraction."""
     timing: dict[str, Any] = {}
     """Where the wall time went (fields of ``bench.block.Timing``, seconds)."""
     records: list[Record] = []

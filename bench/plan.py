@@ -10,6 +10,7 @@ from typing import Any
 
 import backends
 from backends.base import Backend
+from backends.model import ModelSpec, Weights
 from bench.errors import UsageError, unknown
 from bench.job import Job, label
 from bench.machine import resolve_devices
@@ -18,6 +19,10 @@ from bench.profiles import Placement, place
 from bench.workloads import Workload
 
 ALL = "all"
+DEFAULT = "default"
+"""Of modes and precisions: a backend's first."""
+BEST = "best"
+"""All modes; the report names the fastest."""
 DEFAULT_BUDGET = 300.0
 """Seconds for a precision target where none are given."""
 
@@ -30,7 +35,8 @@ class Request:
     workload: Workload
     task: str = "all"
     devices: str = "auto"
-    batch_size: int = 128
+    batch_sizes: tuple[int, ...] = (128,)
+    """Of throughput figures, ascending."""
     placement: Placement = field(default_factory=place)
     rounds: int | None = None
     """None: the profile's."""
@@ -38,10 +44,32 @@ class Request:
     """Rounds are added until the ratios' 95% half-width is no more than this fraction ..."""
     budget: float | None = None
     """... or so many seconds are spent."""
+    modes: tuple[str, ...] = (DEFAULT,)
+    precisions: tuple[str, ...] = (DEFAULT,)
     seed: int = 0
+    seeds: int = 1
+    """Trainings per row, of seeds that follow one another."""
+    accuracy_margin: float = 0.02
+    """Accuracies that differ by less are the same, as a fraction."""
+    target_accuracy: float | None = None
+    """Of the watched split: when it is reached is noted."""
+    init: Weights | None = None
+    """What training starts from in place of weights drawn from the seed."""
+    started_from: str | None = None
+    """Whose weights those are."""
+    freeze: bool = False
+    """Whether only the last dense layer is trained."""
     timeout: float = 600.0
     data_dir: Path | None = None
     pythons: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def frozen(self) -> frozenset[str]:
+        """Names of the weights that are not trained."""
+        model = self.workload.model
+        if not self.freeze or not isinstance(model, ModelSpec):
+            return frozenset()
+        return frozenset(set(model.trained) - {f"{model.head}.kernel", f"{model.head}.bias"})
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -154,14 +182,58 @@ def make(request: Request) -> Plan:
     return Plan(request, tuple(rows), tuple(_figures(request)))
 
 
+def make_runtimes(request: Request) -> Plan:
+    """The same for a file of the user's: a runtime's rows read it, and no other backend has anything to do.
+
+    Raises:
+        UsageError: an unknown name, no such device, or no runtime among the backends.
+    """
+    _check(request)
+    under_all = ALL in request.backends
+    adapters = _adapters([name for name in request.backends if name != ALL])[0]
+    rows = []
+    for asked_device, asked_gpu in resolve_devices(request.devices):
+        for name, adapter in adapters.items():
+            if name in request.backends or (under_all and adapter.NEEDS_SOURCE):
+                device, gpu = _device_of(adapter, asked_device, asked_gpu)
+                for way in _ways(adapter, request):
+                    row = _row(request, name, device, gpu, way)
+                    problem = row.problem
+                    if not adapter.NEEDS_SOURCE:
+                        problem = "unsupported", "it reads no ONNX files"
+                    elif way[0] != adapter.PRECISIONS[0]:
+                        problem = (
+                            "unsupported",
+                            "a file of the user's is run as it is: there are no images to convert by",
+                        )
+                    rows.append(replace(row, required=name in request.backends, problem=problem))
+    if not rows:
+        raise UsageError("nothing to run: no runtime here reads ONNX files; pip install 'evenbench[onnx]'")
+    rows = _name(list({row.job.row: row for row in rows}.values()))
+    return Plan(request, tuple(rows), tuple(_figures(request)))
+
+
 def _check(request: Request) -> None:
     known = backends.names()
     for name in (*request.backends, *request.pythons):
         if name != ALL and name not in known:
             raise unknown("backend", name, [*known, ALL])
+    _check_ways(request)
     for name, python in request.pythons.items():
         if not Path(python).is_file():
             raise UsageError(f"--python {name}={python}: no such file; give the path of an interpreter")
+
+
+def _check_ways(request: Request) -> None:
+    """Every mode and precision that was asked for is one of some backend."""
+    adapters = _adapters([])[0].values()
+    for kind, asked, known in (
+        ("mode", request.modes, {mode for adapter in adapters for mode in adapter.MODES} | {DEFAULT, ALL, BEST}),
+        ("precision", request.precisions, {p for adapter in adapters for p in adapter.PRECISIONS} | {DEFAULT, ALL}),
+    ):
+        for name in asked:
+            if name not in known:
+                raise unknown(kind, name, sorted(known))
 
 
 def _rows(request: Request) -> list[Row]:
@@ -177,17 +249,58 @@ def _rows(request: Request) -> list[Row]:
             if adapter.NEEDS_SOURCE:
                 if wanted:
                     runtimes.append((name, device, gpu))
-            elif wanted or "export" in adapter.TASKS:
-                row = _row(request, name, device, gpu)
-                trained.append(replace(row, asked=wanted, required=name in asked))
+            else:
+                rows = [_row(request, name, device, gpu, way) for way in (_ways(adapter, request) if wanted else [])]
+                trained += [replace(row, required=name in asked) for row in rows]
+                if "export" in adapter.TASKS:
+                    exporter = _row(request, name, device, gpu, _default(adapter))
+                    trained.append(replace(exporter, asked=False, required=name in asked))
+    trained = list({row.job.row: row for row in reversed(trained)}.values())[::-1]  # asked for before needed
     rows = list(trained)
     for name, device, gpu in runtimes:
-        exporters = [row for row in trained if "export" in row.tasks and row.job.device == device]
+        defaults = {other: _default(adapter) for other, adapter in adapters.items()}
+        exporters = [
+            row
+            for row in trained
+            if "export" in row.tasks
+            and row.job.device == device
+            and (row.job.precision, row.job.mode) == defaults[row.job.backend][:2]
+        ]
         runtime_rows = [
-            replace(_row(request, name, device, gpu, source), required=name in asked) for source in exporters
+            replace(_row(request, name, device, gpu, way, source), required=name in asked)
+            for source in exporters
+            for way in _ways(adapters[name], request)
         ]
         rows += _drop_sourceless(runtime_rows) or [_without_source(request, name, device, gpu, name in asked)]
     return _needed(list({row.job.row: row for row in rows}.values()))
+
+
+Way = tuple[str, str, str]
+"""Precision, mode, and why the backend cannot run so (empty: it can)."""
+
+
+def _default(adapter: type[Backend]) -> Way:
+    return adapter.PRECISIONS[0], adapter.MODES[0], ""
+
+
+def _ways(adapter: type[Backend], request: Request) -> list[Way]:
+    """How a backend is run: every asked precision in every asked mode that it has; where it has none of those asked,
+    one row says so."""
+    precisions = _chosen(adapter.PRECISIONS, request.precisions)
+    modes = _chosen(adapter.MODES, request.modes)
+    if precisions and modes:
+        return [(precision, mode, "") for precision in precisions for mode in modes]
+    kind, asked, has = ("mode", request.modes, adapter.MODES)
+    if not precisions:
+        kind, asked, has = "precision", request.precisions, adapter.PRECISIONS
+    why = f"it has no {kind} {' or '.join(asked)}; it has {', '.join(has)}"
+    return [((precisions or request.precisions)[0], (modes or request.modes)[0], why)]
+
+
+def _chosen(has: tuple[str, ...], asked: tuple[str, ...]) -> list[str]:
+    if ALL in asked or BEST in asked:
+        return list(has)
+    return list(dict.fromkeys(has[0] if name == DEFAULT else name for name in asked if name in (*has, DEFAULT)))
 
 
 def _device_of(adapter: type[Backend], device: str, gpu: Gpu | None) -> tuple[str, Gpu | None]:
@@ -203,7 +316,7 @@ def _drop_sourceless(rows: list[Row]) -> list[Row]:
 
 
 def _without_source(request: Request, name: str, device: str, gpu: Gpu | None, required: bool) -> Row:
-    row = _row(request, name, device, gpu)
+    row = _row(request, name, device, gpu, _ways(backends.load(name), request)[0])
     reason = "no backend here exports the ONNX file that it reads: pip install 'evenbench[pytorch]'"
     return replace(row, required=required, problem=row.problem or ("unavailable", reason))
 
@@ -238,13 +351,12 @@ def _broken(request: Request, name: str, why: str) -> Row:
     return Row(job, name, frozenset(), sys.executable, None, required=False, problem=("unavailable", why))
 
 
-def _row(request: Request, name: str, device: str, gpu: Gpu | None, source: Row | None = None) -> Row:
+def _row(request: Request, name: str, device: str, gpu: Gpu | None, way: Way, source: Row | None = None) -> Row:
     adapter = backends.load(name)
-    job = _job(
-        request, name, device, adapter.PRECISIONS[0], adapter.MODES[0], None if source is None else source.job.backend
-    )
+    precision, mode, cannot = way
+    job = _job(request, name, device, precision, mode, None if source is None else source.job.backend)
     python = request.pythons.get(name, sys.executable)
-    problem = _problem(name, adapter, job, request)
+    problem = ("unsupported", cannot) if cannot else _problem(name, adapter, job, request)
     return Row(job, name, adapter.TASKS, python, None if gpu is None else gpu.uuid, source, problem=problem)
 
 
@@ -262,6 +374,9 @@ def _job(request: Request, name: str, device: str, precision: str, mode: str, so
         cpus=None if request.placement.cpus is None else list(request.placement.cpus),
         allocator=request.placement.allocator,
         profile=request.placement.profile.name,
+        validation=request.workload.recipe.validation,
+        started_from=request.started_from,
+        frozen=request.freeze,
         seed=request.seed,
     )
 
@@ -287,13 +402,14 @@ def missing_packages(adapter: type[Backend], missing: list[str]) -> str:
 
 def _name(rows: list[Row]) -> list[Row]:
     jobs = [row.job for row in rows]
-    return [replace(row, name=label(row.job, jobs)) for row in rows]
+    named = {row.job.row: replace(row, name=label(row.job, jobs)) for row in rows}
+    return [row if row.source is None else replace(row, source=named[row.source.job.row]) for row in named.values()]
 
 
 def _figures(request: Request) -> list[FigurePlan]:
     figures = []
     for task in request.tasks:
-        kinds = [("throughput", request.batch_size)] + [("latency", 1)] * (task == "infer")
+        kinds = [("throughput", size) for size in request.batch_sizes] + [("latency", 1)] * (task == "infer")
         for name, size in kinds:
             figures += [FigurePlan(name, task, size, boundary) for boundary in ("end-to-end", "device")]
     return figures

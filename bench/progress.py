@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Self
 
 from rich.console import Console
@@ -15,6 +16,7 @@ from bench.job import Record, Run
 from bench.schema import CHECKS, SIDES
 from bench.store import Store
 from bench.verdicts import Check, Sides
+from bench.weights import packed
 
 
 @dataclass
@@ -71,6 +73,10 @@ class RunProgress(Bar):
         """Store rows as they are now, in one transaction."""
         self.stored(lambda: self.store.save(self.run_name, *records))
 
+    def trained(self, row: str, weights: Path) -> None:
+        """Keep the weights for runs that begin with them."""
+        self.stored(lambda: self.store.keep_weights(self.run_name, row, packed(weights)))
+
     def ended(self, run: Run) -> None:
         """Store what is known of the run at its end."""
         self.stored(lambda: self.store.end_run(run))
@@ -84,6 +90,9 @@ class CheckProgress(Bar):
 
     def changed(self, records: Sequence[Record]) -> None:
         """A check holds its records itself."""
+
+    def trained(self, row: str, weights: Path) -> None:
+        """A check keeps no weights."""
 
     def keep(self, check: Check) -> None:
         """Store all that is known of the check now, in one transaction."""

@@ -10,6 +10,7 @@ the pipe's: the fixture gives pytest-benchmark a timer that moves on by just tha
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -65,7 +66,7 @@ def _timed(
     rounds: int = DEFAULT_ROUNDS,
     **request: Any,
 ) -> Any:
-    from bench.datasets import DATASETS
+    from bench import datasets
     from bench.errors import BenchError
     from bench.live import LiveRow, one_figure
     from bench.plan import Request, make
@@ -79,13 +80,14 @@ def _timed(
             parse(workload or DEFAULT_WORKLOAD),
             task=task,
             devices=device,
-            batch_size=batch_size,
+            batch_sizes=(batch_size,),
             placement=place(profile),
             **request,
         )
+        dataset = datasets.load(asked.workload.dataset, asked.data_dir)
+        asked = replace(asked, workload=asked.workload.on(dataset))
         plan = one_figure(make(asked), source, boundary)
-        dataset = DATASETS[asked.workload.dataset](asked.data_dir)
-        _, context = begin(dataset)
+        _, context = begin(dataset, asked.workload)
         benchmark.group = benchmark.group or f"{asked.workload.name} {task} {boundary}, batch {batch_size}"
 
         def rounds_of(measure: Callable[[], float]) -> None:

@@ -15,6 +15,7 @@ from bench.ratios import with_ratios
 from bench.runner import Runner
 from bench.store import Store
 from bench.summary import Context, to_record
+from bench.workloads import Workload
 
 
 @dataclass(frozen=True)
@@ -26,11 +27,13 @@ class Finished:
     stored_in: str
 
 
-def run(plan: Plan, dataset: Dataset, store: Store, command: str) -> Finished:
+def run(
+    plan: Plan, dataset: Dataset, store: Store, command: str, data: Data | None = None, runner: type[Runner] = Runner
+) -> Finished:
     """Measure and store. Exit code 0 if every row that was asked for is ok and comparable, 1 if not (or it could not
     be stored), 130 when interrupted; what was measured is in ``Finished`` in any case."""
-    name, context = begin(dataset)
     request = plan.request
+    name, context = begin(dataset, request.workload, data)
     begun = Run(
         name=name,
         command=command,
@@ -38,17 +41,18 @@ def run(plan: Plan, dataset: Dataset, store: Store, command: str) -> Finished:
         rounds=plan.rounds,
         precision_target=request.precision_target,
         budget=None if request.precision_target is None else request.budget or DEFAULT_BUDGET,
+        accuracy_margin=request.accuracy_margin,
     )
     store.add_run(begun)
     code = 0
     with RunProgress(store=store, run_name=name) as progress:
-        runner = Runner(plan, dataset, context, progress)
+        running = runner(plan, dataset, context, progress)
         try:
-            runner.run()
+            running.run()
         except KeyboardInterrupt:
             code = 130
-    records = [to_record(runner.results[row.name], context) for row in plan.rows if row.asked]
-    told = {"rounds": len(runner.schedule), "schedule": runner.schedule, "timing": asdict(runner.timing)}
+    records = [to_record(running.results[row.name], context) for row in plan.rows if row.asked]
+    told = {"rounds": len(running.schedule), "schedule": running.schedule, "timing": asdict(running.timing)}
     ended = begun.model_copy(update={**told, "records": with_ratios(records)})
     progress.ended(ended)
     if code == 0 and (progress.store_error or _any_failed(plan, records)):
@@ -57,11 +61,12 @@ def run(plan: Plan, dataset: Dataset, store: Store, command: str) -> Finished:
     return Finished(ended, code, where)
 
 
-def begin(dataset: Dataset) -> tuple[str, Context]:
+def begin(dataset: Dataset, workload: Workload, data: Data | None = None) -> tuple[str, Context]:
     """A name for what is measured now, and what all its records share."""
     now = datetime.now(UTC)
-    counts = {"train": len(dataset.train_y), "test": len(dataset.test_y)}
-    data = Data(name=dataset.name, sha256=dataset.sha256, note=dataset.note, **counts)
+    images, held_out = len(dataset.train_y), workload.recipe.held_out(len(dataset.train_y))
+    counts = {"train": images - held_out, "validation": held_out, "test": len(dataset.test_y)}
+    data = data or Data(name=dataset.name, sha256=dataset.sha256, note=dataset.note, **counts)
     context = Context(fingerprint(), data, git_commit(), now.isoformat(timespec="seconds"))
     return f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(2)}", context
 

@@ -11,24 +11,27 @@ import re
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from bench import allocators, nvml, page_faults
+from bench import allocators, classification, nvml, page_faults
 from bench.block import Block, Timing, alive_together
 from bench.child import Child, WorkerError, worker_environment
-from bench.datasets import Dataset, normalize
+from bench.datasets import Dataset
 from bench.errors import BenchError
 from bench.job import Record, Sample
 from bench.machine import available_memory, pinned
+from bench.pixels import normalize
 from bench.plan import DEFAULT_BUDGET, FigurePlan, Plan, Row
 from bench.ratios import of_round, widest, with_ratios
 from bench.summary import Context, RowResult, sample, throughput, to_record
 from bench.training import SAMPLE
 
+INIT = "init.npz"
 UNTRAINED = "not trained: only the speed of the seeded initial weights was asked for"
 
 
@@ -42,6 +45,9 @@ class Observer(Protocol):
         """A job of a row, or a round of all of them, has ended, whatever its outcome: this is all that is known of
         these rows now."""
 
+    def trained(self, row: str, weights: Path) -> None:
+        """A row was trained with the first seed; its weights are in this file (npz, canonical names) for now."""
+
 
 class Silent:
     """An observer that shows and keeps nothing."""
@@ -50,6 +56,9 @@ class Silent:
         """Nothing is shown."""
 
     def changed(self, records: Sequence[Record]) -> None:
+        """Nothing is kept."""
+
+    def trained(self, row: str, weights: Path) -> None:
         """Nothing is kept."""
 
 
@@ -69,6 +78,7 @@ class Runner:
     trains: bool = True
     """False: the seeded initial weights are exported and timed as they are."""
     _held: dict[str, int] = field(default_factory=dict)
+    _too_large: dict[tuple[str, str], int] = field(default_factory=dict)
     _done: int = 0
 
     def run(self) -> None:
@@ -104,9 +114,13 @@ class Runner:
     def _jobs(self) -> None:
         for row in self.plan.rows:
             self._guarded(row, "certify", self._certify)
-            if "fit" in row.tasks:
-                self._guarded(row, "fit", self._fit)
+            for number in range(self._trainings(row)):
+                phase = "fit" if number == 0 else f"fit {number + 1}/{self._trainings(row)}"
+                self._guarded(row, phase, partial(self._fit, number=number))
         self._measure()
+
+    def _trainings(self, row: Row) -> int:
+        return 0 if "fit" not in row.tasks else self.plan.request.seeds if row.asked and self.trains else 1
 
     def _measure(self) -> None:
         """Rounds of all rows, as many as the plan asks for and the precision target needs."""
@@ -137,10 +151,22 @@ class Runner:
         boards = {row.gpu_uuid: nvml.free_memory(row.gpu_uuid) or 0 for row in rows if row.gpu_uuid is not None}
         for group in alive_together(rows, self._held, available_memory(), boards):
             what = f"measure {number + 1}/{max(self.plan.rounds, number + 1)}"
-            for name, outcome in self._block(what).measure(group, self.plan.figures, self._says(what)).items():
+            for name, outcome in self._measured(group, what).items():
                 self._keep(self.results[name], outcome)
         self._report(rows)
         self._done += len(order)
+
+    def _measured(self, group: Sequence[Row], what: str) -> dict[str, dict[str, Any] | WorkerError]:
+        """A block of these rows; one whose worker was killed at a batch that did not fit is measured again without."""
+        block = self._block(what)
+        outcomes: dict[str, dict[str, Any] | WorkerError] = {}
+        rows: Sequence[Row] = group
+        while rows:
+            before = dict(self._too_large)
+            outcomes |= block.measure(rows, self.plan.figures, self._says(what))
+            narrowed = {name for (name, _), _ in self._too_large.items() - before.items()}
+            rows = [row for row in rows if row.name in narrowed and isinstance(outcomes[row.name], WorkerError)]
+        return outcomes
 
     def _keep(self, result: RowResult, outcome: dict[str, Any] | WorkerError) -> None:
         if isinstance(outcome, WorkerError):
@@ -154,7 +180,14 @@ class Runner:
 
     def _block(self, kind: str) -> Block:
         request, slices = self.plan.request, self.plan.request.placement.profile.slices
-        return Block(lambda row: self._spawn(row, kind), self._measure_request, request.timeout, slices, self.timing)
+        return Block(
+            lambda row: self._spawn(row, kind),
+            self._measure_request,
+            request.timeout,
+            slices,
+            self.timing,
+            self._too_large,
+        )
 
     def _says(self, what: str) -> Callable[[str], None]:
         return lambda part: self.observer.begins(f"{part}: {what}", self._done, self._total)
@@ -203,7 +236,7 @@ class Runner:
 
     @property
     def _total(self) -> int:
-        fits = sum("fit" in row.tasks for row in self.plan.rows)
+        fits = sum(self._trainings(row) for row in self.plan.rows)
         rounds = max(self.plan.rounds, len(self.schedule))
         return len(self.plan.rows) + fits + rounds * len(self.plan.order(0))
 
@@ -266,28 +299,43 @@ class Runner:
             "threads": job.threads,
             "seed": job.seed,
             "model": workload.model.to_dict(),
-            "optimizer": asdict(recipe.optimizer),
-            "learning_rate": recipe.learning_rate,
-            "batch_size": recipe.batch_size,
-            "epochs": recipe.epochs,
-            "mean": recipe.mean,
-            "std": recipe.std,
+            "recipe": recipe.to_dict(),
+            "frozen": sorted(self.plan.request.frozen),
+            "init": None if self.plan.request.init is None else str(self._scratch / INIT),
             "data": str(self._scratch),
         }
         if row.source is not None:
             folder = self._folder(row.source)
             request |= {"onnx": str(folder / "model.onnx"), "source_logits": str(folder / "logits.npy")}
+            if job.precision != row.source.job.precision:
+                request["converted"] = str(self._folder(row) / "model.onnx")
         return request
 
     def _certify(self, row: Row, result: RowResult) -> None:
         result.untrained = "" if self.trains else UNTRAINED
-        result.certified = self._ask_one(row, "certify", self._common(row))
+        folder = self._folder(row)
+        result.certified = self._ask_one(row, "certify", {**self._common(row), "out": str(folder)})
+        if row.source is not None and self.trains:
+            result.scores = self._scores(folder)
 
-    def _fit(self, row: Row, result: RowResult) -> None:
-        request = {**self._common(row), "out": str(self._folder(row))}
+    def _fit(self, row: Row, result: RowResult, number: int = 0) -> None:
+        """The training of the ``number``-th seed; what is exported and timed is the first one's."""
+        folder = self._folder(row)
+        if number:
+            folder = folder / str(number)
+            folder.mkdir(exist_ok=True)
+        request = {**self._common(row), "out": str(folder), "exports": number == 0}
+        request |= {"seed": row.job.seed + number, "target_accuracy": self.plan.request.target_accuracy}
         if not self.trains:
-            request["epochs"] = 0
-        result.fitted = self._ask_one(row, "fit", request)
+            request["recipe"] = {**request["recipe"], "epochs": 0}
+        result.fits.append(self._ask_one(row, "fit", request))
+        if number == 0 and self.trains:
+            result.scores = self._scores(folder)
+            self.observer.trained(row.name, folder / "weights.npz")
+
+    def _scores(self, folder: Path) -> dict[str, Any]:
+        logits = np.load(folder / "logits.npy", allow_pickle=False)
+        return classification.scores(logits, self.dataset.test_y, self.dataset.classes)
 
     def _ask_one(self, row: Row, command: str, request: dict[str, Any]) -> dict[str, Any]:
         """The answer of a fresh worker to its one request."""
@@ -316,8 +364,9 @@ def _slug(name: str) -> str:
 def _write_data(folder: Path, dataset: Dataset, plan: Plan) -> None:
     """The data set as workers read it: pixels and labels of both splits, and a normalized sample of real images."""
     recipe, request = plan.request.workload.recipe, plan.request
-    size = min(len(dataset.train_y), max(SAMPLE, 4 * request.batch_size))
-    chosen = np.random.default_rng(request.seed).permutation(len(dataset.train_y))[:size]
+    size = min(len(dataset.train_y), max(SAMPLE, 4 * max(request.batch_sizes)))
+    trained = len(dataset.train_y) - recipe.held_out(len(dataset.train_y))
+    chosen = np.random.default_rng(request.seed).permutation(trained)[:size]
     arrays: dict[str, Any] = {
         "train_x": dataset.train_x,
         "train_y": dataset.train_y,
@@ -328,3 +377,6 @@ def _write_data(folder: Path, dataset: Dataset, plan: Plan) -> None:
     }
     for name, array in arrays.items():
         np.save(folder / f"{name}.npy", array)
+    if request.init is not None:
+        weights: dict[str, Any] = request.init
+        np.savez(folder / INIT, **weights)

@@ -22,7 +22,7 @@ from sqlalchemy.engine import make_url
 from bench import comparability
 from bench.errors import BenchError, UsageError
 from bench.job import SCHEMA, Record, Run
-from bench.schema import FIGURES, HEAD, RECORDS, RUNS, TAGS
+from bench.schema import FIGURES, HEAD, RECORDS, RUNS, TAGS, WEIGHTS
 
 ENVIRONMENT = "BENCH_STORE"
 MIGRATION_LOCK = 0x6576656E
@@ -153,6 +153,25 @@ class Store:
             raise UsageError(f"{what} '{name}' in {self.shown}; bench history lists them")
         return (whole or matches)[0]
 
+    def keep_weights(self, run_name: str, row: str, content: bytes) -> None:
+        """The weights of a trained row (safetensors), over those that were there."""
+        with self.writing() as connection:
+            run_id = connection.execute(sa.select(RUNS.c.id).where(RUNS.c.name == run_name)).scalar_one()
+            connection.execute(WEIGHTS.delete().where((WEIGHTS.c.run_id == run_id) & (WEIGHTS.c.row == row)))
+            connection.execute(WEIGHTS.insert().values(run_id=run_id, row=row, content=content))
+
+    def weights(self, name: str | None = None) -> tuple[str, dict[str, bytes]]:
+        """The full name of the run that ``load`` names, and the weights of its trained rows by row.
+
+        Raises:
+            UsageError: no such run.
+        """
+        with self.reading() as connection:
+            run = self.find(connection, name)
+            query = sa.select(WEIGHTS.c.row, WEIGHTS.c.content).where(WEIGHTS.c.run_id == run.id)
+            rows = connection.execute(query.order_by(WEIGHTS.c.id)).all()
+            return run.name, {row.row: row.content for row in rows}
+
     def put(self, table: sa.Table, name: str, content: str) -> None:
         """A document of ``checks``, ``baselines`` or ``bisections``, over the one of the same name."""
         with self.writing() as connection:
@@ -274,7 +293,7 @@ def _index(connection: sa.Connection) -> None:
 
 
 def _run_values(run: Run) -> dict[str, Any]:
-    design = run.model_dump(include={"precision_target", "budget", "timing"})
+    design = run.model_dump(include={"precision_target", "budget", "timing", "accuracy_margin"})
     told = {"name": run.name, "command": run.command, "started_at": run.started_at, "rounds": run.rounds}
     return {**told, "schedule": json.dumps(run.schedule), "design": json.dumps(design)}
 

@@ -40,7 +40,10 @@ class RowResult:
     error: str | None = None
     log: str = ""
     certified: dict[str, Any] | None = None
-    fitted: dict[str, Any] | None = None
+    fits: list[dict[str, Any]] = field(default_factory=list)
+    """Of every seed, the first one's first."""
+    scores: dict[str, Any] = field(default_factory=dict)
+    """Class by class, of the first seed (``bench.classification``)."""
     rounds: list[dict[str, Any]] = field(default_factory=list)
     arena: list[tuple[FigurePlan, list[float]]] = field(default_factory=list)
     """Ratios of throughput with glibc's arena settings over that without, of workers alive together."""
@@ -48,6 +51,11 @@ class RowResult:
     """Why that trial came to nothing."""
     untrained: str = ""
     """Why it was not trained to the recipe's end, where it was not meant to."""
+
+    @property
+    def fitted(self) -> dict[str, Any] | None:
+        """The training whose weights are exported and timed."""
+        return self.fits[0] if self.fits else None
 
     @property
     def label(self) -> str:
@@ -61,8 +69,8 @@ class RowResult:
     @property
     def replies(self) -> list[tuple[str, int | None, dict[str, Any]]]:
         """``(kind, round, reply)`` of every worker that has versions, settings and phases to tell."""
-        found = [("certify", None, self.certified), ("fit", None, self.fitted)]
-        told: list[tuple[str, int | None, dict[str, Any]]] = [(k, r, reply) for k, r, reply in found if reply]
+        found = [("certify", self.certified), *(("fit", reply) for reply in self.fits)]
+        told: list[tuple[str, int | None, dict[str, Any]]] = [(kind, None, reply) for kind, reply in found if reply]
         return told + [("measure", i, measured["finished"]) for i, measured in enumerate(self.rounds)]
 
 
@@ -106,6 +114,7 @@ def _told(result: RowResult) -> dict[str, Any]:
         "disturbance": disturbance.of(figures, result.row.job.cpus),
         "arena": [_arena_ratio(planned, ratios) for planned, ratios in result.arena],
         "parity": _parity(result),
+        "outcome": _class_by_class(result),
         "settings": {**last.get("settings", {}), **_device_memory(result), **_arena_error(result)},
         "versions": last.get("versions", {}),
         "phases": [
@@ -153,14 +162,16 @@ def _figures(result: RowResult) -> list[Figure]:
 
 def _timed(result: RowResult, planned: FigurePlan) -> list[Figure]:
     """The figures of one kind of slice: a throughput, or three percentiles of latency."""
-    measured = [
+    told = [
         (number, measured)
         for number, whole in enumerate(result.rounds)
         for figure, measured in whole["figures"]
         if figure == planned
     ]
+    measured = [(number, slices) for number, slices in told if "out_of_memory" not in slices]
+    too_large = next((slices["out_of_memory"] for _, slices in told if "out_of_memory" in slices), None)
     if planned.name == "throughput":
-        return [_speed("throughput", "images/s", planned, result, measured, throughput)]
+        return [_speed("throughput", "images/s", planned, result, measured, throughput, too_large)]
     return [
         _speed(f"latency_p{percent}", "s", planned, result, measured, percentile(percent)) for percent in PERCENTILES
     ]
@@ -183,12 +194,14 @@ def _speed(
     result: RowResult,
     measured: Sequence[tuple[int, dict[str, Any]]],
     value: Callable[[Sequence[Slice]], float],
+    too_large: str | None = None,
 ) -> Figure:
     samples = [sample(number, told, value, name in KEEP_SLICES) for number, told in measured]
     reason = None
     if not samples:
         can = planned.task in result.row.tasks
         reason = _why_not(result) if can else f"{result.row.job.backend} does not {planned.task}"
+        reason = f"out of memory: {too_large}" if too_large else reason
     place = {"task": planned.task, "batch_size": planned.batch_size, "boundary": planned.boundary}
     return _over_processes(name, unit, samples, reason, **place)
 
@@ -269,37 +282,63 @@ def _starts(result: RowResult) -> list[Figure]:
 
 
 def _outcome(result: RowResult) -> list[Figure]:
-    """Training time, export time, and the test split's accuracy and loss: one value per seed."""
-    fitted, certified = result.fitted or {}, result.certified or {}
-    outcome = fitted.get("outcome") or certified.get("outcome") or {}
-    export = fitted.get("export", {})
-    size = result.plan.request.workload.recipe.batch_size
+    """Training time, export time, and the test split's accuracies and loss: one value per seed."""
+    certified = (result.certified or {}).get("outcome")
+    outcomes = [fit["outcome"] for fit in result.fits] or ([certified] if certified else [])
+    seconds: list[float | None] = [fit["fit_seconds"] for fit in result.fits]
+    reached: list[float | None] = [fit["time_to_accuracy"] for fit in result.fits]
+    export = (result.fitted or {}).get("export", {})
+    recipe, target = result.plan.request.workload.recipe, result.plan.request.target_accuracy
     name = result.row.job.backend
     no_fit = _why_not(result) if "fit" in result.row.tasks else f"{name} does not train to a recipe's end"
     if result.untrained:
-        fitted, outcome, no_fit = {}, {}, result.untrained
+        seconds, reached, outcomes, no_fit = [], [], [], result.untrained
     no_export = export.get("reason") or (no_fit if "export" in result.row.tasks else f"{name} has no exporter")
     no_outcome = no_fit if result.row.source is None or result.untrained else _why_not(result)
-    return [
-        _once(
-            "fit",
-            "s",
-            fitted.get("fit_seconds"),
-            no_fit,
-            task="train",
-            batch_size=size,
-            boundary="end-to-end",
-        ),
+    place = {"task": "train", "batch_size": recipe.batch_size, "boundary": "end-to-end"}
+    top5 = result.scores.get("top5_accuracy")
+    no_top5 = no_outcome if not outcomes else "five classes or fewer: always 1"
+    figures = [
+        _over_seeds("fit", "s", seconds, no_fit, **place),
         _once("export", "s", export.get("seconds"), no_export),
-        _once("accuracy", "fraction", outcome.get("accuracy"), no_outcome),
-        _once("loss", "nats", outcome.get("loss"), no_outcome),
+        _over_seeds("accuracy", "fraction", [found["accuracy"] for found in outcomes], no_outcome),
+        _once("top5_accuracy", "fraction", top5, no_top5),
+        _over_seeds("loss", "nats", [found["loss"] for found in outcomes], no_outcome),
     ]
+    if target is not None:
+        missed = f"not reached within {recipe.epochs} epochs: {sum(s is None for s in reached)} of {len(reached)} seeds"
+        whole = [] if any(second is None for second in reached) else reached
+        figures.append(_over_seeds("time_to_accuracy", "s", whole, missed if reached else no_fit, **place))
+    return figures
+
+
+def _class_by_class(result: RowResult) -> dict[str, Any] | None:
+    """The record's ``outcome``."""
+    if not result.scores:
+        return None
+    seed = result.row.job.seed
+    return {
+        "classes": result.scores["classes"],
+        "confusion": result.scores["confusion"],
+        "target_accuracy": result.plan.request.target_accuracy,
+        "trainings": [
+            {"seed": seed + number, "curve": fit["curve"], "time_to_accuracy": fit["time_to_accuracy"]}
+            for number, fit in enumerate(result.fits)
+        ],
+    }
+
+
+def _over_seeds(name: str, unit: str, values: Sequence[float | None], reason: str, **place: Any) -> Figure:
+    """Mean with a Student t interval over seeds; ``round`` of a sample is the number of its seed."""
+    samples = [Sample(round=number, value=value) for number, value in enumerate(values) if value is not None]
+    if not samples:
+        return Figure(name=name, unit=unit, value=None, reason=reason, **place)
+    estimate = stats.arithmetic_mean([sample.value for sample in samples])
+    return Figure(name=name, unit=unit, **asdict(estimate), samples=samples, **place)
 
 
 def _once(name: str, unit: str, value: float | None, reason: str, **place: Any) -> Figure:
-    if value is None:
-        return Figure(name=name, unit=unit, value=None, reason=reason, **place)
-    return Figure(name=name, unit=unit, value=value, n=1, samples=[Sample(round=0, value=value)], **place)
+    return _over_seeds(name, unit, [] if value is None else [value], reason, **place)
 
 
 def _memory(result: RowResult) -> list[Figure]:
@@ -327,8 +366,9 @@ def _sizes(result: RowResult) -> list[Figure]:
     export = ((result.source or result).fitted or {}).get("export", {})
     exports = result.source is not None or "export" in result.row.tasks
     reason = export.get("reason") or (_why_not(result) if exports else f"{result.row.job.backend} has no exporter")
+    size = (result.certified or {}).get("bytes", export.get("bytes"))  # a runtime's own file, where it converts
     return [
-        _once("model_size", "bytes", export.get("bytes"), reason),
+        _once("model_size", "bytes", size, reason),
         _once("parameters", "count", model.parameters, ""),
-        _once("flops", "FLOP/image", model.flops, ""),
+        _once("flops", "FLOP/image", model.flops, "not counted for a file of the user's"),
     ]

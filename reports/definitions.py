@@ -16,7 +16,11 @@ FIGURES = {
     "fit": "seconds of all training steps of the recipe in a fresh process: tracing, compiling and copies to the"
     " device included; shuffling, normalizing and evaluating not.",
     "export": "seconds of the framework's own ONNX exporter.",
-    "accuracy": "top-1 on the test split after the recipe; for a runtime, that of the exported model.",
+    "accuracy": "top-1 on the test split after the recipe (mean over seeds, Student t interval); for a runtime, that of"
+    " the exported model of the first seed.",
+    "top5_accuracy": "share of the test split whose label is among the five largest logits, first seed.",
+    "time_to_accuracy": "seconds of training steps until an evaluation of the watched split (validation, or test where"
+    " none is held out), four per epoch, first reached the target; evaluation apart. Mean over seeds.",
     "loss": "mean softmax cross-entropy (nats) on the test split after the recipe, from float32 logits in float64.",
     "peak_rss": "peak resident set size (physical memory) of the measuring worker's process tree: the kernel's"
     " high-water mark from its start to the end of inference, and from there to the end of training (with what"
@@ -52,6 +56,8 @@ TERMS = {
     " used by other processes and interrupts. waited: share of the time in which the worker's own threads ran or were"
     " ready, in which they had no core.",
     "page faults per step": "minor and major faults of the worker's process in its slices, over the steps in them.",
+    "same accuracy": "two one-sided t tests (Schuirmann 1987) over paired seeds: the 90% interval of the mean"
+    " difference lies within the margin. DIFFERENT: it lies wholly outside; inconclusive: neither.",
     "comparable": "every check of the parity certificate passed: the row does the same computation as the float64"
     " reference, within the tolerance shown.",
     "n/m": "not measured, for the reason given in the note of that letter.",

@@ -6,6 +6,7 @@ import math
 
 from bench.job import Ratio, Record, Run, label
 from bench.ratios import widest
+from reports import modes
 from reports.cells import percent, processes
 
 WORTH_SAYING = 1.05
@@ -16,7 +17,7 @@ STEADY = ("throughput", "latency_p50")
 
 def lines(run: Run) -> list[str]:
     """What a reader of the tables must know."""
-    told = [*_conditions(run), *_doubts(run)]
+    told = [*_conditions(run), *modes.lines(run), *_doubts(run)]
     counted = processes(run.records)
     if counted == "n = 1 process":
         told.append("no intervals: one process has no spread between processes; --rounds 3 gives one")

@@ -8,7 +8,9 @@ from bench.catalogue import Entry
 from bench.datasets import DESCRIPTIONS
 from bench.doctor import Symptom
 from bench.gpu_check import Finding
-from bench.workloads import MODELS, RECIPES
+from bench.models import MODELS
+from bench.recipe import Augmentation
+from bench.workloads import RECIPES
 from reports.tables import Table
 
 
@@ -46,15 +48,25 @@ def _recipes() -> Table:
     rows = [
         [
             r.name,
-            r.optimizer.name,
+            r.optimizer,
             f"{r.learning_rate:g}",
-            f"{r.optimizer.momentum:g}",
+            r.schedule.kind,
+            f"{r.momentum:g}{' Nesterov' * r.nesterov}",
+            f"{r.weight_decay:g}",
             str(r.batch_size),
             str(r.epochs),
+            f"{100 * r.validation:g}%",
+            _augmentation(r.augmentation),
         ]
         for r in RECIPES.values()
     ]
-    return Table("Recipes", ["recipe", "optimizer", "learning rate", "momentum", "batch size", "epochs"], rows)
+    headers = ["recipe", "optimizer", "learning rate", "schedule", "momentum", "weight decay", "batch size", "epochs"]
+    return Table("Recipes", [*headers, "held out", "augmentation"], rows)
+
+
+def _augmentation(options: Augmentation) -> str:
+    told = [f"crop {options.crop_padding}"] * bool(options.crop_padding) + ["flip"] * options.flip
+    return ", ".join(told + [f"cutout {options.cutout}"] * bool(options.cutout)) or "none"
 
 
 def _datasets() -> Table:

@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 
 from bench.job import Record, Run, label
-from reports import footnotes, tables
+from reports import accuracy, footnotes, tables
 from reports.definitions import FIGURES, TERMS
 
 SHOWN_APART = ("threads", "cpus", "allocator", "fast_path")
@@ -22,8 +22,19 @@ def render(run: Run) -> str:
     below = [*notes.lines(), *footnotes.lines(run)]
     if below:
         parts.append("\n".join(f"- {_escape(line)}" for line in below))
-    parts += [_disturbance(run), _parity(run), _machine(run), _rows(run), _definitions()]
+    parts += [_trainings(run), _disturbance(run), _parity(run), _machine(run), _rows(run), _definitions()]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _trainings(run: Run) -> str:
+    """Curves and classes, row by row."""
+    found = [
+        table
+        for name, record in _named(run)
+        for table in (accuracy.curve(name, record), accuracy.classes(name, record), accuracy.confusion(name, record))
+        if table is not None
+    ]
+    return "\n\n".join(f"### {_escape(table.title)}\n\n{_table(table)}" for table in found)
 
 
 def _disturbance(run: Run) -> str:
@@ -95,8 +106,8 @@ def _machine(run: Run) -> str:
     lines = [
         f"- machine: {machine['cpu']}, {machine['cores']} physical cores, {machine['memory'] / 1e9:.1f} GB,"
         f" GPUs: {gpus}; {machine['system']} {machine['kernel']}; fingerprint {machine['id']}",
-        f"- data: {data.name}, {data.train:,} training and {data.test:,} test images, SHA-256 {data.sha256}"
-        + (f"; {data.note}" if data.note else ""),
+        f"- data: {data.name}, {data.train:,} training, {data.validation:,} validation"
+        f" and {data.test:,} test images, SHA-256 {data.sha256}" + (f"; {data.note}" if data.note else ""),
         f"- commit: {run.records[0].commit or 'not in a git repository'}",
     ]
     return "## Machine and data\n\n" + "\n".join(_escape(line) for line in lines)

@@ -14,6 +14,8 @@ from reports import footnotes
 from reports.cells import percent, processes
 
 DEFAULT_FORMAT = "simple"
+ABSOLUTE = ("fraction", "nats")
+"""Units whose intervals are told as they are, not in percent of the value."""
 
 
 @dataclass
@@ -95,22 +97,36 @@ def build(run: Run, notes: Notes) -> list[Table]:
     """The tables that have something to show."""
     records = run.records
     names = [label(record.job, [peer.job for peer in records]) for record in records]
+    from reports.accuracy import same_accuracy
+
     tables = [_outcome(names, records, notes)]
-    if any(figure.task == "train" and figure.name == "throughput" for r in records for figure in r.figures):
-        tables.append(_throughput(names, records, notes, "train"))
-    if any(figure.task == "infer" and figure.name == "throughput" for r in records for figure in r.figures):
-        tables += [_throughput(names, records, notes, "infer"), _latency(names, records, notes)]
+    if (compared := same_accuracy(run)) is not None:
+        tables.append(compared)
+    for task in ("train", "infer"):
+        sizes = _batch_sizes(records, task)
+        if len(sizes) > 1:
+            tables += [_sweep(names, records, notes, task, boundary, sizes) for boundary in ("end-to-end", "device")]
+        elif sizes:
+            tables.append(_throughput(names, records, notes, task))
+        if sizes and task == "infer":
+            tables.append(_latency(names, records, notes))
     tables.append(_start_and_size(names, records, notes))
     return tables
 
 
 def _outcome(names: Sequence[str], records: Sequence[Record], notes: Notes) -> Table:
-    headers = ["row", "status", "parity", "accuracy", "loss [nats]", "fit [s]", "export [s]"]
+    figures = {"accuracy": "accuracy", "loss": "loss [nats]", "fit": "fit [s]", "export": "export [s]"}
+    target = next((r.outcome.target_accuracy for r in records if r.outcome and r.outcome.target_accuracy), None)
+    if target is not None:
+        figures["time_to_accuracy"] = f"to {100 * target:g}% [s]"
     rows = [
-        [name, status(record), parity(record), *_cells(record, notes, ("accuracy", "loss", "fit", "export"))]
+        [name, status(record), parity(record), *_cells(record, notes, list(figures))]
         for name, record in zip(names, records, strict=True)
     ]
-    return Table("Outcome (test split; n = 1 seed)", headers, rows, numbers_from=3)
+    seeds = max((f.n for r in records for f in r.figures if f.name == "accuracy"), default=0)
+    counted = f"n = {seeds} seeds, ± 95%" if seeds > 1 else "n = 1 seed"
+    headers = ["row", "status", "parity", *figures.values()]
+    return Table(f"Outcome (test split; {counted})", headers, rows, numbers_from=3)
 
 
 def _cells(record: Record, notes: Notes, names: Sequence[str]) -> list[str]:
@@ -125,8 +141,24 @@ def _throughput(names: Sequence[str], records: Sequence[Record], notes: Notes, t
         end_to_end = _speed(record, "throughput", task, "end-to-end", notes)
         rows.append([name + mark(record), *end_to_end, *_speed(record, "throughput", task, "device", notes)])
     what = {"train": "Training", "infer": "Inference"}[task]
-    title = f"{what} throughput (batch {_batch_size(records, task)}; {processes(records)})"
+    title = f"{what} throughput (batch {_batch_sizes(records, task)[0]}; {processes(records)})"
     return Table(title, headers, rows, numbers_from=1)
+
+
+def _sweep(
+    names: Sequence[str], records: Sequence[Record], notes: Notes, task: str, boundary: str, sizes: Sequence[int]
+) -> Table:
+    """Throughput by batch size, and where it is best."""
+    rows = []
+    for name, record in zip(names, records, strict=True):
+        figures = [record.figure("throughput", task, boundary, size) for size in sizes]
+        measured = [figure for figure in figures if figure is not None and figure.value is not None]
+        best = max(measured, key=lambda figure: figure.value or 0, default=None)
+        cells = [cell(figure, _count, notes, record) for figure in figures]
+        rows.append([name + mark(record), *cells, "-" if best is None else f"batch {best.batch_size}"])
+    what = {"train": "Training", "infer": "Inference"}[task]
+    title = f"{what} throughput by batch size ({boundary}, images/s; {processes(records)})"
+    return Table(title, ["row", *(f"batch {size}" for size in sizes), "best"], rows, numbers_from=1)
 
 
 def _latency(names: Sequence[str], records: Sequence[Record], notes: Notes) -> Table:
@@ -179,6 +211,8 @@ def cell(figure: Figure | None, show: Callable[[float], str], notes: Notes, reco
     if figure.value is None:
         return notes.mark(figure.reason or record.error or "no reason was recorded")
     shown = show(figure.value)
+    if figure.low is not None and figure.high is not None and figure.unit in ABSOLUTE:
+        return f"{shown} ±{(figure.high - figure.low) / 2:.4f}"
     if figure.low is not None and figure.high is not None and figure.low > 0:
         return f"{shown} ±{percent((figure.high / figure.low) ** 0.5 - 1)}"
     return shown
@@ -223,9 +257,9 @@ def mark(record: Record) -> str:
     return " (!)" if record.disturbance.disturbed else ""
 
 
-def _batch_size(records: Sequence[Record], task: str) -> int | None:
-    sizes = (f.batch_size for r in records for f in r.figures if (f.name, f.task) == ("throughput", task))
-    return next(sizes, None)
+def _batch_sizes(records: Sequence[Record], task: str) -> list[int]:
+    """Of the throughput figures of a task, ascending."""
+    return sorted({f.batch_size or 0 for r in records for f in r.figures if (f.name, f.task) == ("throughput", task)})
 
 
 def _seconds(value: float) -> str:
@@ -250,5 +284,6 @@ FORMATS: dict[str, Callable[[float], str]] = {
     "accuracy": lambda value: f"{value:.4f}",
     "loss": lambda value: f"{value:.4f}",
     "fit": _seconds,
+    "time_to_accuracy": _seconds,
     "export": _seconds,
 }

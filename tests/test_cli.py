@@ -128,7 +128,7 @@ def _workload() -> object:
 def test_report_and_export(bench: Bench) -> None:
     bench.run("--backend", "reference", "--task", "infer")
     exported = json.loads(bench("export").stdout)
-    assert exported["schema"] == 2
+    assert exported["schema"] == 3
     for format_name in ("github", "grid", "latex", "tsv", "markdown"):
         done = bench("report", "--format", format_name)
         assert done.returncode == 0, done.stderr

@@ -42,7 +42,7 @@ def test_the_key_leaves_out_the_seed_and_defaults() -> None:
     assert not {"seed", "precision", "device", "allocator"} & comparability.key(first).keys()
     assert comparability.key(first)["data"] == "0" * 64
     for field in sorted(set(Job.model_fields) - {"seed"}):
-        other = {"threads": 7, "cpus": [1]}.get(field, "another")
+        other = {"threads": 7, "cpus": [1], "validation": 0.1, "frozen": True}.get(field, "another")
         moved = first.model_copy(update={"job": first.job.model_copy(update={field: other})})
         assert comparability.differences(comparability.key(first), comparability.key(moved)).keys() == {field}
 

@@ -19,8 +19,9 @@ from bench.errors import UsageError
 from bench.gpu_probe import cuda_libraries
 from bench.job import Job
 from bench.machine import resolve_devices
+from bench.models import MODELS
 from bench.plan import Row
-from bench.workloads import MODELS, RECIPES, Workload
+from bench.workloads import RECIPES, Workload
 
 JOB = Job(backend="b", mode="m", model="article-keras", dataset="digits", recipe="article-keras", threads=2)
 GPU = bool(nvml.gpus()[0])

@@ -14,8 +14,9 @@ import pytest
 from bench import nvml
 from bench.child import Child, WorkerError, worker_environment
 from bench.job import Job
+from bench.models import MODELS
 from bench.plan import Row
-from bench.workloads import MODELS
+from bench.workloads import RECIPES
 
 JOB = Job(backend="b", mode="m", model="article-pytorch", dataset="digits", recipe="article-keras", threads=1)
 GPU = bool(nvml.gpus()[0])
@@ -30,6 +31,8 @@ def request_on_cuda(backend: str, mode: str, folder: Path) -> dict[str, Any]:
         "threads": 1,
         "seed": 0,
         "model": MODELS["article-pytorch"].to_dict(),
+        "recipe": RECIPES["article-pytorch"].to_dict(),
+        "frozen": [],
         "onnx": str(folder / "model.onnx"),
         "data": str(folder),
     }
@@ -115,7 +118,7 @@ class FakeOnnxRuntime(types.ModuleType):
                 return [types.SimpleNamespace(name="x", shape=["batch", 3, 32, 32])]
 
             def get_outputs(self) -> list[Any]:
-                return [types.SimpleNamespace(name="y", shape=["batch", 10])]
+                return [types.SimpleNamespace(name="y", shape=["batch", 10], type="tensor(float)")]
 
             def get_providers(self) -> list[str]:
                 return self.providers
@@ -130,7 +133,7 @@ class FakeOnnxRuntime(types.ModuleType):
                 fake.calls.append("run_with_iobinding")
 
         self.SessionOptions, self.OrtValue, self.InferenceSession = Options, Value, Session
-        self.GraphOptimizationLevel = types.SimpleNamespace(ORT_DISABLE_ALL=0)
+        self.GraphOptimizationLevel = types.SimpleNamespace(ORT_DISABLE_ALL=0, ORT_ENABLE_ALL=99)
         self.capi = types.SimpleNamespace(onnxruntime_pybind11_state=types.SimpleNamespace(Fail=RuntimeError))
 
     def get_available_providers(self) -> list[str]:

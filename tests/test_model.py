@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from backends.model import Conv2D, Dense, Flatten, MaxPool2D, ModelSpec, ReLU
-from bench.workloads import MODELS
+from bench.models import MODELS
 
 
 def test_published_parameter_counts() -> None:

@@ -8,8 +8,9 @@ import pytest
 
 
 def plan_under_all() -> Any:
+    from bench.models import MODELS
     from bench.plan import Request, make
-    from bench.workloads import MODELS, RECIPES, Workload
+    from bench.workloads import RECIPES, Workload
 
     workload = Workload(MODELS["article-pytorch"], "digits", RECIPES["article-keras"])
     return make(Request(("all",), workload, devices="cpu"))
@@ -51,10 +52,26 @@ def test_a_runtime_whose_source_is_unavailable_does_not_fail_the_run(monkeypatch
     )
     made = plan_under_all()
     context = Context({"gpus": []}, Data(name="digits", sha256="", train=1, test=1), None, "")
-    runner = Runner(made, digits(), context, Silent())
+    runner = Runner(made, digits.load(), context, Silent())
     runner.run()
     records = {row.name: to_record(runner.results[row.name], context) for row in made.rows}
     runtime = records["onnxruntime <- pytorch"]
     assert runtime.status == "unavailable"
     assert runtime.error.startswith("no ONNX file: pytorch is unavailable: not installed")
     assert not _any_failed(made, list(records.values())), "bench run --backend all still exits 0"
+
+
+def test_a_row_and_its_source_keep_one_name_however_many_ways_they_run() -> None:
+    from bench.models import MODELS
+    from bench.plan import Request, make
+    from bench.workloads import RECIPES, Workload
+
+    workload = Workload(MODELS["article-pytorch"], "digits", RECIPES["article-keras"])
+    request = Request(
+        ("pytorch", "onnxruntime"), workload, devices="cpu", precisions=("all",), modes=("channels-last", "default")
+    )
+    rows = make(request).rows
+    names = {row.name for row in rows}
+    assert {"pytorch fp32 eager", "pytorch bf16 channels-last", "onnxruntime <- pytorch int8"} <= names
+    assert all(row.source is None or row.source in rows for row in rows)
+    assert len(names) == len(rows)

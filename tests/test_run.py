@@ -170,7 +170,7 @@ def test_cifar10_from_disk(bench: Bench, cifar10_folder: Path, by_backend: ByBac
     options = ("--backend", "reference", "--dataset", "cifar10", "--data-dir", str(cifar10_folder), "--task", "infer")
     record = by_backend(bench.run(*options))["reference"]
     assert record["parity"]["comparable"]
-    assert record["data"]["train"] == 50_000
+    assert record["data"]["train"] == 45_000
     assert record["data"]["test"] == 10_000
     assert len(record["data"]["sha256"]) == 64
     assert "copy" in bench("report").stdout
@@ -227,9 +227,10 @@ def test_a_full_disk_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     from bench.datasets import digits
     from bench.errors import BenchError
     from bench.job import Data
+    from bench.models import MODELS
     from bench.runner import Silent
     from bench.summary import Context
-    from bench.workloads import MODELS, RECIPES, Workload
+    from bench.workloads import RECIPES, Workload
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -239,7 +240,7 @@ def test_a_full_disk_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     context = Context({}, Data(name="digits", sha256="", train=1, test=1), None, "")
     monkeypatch.setattr(np, "save", full)
     with pytest.raises(BenchError, match="No space left on device; set TMPDIR"):
-        runner.Runner(made, digits(), context, Silent()).run()
+        runner.Runner(made, digits.load(), context, Silent()).run()
 
 
 def test_a_task_that_no_backend_can_do(bench: Bench) -> None:

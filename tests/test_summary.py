@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from bench.job import Data, Job
+from bench.models import MODELS
 from bench.plan import Plan, Request, Row, _figures
 from bench.ratios import with_ratios
 from bench.summary import Context, RowResult, to_record
-from bench.workloads import MODELS, RECIPES, Workload
+from bench.workloads import RECIPES, Workload
 
 REQUEST = Request(("all",), Workload(MODELS["article-keras"], "digits", RECIPES["article-keras"]))
 CONTEXT = Context({"gpus": []}, Data(name="digits", sha256="0" * 64, train=10, test=5), None, "2026-01-01T00:00:00")

@@ -109,7 +109,8 @@ class Adapter(Backend):
         torch = self._torch
         self._model = model
         self._native = {}
-        """Canonical name to (parameter or buffer, canonical-to-native, native-to-canonical)."""
+        """Canonical name to (module, attribute, canonical-to-native, native-to-canonical). Not the tensor itself:
+        ``Module.to`` puts another in the place of a buffer."""
         self._dropouts = {}
         """Layer name to (module, canonical-to-native of its input)."""
         self._norms = {}
@@ -117,8 +118,8 @@ class Adapter(Backend):
         self._before_flatten: Shape | None = None
         self._plain = self._sequential(model.placed())
         with torch.no_grad():
-            for name, (tensor, to_native, _) in self._native.items():
-                tensor.copy_(torch.from_numpy(np.ascontiguousarray(to_native(weights[name]))))
+            for name, (_, _, to_native, _) in self._native.items():
+                self._tensor(name).copy_(torch.from_numpy(np.ascontiguousarray(to_native(weights[name]))))
         self._plain.to(self._device)
         if self._mode == "channels-last":
             self._plain.to(memory_format=torch.channels_last)
@@ -128,13 +129,18 @@ class Adapter(Backend):
         self._frozen = frozenset[str]() if training is None else training.frozen
         self._trained = [name for name in model.trained if name not in self._frozen]
         for name in self._frozen:
-            self._native[name][0].requires_grad_(False)
+            self._tensor(name).requires_grad_(False)
         self._loss = torch.nn.CrossEntropyLoss(label_smoothing=0.0 if training is None else training.label_smoothing)
-        parameters = [self._native[name][0] for name in self._trained]
+        parameters = [self._tensor(name) for name in self._trained]
         self._optimizer = None if training is None else _optimizer(torch, parameters, training.optimizer)
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=self._dtype == torch.float16)
         self._module = torch.compile(self._plain, dynamic=False) if self._mode == "compile" else self._plain
         self._training: bool | None = None
+
+    def _tensor(self, name: str) -> Any:
+        """The parameter or buffer of a canonical name, as it is now."""
+        module, attribute, _, _ = self._native[name]
+        return getattr(module, attribute)
 
     def to_device(self, x: Images, y: Labels | None = None) -> tuple[Any, Any]:
         torch = self._torch
@@ -177,20 +183,18 @@ class Adapter(Backend):
         self._train(True)
         self._mask(dropout_masks)
         buffers = [(buffer, buffer.clone()) for buffer in self._plain.buffers()]
-        found = self._torch.autograd.grad(
-            self._loss(self._logits(x), y), [self._native[name][0] for name in self._trained]
-        )
+        parameters = [self._tensor(name) for name in self._trained]
+        found = self._torch.autograd.grad(self._loss(self._logits(x), y), parameters)
         for buffer, before in buffers:
             buffer.copy_(before)
         return {
-            name: self._native[name][2](self.to_numpy(gradient.float()))
+            name: self._native[name][3](self.to_numpy(gradient))
             for name, gradient in zip(self._trained, found, strict=True)
         }
 
     def weights(self) -> Weights:
         return {
-            name: to_canonical(self.to_numpy(self._native[name][0].float())).copy()
-            for name, to_canonical in ((name, self._native[name][2]) for name in self._model.weight_shapes)
+            name: self._native[name][3](self.to_numpy(self._tensor(name))).copy() for name in self._model.weight_shapes
         }
 
     def synchronize(self) -> None:
@@ -309,7 +313,7 @@ class Adapter(Backend):
                 module = kind(shape[-1], eps=epsilon, momentum=1 - momentum)
                 border = _features(self._before_flatten if len(shape) == 1 else None)
                 parts = {"gamma": "weight", "beta": "bias", "mean": "running_mean", "variance": "running_var"}
-                self._native |= {f"{name}.{part}": (getattr(module, own), *border) for part, own in parts.items()}
+                self._native |= {f"{name}.{part}": (module, own, *border) for part, own in parts.items()}
                 self._norms[name] = module
                 return module
             case ReLU():
@@ -335,9 +339,9 @@ class Adapter(Backend):
         raise Unsupported(f"no layer {type(placed.layer).__name__} in the PyTorch adapter")
 
     def _note(self, name: str, module: Any, border: tuple[Any, Any]) -> None:
-        self._native[f"{name}.kernel"] = (module.weight, *border)
+        self._native[f"{name}.kernel"] = (module, "weight", *border)
         if module.bias is not None:
-            self._native[f"{name}.bias"] = (module.bias, _same, _same)
+            self._native[f"{name}.bias"] = (module, "bias", _same, _same)
 
 
 def set_tf32(torch: Any, on: bool) -> None:

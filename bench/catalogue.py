@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import backends as adapters
+from bench.layout import missing_packages
 from bench.nvml import gpus
-from bench.plan import missing_packages
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,10 @@ from bench.datasets import digits
 from bench.errors import UsageError
 from bench.gpu_check import Finding
 from bench.job import Data
+from bench.layout import make
 from bench.machine import fingerprint
 from bench.models import MODELS
-from bench.plan import Request, Row, make
+from bench.plan import Request, Row
 from bench.runner import Runner, Silent
 from bench.summary import Context, RowResult
 from bench.workloads import RECIPES, Workload

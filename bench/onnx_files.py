@@ -75,10 +75,14 @@ def describe(path: Path, shapes: Mapping[str, tuple[int, ...]] | None = None) ->
     Raises:
         UsageError: not to be read, not valid ONNX, external data outside the file's folder, an open shape.
     """
-    import onnx
-
     if not path.is_file():
         raise UsageError(f"--onnx {path}: no such file")
+    try:
+        import onnx
+    except ImportError as error:
+        raise UsageError(
+            "--onnx reads the file with a package that is missing: pip install 'evenbench[onnx]'"
+        ) from error
     try:
         model = onnx.load(str(path), load_external_data=False)
     except Exception as error:  # protobuf's own exceptions

@@ -68,8 +68,9 @@ def _timed(
 ) -> Any:
     from bench import datasets
     from bench.errors import BenchError
+    from bench.layout import make
     from bench.live import LiveRow, one_figure
-    from bench.plan import Request, make
+    from bench.plan import Request
     from bench.profiles import place
     from bench.run import begin
     from bench.workloads import DEFAULT_WORKLOAD, parse

@@ -303,6 +303,7 @@ class Runner:
             "frozen": sorted(self.plan.request.frozen),
             "init": None if self.plan.request.init is None else str(self._scratch / INIT),
             "data": str(self._scratch),
+            "first_batch": self.plan.request.first_batch,
         }
         if row.source is not None:
             folder = self._folder(row.source)

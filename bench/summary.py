@@ -268,7 +268,8 @@ def _why_not(result: RowResult) -> str:
 
 
 def _starts(result: RowResult) -> list[Figure]:
-    place = {"task": "infer", "batch_size": 1, "boundary": "end-to-end"}
+    first = result.plan.request.first_batch
+    place = {"task": "infer", "batch_size": first, "boundary": "end-to-end"}
     return [
         _over_processes(
             name,

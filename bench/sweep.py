@@ -77,24 +77,28 @@ def _mean(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values)
 
 
-def search(sweep: Sweep, attempt: Callable[[Trial], Trial], keep: Callable[[Sweep], None]) -> Sweep:
-    """Do the trials that are not done yet, one after the other; each is kept when it ends."""
+def search(sweep: Sweep, attempt: Callable[[int, Trial], Trial], keep: Callable[[Sweep], None]) -> Sweep:
+    """Do the trials that are not done yet, one after the other; ``attempt`` gets each with its number from 0, and what
+    it comes to is kept when it ends."""
     for number, trial in enumerate(sweep.trials):
         if trial.run is None:
             trials = list(sweep.trials)
-            trials[number] = attempt(trial)
+            trials[number] = attempt(number, trial)
             sweep = sweep.model_copy(update={"trials": trials})
             keep(sweep)
     return sweep
 
 
 def result(record: Record) -> Result | None:
-    """What a record says of its trial; None if it was not trained."""
+    """What a record says of its trial; None if it was not trained, or no held-out images were evaluated."""
     accuracy, fit = record.figure("accuracy"), record.figure("fit", "train", "end-to-end")
     if record.outcome is None or accuracy is None or fit is None or not record.comparable:
         return None
+    ends = [training.curve[-1] for training in record.outcome.trainings if training.curve]
+    if not ends or any(end.split != "validation" for end in ends):
+        return None
     return Result(
-        validation=[training.curve[-1].accuracy for training in record.outcome.trainings if training.curve],
+        validation=[end.accuracy for end in ends],
         test=[sample.value for sample in accuracy.samples],
         seconds=[sample.value for sample in fit.samples],
     )

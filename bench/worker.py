@@ -26,7 +26,7 @@ import numpy as np  # noqa: E402  (the clock above must start before anything he
 import backends  # noqa: E402
 from backends.base import Backend, Unavailable, Unsupported  # noqa: E402
 from backends.model import ModelSpec, Weights  # noqa: E402
-from bench import allocators, clock, memory, parity, training  # noqa: E402
+from bench import allocators, clock, expected, memory, parity, training  # noqa: E402
 from bench.recipe import Recipe  # noqa: E402
 
 CALIBRATION = 512
@@ -49,14 +49,14 @@ class Session:
             return self._certify_file(backend, request)
         if backend.NEEDS_SOURCE:
             return self._certify_runtime(backend, request)
-        weights = parity.off_the_kinks(self._model, self._start(request))
-        trial = parity.Trial(self._recipe, self._training.frozen)
+        weights = expected.off_the_kinks(self._model, self._start(request))
+        trial = expected.Trial(self._recipe, self._training.frozen)
         with self._phase("reference"):
             path = Path(request["data"]) / "expected.npz"
-            expected = parity.Expected.of(path, self._model, weights, *_batch(request, training.SAMPLE), trial)
+            wanted = expected.Expected.of(path, self._model, weights, *_batch(request, training.SAMPLE), trial)
         with self._phase("certify"):
             precision, device = request["precision"], request["device"]
-            results = parity.Certifier(backend, precision, device, self._model, weights, expected, trial).certify()
+            results = parity.Certifier(backend, precision, device, self._model, weights, wanted, trial).certify()
         return self._reply(
             {"checks": [result.to_dict() for result in results], "adapter": _files_of(request["backend"], backend)}
         )
@@ -80,7 +80,7 @@ class Session:
 
     def _certify_file(self, backend: Backend, request: dict[str, Any]) -> dict[str, Any]:
         """A file of the user's, on a few random inputs, against ONNX's reference evaluator."""
-        x, _ = _batch(request, request["batch"] or parity.FILE_BATCH)
+        x, _ = _batch(request, request["certified_batch"])
         with self._phase("load"):
             backend.load(Path(request["onnx"]))
         with self._phase("certify"):
@@ -115,7 +115,7 @@ class Session:
                 backend.load(_onnx(request))
             else:
                 backend.build(self._model, self._weights(), None)
-        x, _ = _batch(request, request.get("batch") or 1)
+        x, _ = _batch(request, request["first_batch"])
         with self._phase("first_call"):
             begin = clock.now()
             backend.infer(x)
@@ -175,7 +175,7 @@ class Session:
             backend.load(Path(request["onnx"]))
         else:
             backend.build(self._model, self._weights(), None)
-        x, _ = backend.to_device(_batch(request, parity.BATCH)[0])
+        x, _ = backend.to_device(_batch(request, expected.BATCH)[0])
         facts = gpu_probe.facts(backend, lambda: backend.forward(x), request["gpu_uuid"])
         return self._reply(facts)
 

@@ -12,9 +12,10 @@ from typing import Any
 from bench.child import WorkerError
 from bench.datasets import digits
 from bench.job import Data
+from bench.layout import make
 from bench.machine import fingerprint
 from bench.models import MODELS
-from bench.plan import FigurePlan, Plan, Request, Row, make
+from bench.plan import FigurePlan, Plan, Request, Row
 from bench.profiles import Placement, place
 from bench.runner import Runner, Silent
 from bench.summary import Context

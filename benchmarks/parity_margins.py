@@ -1,4 +1,4 @@
-"""The margins behind ``bench.parity.TOLERANCES``: the worst value of every check over all installed backends, both
+"""The margins behind ``bench.tolerances.TOLERANCES``: the worst value of every check over all installed backends, both
 models (each with its own recipe), both data sets, 5 seeds, 1 and 2 threads.
 
     python benchmarks/parity_margins.py --data-dir DIR [--device cpu] > benchmarks/results/parity_margins.txt
@@ -20,7 +20,7 @@ import numpy as np
 
 import backends
 from backends.base import Backend
-from bench import datasets, parity
+from bench import datasets, expected, parity
 from bench.models import MODELS
 from bench.pixels import normalize
 from bench.training import SAMPLE
@@ -47,11 +47,11 @@ def certify(backend: Backend, precision: str, arguments: argparse.Namespace) -> 
         model, recipe, images = MODELS[model_name], RECIPES[RECIPE_OF[model_name]], data[dataset]
         chosen = np.random.default_rng(seed).permutation(len(images.train_y))[:SAMPLE]
         x, y = normalize(images.train_x[chosen], recipe.mean, recipe.std), images.train_y[chosen]
-        weights = parity.off_the_kinks(model, model.initial_weights(seed))
-        trial = parity.Trial(recipe)
+        weights = expected.off_the_kinks(model, model.initial_weights(seed))
+        trial = expected.Trial(recipe)
         case = arguments.folder / f"{model_name}-{dataset}-{seed}"
-        expected = parity.Expected.of(case.with_suffix(".npz"), model, weights, x, y, trial)
-        certifier = parity.Certifier(backend, precision, arguments.device, model, weights, expected, trial)
+        wanted = expected.Expected.of(case.with_suffix(".npz"), model, weights, x, y, trial)
+        certifier = parity.Certifier(backend, precision, arguments.device, model, weights, wanted, trial)
         show(case.name, arguments, certifier.certify())
         if "export" in backend.TASKS and arguments.threads == THREADS[0]:
             backend.build(model, weights, None)

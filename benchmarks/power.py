@@ -93,8 +93,9 @@ def measure(case: str, count: int, ended: Callable[[dict[str, Any]], None]) -> N
     from bench.datasets import digits
     from bench.gate import BASE, PRESENT, Gate, two_sided
     from bench.job import Data
+    from bench.layout import make
     from bench.machine import fingerprint
-    from bench.plan import Request, Side, make
+    from bench.plan import Request, Side
     from bench.profiles import place
     from bench.runner import Silent
     from bench.summary import Context

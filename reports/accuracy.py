@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bench import equivalence
 from bench.job import Record, Run, label
-from reports.tables import Table
+from reports.table import Table
 
 
 def same_accuracy(run: Run) -> Table | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bench.comparison import Compared, Comparison
 from bench.series import FigureKey
-from reports.tables import DEFAULT_FORMAT, Table, printable
+from reports.table import DEFAULT_FORMAT, Table, printable
 
 UNKNOWN = "not known"
 

@@ -21,8 +21,7 @@ def lines(run: Run) -> list[str]:
     counted = processes(run.records)
     if counted == "n = 1 process":
         told.append("no intervals: one process has no spread between processes; --rounds 3 gives one")
-    if (apart := adam_forms(run)) is not None:
-        told.append(apart)
+    told += forms(run)
     for record in run.records:
         if record.data.note and f"data: {record.data.note}" not in told:
             told.append(f"data: {record.data.note}")
@@ -85,20 +84,27 @@ def _arena(name: str, record: Record, ratio: Ratio) -> str:
     return f"{name}: {ratio.task} {ratio.name} {ratio.boundary} is {gain} ({bounds}{faults})"
 
 
-def adam_forms(run: Run) -> str | None:
-    """One sentence when rows of a run follow different forms of Adam's epsilon."""
-    forms: dict[str, list[str]] = {}
-    apart = 0.0
-    jobs = [record.job for record in run.records]
-    for record in run.records:
-        for check in record.parity.checks if record.parity else []:
-            if "adam_form" in check.details:
-                forms.setdefault(check.details["adam_form"], []).append(label(record.job, jobs))
-                apart = max(apart, check.details["off_other_form"])
-    if len(forms) < 2:
-        return None
-    who = "; ".join(f"{form}: {', '.join(names)}" for form, names in sorted(forms.items()))
-    return (
-        f"Adam's epsilon enters differently ({who}): with the same settings their losses differ by up to {apart:.1e}"
-        " (relative) within 5 steps; each agrees with its own form (see parity)"
-    )
+FORMS = {
+    "adam_form": "Adam's epsilon enters differently ({who}): with the same settings their losses differ by {apart}",
+    "momentum_form": "the rate enters momentum differently ({who}): as it changes their losses differ by {apart}",
+    "variance": "batch normalization keeps another variance ({who}): the running ones differ by {apart}",
+}
+"""Detail of a check that names the published form which a backend follows, to what is said where rows differ in it."""
+
+
+def forms(run: Run) -> list[str]:
+    """A sentence for everything that rows of a run do in different published forms."""
+    jobs, told = [record.job for record in run.records], []
+    for detail, sentence in FORMS.items():
+        followed: dict[str, list[str]] = {}
+        apart = 0.0
+        for record in run.records:
+            for check in record.parity.checks if record.parity else []:
+                if detail in check.details:
+                    followed.setdefault(check.details[detail], []).append(label(record.job, jobs))
+                    apart = max(apart, check.details["off_other_form"])
+        if len(followed) > 1:
+            who = "; ".join(f"{form}: {', '.join(names)}" for form, names in sorted(followed.items()))
+            said = sentence.format(who=who, apart=f"up to {apart:.1e}")
+            told.append(f"{said} (relative) within 5 steps; each agrees with its own form (see parity)")
+    return told

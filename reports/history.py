@@ -8,7 +8,7 @@ from bench.changepoints import AFTER, FEWEST
 from bench.series import Listed, Series
 from bench.trends import Turn
 from reports.comparison import figure_name
-from reports.tables import DEFAULT_FORMAT, Table, printable
+from reports.table import DEFAULT_FORMAT, Table, printable
 
 
 def runs(listed: Sequence[Listed], limit: int, format_name: str = DEFAULT_FORMAT) -> str:

@@ -11,7 +11,7 @@ from bench.gpu_check import Finding
 from bench.models import MODELS
 from bench.recipe import Augmentation
 from bench.workloads import RECIPES
-from reports.tables import Table
+from reports.table import Table
 
 
 def text(backends: Sequence[Entry], gpus: str) -> str:

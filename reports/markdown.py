@@ -8,6 +8,7 @@ from dataclasses import replace
 from bench.job import Record, Run, label
 from reports import accuracy, footnotes, tables
 from reports.definitions import FIGURES, TERMS
+from reports.table import Table, printable
 
 SHOWN_APART = ("threads", "cpus", "allocator", "fast_path")
 """Settings that have a column, or a row, of their own."""
@@ -56,7 +57,7 @@ def _disturbance(run: Run) -> str:
     ]
     if not rows:
         return ""
-    return "## Disturbance\n\n" + _table(tables.Table("", headers, rows, numbers_from=2))
+    return "## Disturbance\n\n" + _table(Table("", headers, rows, numbers_from=2))
 
 
 def _share(value: float | None) -> str:
@@ -95,7 +96,7 @@ def _parity(run: Run) -> str:
     ]
     if not rows:
         return ""
-    return "## Parity certificate\n\n" + _table(tables.Table("", headers, rows))
+    return "## Parity certificate\n\n" + _table(Table("", headers, rows))
 
 
 def _machine(run: Run) -> str:
@@ -129,7 +130,7 @@ def _rows(run: Run) -> str:
         ]
         for name, record in _named(run)
     ]
-    return "## Rows\n\n" + _table(tables.Table("", headers, rows))
+    return "## Rows\n\n" + _table(Table("", headers, rows))
 
 
 def _how(record: Record) -> str:
@@ -148,7 +149,7 @@ def _named(run: Run) -> list[tuple[str, Record]]:
     return [(label(record.job, jobs), record) for record in run.records]
 
 
-def _table(table: tables.Table) -> str:
+def _table(table: Table) -> str:
     escaped = replace(table, rows=[[_escape(cell) for cell in row] for row in table.rows])
     return escaped.body("github")
 
@@ -156,4 +157,4 @@ def _table(table: tables.Table) -> str:
 def _escape(text: str) -> str:
     """Markup and table borders of foreign text shown as text."""
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\|`*_\[\]])", r"\\\1", tables.printable(text))
+    return re.sub(r"([\\|`*_\[\]])", r"\\\1", printable(text))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from bench import stats
 from bench.sweep import Sweep, Trial
-from reports.tables import DEFAULT_FORMAT, Table, printable
+from reports.table import DEFAULT_FORMAT, Table, printable
 
 
 def text(sweep: Sweep, format_name: str = DEFAULT_FORMAT) -> str:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from tabulate import tabulate, tabulate_formats
-
-from bench.errors import UsageError, unknown
 from bench.job import Figure, Ratio, Record, Run, label
 from reports import footnotes
+from reports.accuracy import same_accuracy
 from reports.cells import percent, processes
+from reports.table import DEFAULT_FORMAT, Table, printable
 
-DEFAULT_FORMAT = "simple"
 ABSOLUTE = ("fraction", "nats")
 """Units whose intervals are told as they are, not in percent of the value."""
 
@@ -40,51 +37,6 @@ def _letter(index: int) -> str:
     return letters[index] if index < len(letters) else letters[index // len(letters) - 1] + letters[index % 26]
 
 
-@dataclass(frozen=True)
-class Table:
-    """A titled table of text cells."""
-
-    title: str
-    headers: list[str]
-    rows: list[list[str]]
-    numbers_from: int | None = None
-    """Columns from this one on hold numbers and are aligned right; None: all are text."""
-
-    def render(self, format_name: str = DEFAULT_FORMAT) -> str:
-        """Title and table."""
-        return f"{self.title}\n\n{self.body(format_name)}"
-
-    def body(self, format_name: str) -> str:
-        """The table; cells stay as they are written (no number parsing), without control characters."""
-        texts = len(self.headers) if self.numbers_from is None else self.numbers_from
-        alignment = ["left"] * texts + ["right"] * (len(self.headers) - texts)
-        show = _in_markdown if format_name in ("github", "pipe") else printable
-        rows, headers = [[show(cell) for cell in row] for row in self.rows], [show(cell) for cell in self.headers]
-        return tabulate(rows, headers, format_name, disable_numparse=True, colalign=alignment)
-
-
-def printable(text: str) -> str:
-    """Foreign text on one line, control characters (terminal escapes, line breaks) as blanks."""
-    return "".join(character if character.isprintable() else " " for character in text)
-
-
-def _in_markdown(text: str) -> str:
-    """Foreign text that does not end its cell; what is escaped already stays as it is."""
-    return re.sub(r"(?<!\\)\|", r"\|", printable(text))
-
-
-def check_format(name: str) -> str:
-    """The name, if tabulate has it.
-
-    Raises:
-        UsageError: it has not.
-    """
-    if name not in tabulate_formats:
-        error = unknown("format", name, tabulate_formats)
-        raise UsageError(str(error).replace("bench list shows all", f"one of {', '.join(tabulate_formats)}"))
-    return name
-
-
 def text(run: Run, format_name: str = DEFAULT_FORMAT) -> str:
     """All tables of a run, and the notes below them."""
     notes = Notes()
@@ -97,8 +49,6 @@ def build(run: Run, notes: Notes) -> list[Table]:
     """The tables that have something to show."""
     records = run.records
     names = [label(record.job, [peer.job for peer in records]) for record in records]
-    from reports.accuracy import same_accuracy
-
     tables = [_outcome(names, records, notes)]
     if (compared := same_accuracy(run)) is not None:
         tables.append(compared)
@@ -115,7 +65,10 @@ def build(run: Run, notes: Notes) -> list[Table]:
 
 
 def _outcome(names: Sequence[str], records: Sequence[Record], notes: Notes) -> Table:
-    figures = {"accuracy": "accuracy", "loss": "loss [nats]", "fit": "fit [s]", "export": "export [s]"}
+    figures = {"accuracy": "accuracy"}
+    if any(record.figure("top5_accuracy") for record in records):
+        figures["top5_accuracy"] = "top-5"
+    figures |= {"loss": "loss [nats]", "fit": "fit [s]", "export": "export [s]"}
     target = next((r.outcome.target_accuracy for r in records if r.outcome and r.outcome.target_accuracy), None)
     if target is not None:
         figures["time_to_accuracy"] = f"to {100 * target:g}% [s]"
@@ -172,7 +125,9 @@ def _latency(names: Sequence[str], records: Sequence[Record], notes: Notes) -> T
             for tail in ("latency_p90", "latency_p99"):
                 cells.append(cell(record.figure(tail, "infer", boundary), _milliseconds, notes, record))
         rows.append(cells)
-    title = f"Inference latency (batch 1; end-to-end, then device; {processes(records)})"
+    sizes = {f.batch_size for r in records for f in r.figures if f.name == "latency_p50"}
+    batch = " or ".join(str(size) for size in sorted(size or 1 for size in sizes))
+    title = f"Inference latency (batch {batch}; end-to-end, then device; {processes(records)})"
     return Table(title, headers, rows, numbers_from=1)
 
 
@@ -282,6 +237,7 @@ FORMATS: dict[str, Callable[[float], str]] = {
     "throughput": _count,
     "latency_p50": _milliseconds,
     "accuracy": lambda value: f"{value:.4f}",
+    "top5_accuracy": lambda value: f"{value:.4f}",
     "loss": lambda value: f"{value:.4f}",
     "fit": _seconds,
     "time_to_accuracy": _seconds,

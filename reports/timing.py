@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bench.job import Run
-from reports.tables import Table
+from reports.table import Table
 
 PHASES = {
     "import": "imports of the framework and of our packages",

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from bench.bisection import Bisection
 from bench.verdicts import Check, FigureVerdict
 from reports.comparison import figure_name
-from reports.tables import DEFAULT_FORMAT, Table, printable
+from reports.table import DEFAULT_FORMAT, Table, printable
 
 
 def text(check: Check, format_name: str = DEFAULT_FORMAT) -> str:

@@ -13,7 +13,7 @@ from conftest import EVERY_LAYER, Bench
 
 import backends
 from backends.base import Backend
-from bench.parity import TOLERANCES
+from bench.tolerances import TOLERANCES
 
 BUILT_IN = ("keras", "onnxruntime", "pytorch", "reference")
 TRAINED = [name for name in BUILT_IN if not backends.load(name).NEEDS_SOURCE]

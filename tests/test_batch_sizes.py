@@ -36,6 +36,14 @@ def test_where_memory_ends(bench: Bench) -> None:
     assert "out of memory" in bench("report", "--format", "simple").stdout
 
 
+def test_a_worker_that_dies_of_a_batch_is_measured_again_without_it(bench: Bench) -> None:
+    bench.register({"dies": "evenbench_rude:DiesAboveFour"})
+    (record,) = bench.run("--backend", "dies", "--batch-size", "1,4,16", "--rounds", "2", "--task", "infer")
+    found = throughputs(record)
+    assert [figure["n"] for figure in found.values()] == [2, 2, 0]
+    assert found[16]["reason"] == "out of memory: batch 16 did not fit into memory"
+
+
 def test_the_smallest_batch_that_does_not_fit_ends_the_row(bench: Bench) -> None:
     bench.register({"small": "evenbench_rude:SmallMemory"})
     (record,) = bench.run("--backend", "small", "--batch-size", "16,64", "--task", "infer", code=1)

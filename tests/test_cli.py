@@ -105,17 +105,17 @@ def test_the_parent_imports_no_framework(command: list[str]) -> None:
 
 def test_missing_extra_is_listed_with_the_command_that_adds_it(monkeypatch: pytest.MonkeyPatch) -> None:
     import backends
-    from bench import catalogue, plan
+    from bench import catalogue, layout, plan
 
     monkeypatch.setattr(backends, "_version", lambda name: None if name == "torch" else "1.0")
     entry = next(entry for entry in catalogue.backends() if entry.name == "pytorch")
     assert entry.problem == "not installed: torch; pip install 'evenbench[pytorch]'"
-    made = plan.make(plan.Request(("all",), _workload(), devices="cpu"))
+    made = layout.make(plan.Request(("all",), _workload(), devices="cpu"))
     problems = {row.name: row.problem for row in made.rows if row.asked}
     assert problems["pytorch"] == ("unavailable", entry.problem)
     assert problems["keras"] is None
     assert not next(row for row in made.rows if row.name == "pytorch").required, "under all it does not fail the run"
-    asked = plan.make(plan.Request(("pytorch",), _workload(), devices="cpu"))
+    asked = layout.make(plan.Request(("pytorch",), _workload(), devices="cpu"))
     assert next(row for row in asked.rows if row.name == "pytorch").required
 
 

@@ -186,14 +186,15 @@ def test_an_error_is_not_taken_for_a_regression(bench: Bench) -> None:
 
 
 def test_rows_that_nobody_named_and_that_cannot_run_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    from bench import plan
+    from bench import layout
     from bench.gate import BASE, PRESENT, two_sided
-    from bench.plan import Request, Side, make
+    from bench.layout import make
+    from bench.plan import Request, Side
     from bench.targets import Criteria
     from bench.workloads import DEFAULT_WORKLOAD, parse
 
     monkeypatch.setattr(
-        plan.backends, "installed", lambda adapter: ({}, ["torch"] if adapter.EXTRA == "pytorch" else [])
+        layout.backends, "installed", lambda adapter: ({}, ["torch"] if adapter.EXTRA == "pytorch" else [])
     )
     sides = Side(BASE, "b", python="/other/python"), Side(PRESENT, "p")
     everything = make(Request(("all",), parse(DEFAULT_WORKLOAD), devices="cpu"))

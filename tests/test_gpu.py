@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from conftest import Bench
 
-from bench import gpu_check, nvml, plan
+from bench import gpu_check, layout, nvml, plan
 from bench.child import worker_environment
 from bench.errors import UsageError
 from bench.gpu_probe import cuda_libraries
@@ -100,7 +100,7 @@ def test_rows_on_a_machine_with_gpus(fake: FakeNvml) -> None:
     workload = Workload(MODELS["article-keras"], "digits", RECIPES["article-keras"])
 
     def rows(devices: str) -> dict[str, tuple[str, str | None, str | None]]:
-        made = plan.make(plan.Request(("all",), workload, devices=devices))
+        made = layout.make(plan.Request(("all",), workload, devices=devices))
         return {row.name: (row.job.device, row.gpu_uuid, row.problem and row.problem[0]) for row in made.rows}
 
     automatic = rows("auto")

@@ -33,6 +33,7 @@ def request_on_cuda(backend: str, mode: str, folder: Path) -> dict[str, Any]:
         "model": MODELS["article-pytorch"].to_dict(),
         "recipe": RECIPES["article-pytorch"].to_dict(),
         "frozen": [],
+        "first_batch": 1,
         "onnx": str(folder / "model.onnx"),
         "data": str(folder),
     }
@@ -241,3 +242,22 @@ def test_keras_fences_on_cuda_only_and_never_places_softly() -> None:
     assert (found["cpu_calls"], found["cuda_calls"]) == ([], ["sync_devices"])
     assert found["placed"] == "InvalidArgumentError"
     assert found["tf32"] is False
+
+
+def test_pytorchs_running_statistics_are_read_where_they_are_now() -> None:
+    """``Module.to`` puts new tensors in the place of buffers, on a GPU as here in another precision."""
+    code = """
+import json
+import numpy as np
+from backends.model import BatchNorm, Dense, Flatten, ModelSpec
+from backends.pytorch import Adapter
+spec = ModelSpec('one', (1, 1, 4), (Flatten(), BatchNorm(), Dense(2)))
+weights = spec.initial_weights(0)
+adapter = Adapter('cpu', 'bf16', 'eager', 1, 0)
+adapter.build(spec, weights, None)
+apart = {name: float(np.abs(value - weights[name]).max()) for name, value in adapter.weights().items()}
+print(json.dumps(apart))
+"""
+    apart = told(code)
+    assert set(apart) >= {"batch_norm_1.gamma", "batch_norm_1.mean", "batch_norm_1.variance"}
+    assert all(0 < difference < 5e-3 for difference in apart.values()), "what is read has been rounded to bfloat16"

@@ -31,9 +31,13 @@ if kind == "open shape":
 if kind == "text":
     inputs = [h.make_tensor_value_info("x", T.STRING, ["batch", 6])]
     nodes = [h.make_node("Cast", ["x"], ["n"], to=T.FLOAT), h.make_node("MatMul", ["n", "w"], ["y"])]
+if kind == "fusable":
+    nodes = [h.make_node("Gemm", ["x", "w", "b"], ["g"]), h.make_node("Identity", ["g"], ["i"])]
+    nodes += [h.make_node("Relu", ["i"], ["y"])]
 if kind == "unknown operator":
     nodes = [h.make_node("Frobnicate", ["x", "w"], ["y"])]
-graph = h.make_graph(nodes, "g", inputs, outputs, [weight])
+bias = n.from_array(np.ones(4, np.float32), "b")
+graph = h.make_graph(nodes, "g", inputs, outputs, [weight, *([bias] if kind == "fusable" else [])])
 model = h.make_model(graph, opset_imports=[h.make_opsetid("", 18)], ir_version=10)
 if kind.startswith("external"):
     tensor = model.graph.initializer[0]
@@ -97,6 +101,9 @@ def test_a_file_is_run_and_certified(bench: Bench, kind: str) -> None:
     batch = 2 if kind == "fixed batch" else 16
     throughput = next(f for f in record["figures"] if f["name"] == "throughput")
     assert (throughput["batch_size"], throughput["value"] > 0) == (batch, True)
+    latency = next(f for f in record["figures"] if f["name"] == "latency_p50")
+    assert latency["batch_size"] == (2 if kind == "fixed batch" else 1)
+    assert f"Inference latency (batch {latency['batch_size']};" in done.stdout
     assert record["job"]["model"].startswith("mine@")
     assert "random inputs" in record["data"]["note"]
     assert next(f for f in record["figures"] if f["name"] == "parameters")["value"] == 24
@@ -112,3 +119,20 @@ def test_an_open_shape_is_given(bench: Bench) -> None:
     by_backend = {record["job"]["backend"]: record for record in bench.records()}
     assert by_backend["onnxruntime"]["status"] == "ok"
     assert by_backend["pytorch"]["error"] == "it reads no ONNX files"
+
+
+def test_graph_optimization_levels_are_modes(bench: Bench) -> None:
+    file = str(written(bench.folder, "fusable"))
+    done = bench("run", "--onnx", file, "--rounds", "1", "--mode", "all")
+    assert done.returncode == 0, done.stdout + done.stderr
+    settings = {record["job"]["mode"]: record["settings"] for record in bench.records()}
+    levels = {mode: found["graph_optimization_level"] for mode, found in settings.items()}
+    assert levels == {
+        "no-optimizations": "ORT_DISABLE_ALL",
+        "basic-optimizations": "ORT_ENABLE_BASIC",
+        "extended-optimizations": "ORT_ENABLE_EXTENDED",
+        "all-optimizations": "ORT_ENABLE_ALL",
+    }
+    nodes = {mode: found["nodes_per_provider"]["CPUExecutionProvider"] for mode, found in settings.items()}
+    assert nodes.pop("no-optimizations") == 3
+    assert set(nodes.values()) == {2}, "the identity is gone; fusions of the higher levels come after the assignment"

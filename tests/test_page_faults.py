@@ -10,7 +10,7 @@ from test_summary import CONTEXT, REQUEST, result
 
 from bench import allocators, page_faults
 from bench.job import Record
-from bench.plan import _figures
+from bench.layout import _figures
 from bench.summary import RowResult, to_record
 
 FIGURES = tuple(_figures(REQUEST))

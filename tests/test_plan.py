@@ -8,8 +8,9 @@ import pytest
 
 
 def plan_under_all() -> Any:
+    from bench.layout import make
     from bench.models import MODELS
-    from bench.plan import Request, make
+    from bench.plan import Request
     from bench.workloads import RECIPES, Workload
 
     workload = Workload(MODELS["article-pytorch"], "digits", RECIPES["article-keras"])
@@ -17,9 +18,9 @@ def plan_under_all() -> Any:
 
 
 def test_under_all_what_is_missing_costs_only_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    from bench import plan
+    from bench import layout
 
-    load, installed = plan.backends.load, plan.backends.installed
+    load, installed = layout.backends.load, layout.backends.installed
 
     def without_keras(name: str) -> Any:
         if name == "keras":
@@ -29,8 +30,8 @@ def test_under_all_what_is_missing_costs_only_its_rows(monkeypatch: pytest.Monke
     def without_torch(adapter: Any) -> tuple[dict[str, str], list[str]]:
         return ({}, ["torch"]) if adapter.EXTRA == "pytorch" else installed(adapter)
 
-    monkeypatch.setattr(plan.backends, "load", without_keras)
-    monkeypatch.setattr(plan.backends, "installed", without_torch)
+    monkeypatch.setattr(layout.backends, "load", without_keras)
+    monkeypatch.setattr(layout.backends, "installed", without_torch)
     rows = {row.name: row for row in plan_under_all().rows}
     assert rows["keras"].problem == ("unavailable", "cannot be imported: RuntimeError: broken on import")
     assert rows["pytorch"].problem[0] == "unavailable"
@@ -39,7 +40,7 @@ def test_under_all_what_is_missing_costs_only_its_rows(monkeypatch: pytest.Monke
 
 
 def test_a_runtime_whose_source_is_unavailable_does_not_fail_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    from bench import plan
+    from bench import layout
     from bench.datasets import digits
     from bench.job import Data
     from bench.run import _any_failed
@@ -48,7 +49,7 @@ def test_a_runtime_whose_source_is_unavailable_does_not_fail_the_run(monkeypatch
 
     ready = {"onnx"}
     monkeypatch.setattr(
-        plan.backends, "installed", lambda adapter: ({}, [] if adapter.EXTRA in ready else ["its framework"])
+        layout.backends, "installed", lambda adapter: ({}, [] if adapter.EXTRA in ready else ["its framework"])
     )
     made = plan_under_all()
     context = Context({"gpus": []}, Data(name="digits", sha256="", train=1, test=1), None, "")
@@ -62,8 +63,9 @@ def test_a_runtime_whose_source_is_unavailable_does_not_fail_the_run(monkeypatch
 
 
 def test_a_row_and_its_source_keep_one_name_however_many_ways_they_run() -> None:
+    from bench.layout import make
     from bench.models import MODELS
-    from bench.plan import Request, make
+    from bench.plan import Request
     from bench.workloads import RECIPES, Workload
 
     workload = Workload(MODELS["article-pytorch"], "digits", RECIPES["article-keras"])
@@ -75,3 +77,17 @@ def test_a_row_and_its_source_keep_one_name_however_many_ways_they_run() -> None
     assert {"pytorch fp32 eager", "pytorch bf16 channels-last", "onnxruntime <- pytorch int8"} <= names
     assert all(row.source is None or row.source in rows for row in rows)
     assert len(names) == len(rows)
+
+
+def test_a_precision_that_a_backend_lacks_is_a_row_that_says_so() -> None:
+    from bench.layout import make
+    from bench.models import MODELS
+    from bench.plan import Request
+    from bench.workloads import RECIPES, Workload
+
+    workload = Workload(MODELS["article-pytorch"], "digits", RECIPES["article-keras"])
+    asked = Request(("pytorch", "onnxruntime"), workload, devices="cpu", precisions=("fp32", "int8"))
+    found = {(row.job.backend, row.job.precision): row.problem for row in make(asked).rows if row.asked}
+    assert found["pytorch", "int8"] == ("unsupported", "it has no precision int8; it has fp32, bf16, fp16")
+    assert found["pytorch", "fp32"] is None
+    assert found["onnxruntime", "int8"] is None

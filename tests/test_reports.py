@@ -12,6 +12,7 @@ from bench.job import Figure, Record, Run, label
 from bench.ratios import SPEEDS, with_ratios
 from reports import markdown, tables
 from reports.definitions import FIGURES
+from reports.table import Table, check_format
 from reports.timing import timing_table
 
 SCHEMA1 = Path(__file__).parent / "records" / "schema1.json"
@@ -88,7 +89,7 @@ def test_failed_and_incomparable_rows_are_shown_with_their_reasons(run: Run) -> 
 
 @pytest.mark.parametrize("format_name", ["simple", "github", "grid", "latex", "tsv", "html"])
 def test_every_format_of_tabulate(run: Run, format_name: str) -> None:
-    assert "pytorch" in tables.text(run, tables.check_format(format_name))
+    assert "pytorch" in tables.text(run, check_format(format_name))
 
 
 def test_a_disturbed_row_is_marked_with_its_reason(run: Run) -> None:
@@ -175,7 +176,7 @@ def test_half_width_is_a_percentage(low: float | None, high: float | None, shown
 
 
 def test_headers_and_bars_of_foreign_text_stay_in_their_cells() -> None:
-    table = tables.Table("t", ["a", "x|\x1b[31m"], [["p|q", "r"]])
+    table = Table("t", ["a", "x|\x1b[31m"], [["p|q", "r"]])
     assert "\x1b" not in table.render("simple")
     lines = table.body("github").splitlines()
     assert {line.replace("\\|", "").count("|") for line in lines} == {3}

@@ -223,7 +223,7 @@ def test_a_full_disk_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
 
     import numpy as np
 
-    from bench import plan, runner
+    from bench import layout, plan, runner
     from bench.datasets import digits
     from bench.errors import BenchError
     from bench.job import Data
@@ -236,7 +236,7 @@ def test_a_full_disk_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     workload = Workload(MODELS["article-keras"], "digits", RECIPES["article-keras"])
-    made = plan.make(plan.Request(("reference",), workload, devices="cpu"))
+    made = layout.make(plan.Request(("reference",), workload, devices="cpu"))
     context = Context({}, Data(name="digits", sha256="", train=1, test=1), None, "")
     monkeypatch.setattr(np, "save", full)
     with pytest.raises(BenchError, match="No space left on device; set TMPDIR"):

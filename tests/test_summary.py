@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from bench.job import Data, Job
+from bench.layout import _figures
 from bench.models import MODELS
-from bench.plan import Plan, Request, Row, _figures
+from bench.plan import Plan, Request, Row
 from bench.ratios import with_ratios
 from bench.summary import Context, RowResult, to_record
 from bench.workloads import RECIPES, Workload

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from conftest import Bench
 
 from bench.cli.options import fields
 from bench.errors import UsageError
+from bench.job import Record
 from bench.sweep import Result, Sweep, Trial, drawn, grid, search, space
+from bench.sweep import result as trial_result
 
 
 def sweep_of(*trials: Trial) -> Sweep:
@@ -71,10 +74,29 @@ def test_the_best_is_by_validation_and_per_row() -> None:
     assert {row: trial.run for row, trial in sweep_of(a, b).best().items()} == {"x": "b", "y": "a"}
 
 
+def test_nothing_is_chosen_by_the_test_split() -> None:
+    record = trained_record("test")
+    assert trial_result(record) is None
+    kept = trial_result(trained_record("validation"))
+    assert kept is not None
+    assert kept.validation == [0.4]
+    assert trial_result(trained_record(None)) is None, "no epochs, no curve"
+
+
+def trained_record(split: str | None) -> Record:
+    """A record of a training whose last evaluation was of this split."""
+    document = json.loads((Path(__file__).parent / "records" / "schema3.json").read_text())
+    plain = next(r for r in document["records"] if r["job"]["backend"] == "pytorch")
+    for training in plain["outcome"]["trainings"]:
+        training["curve"] = [] if split is None else [training["curve"][-1] | {"split": split, "accuracy": 0.4}]
+    plain["outcome"]["trainings"] = plain["outcome"]["trainings"][:1]
+    return Record.model_validate(plain)
+
+
 def test_a_search_goes_on_where_it_was() -> None:
     tried, kept = [], []
 
-    def attempt(trial: Trial) -> Trial:
+    def attempt(number: int, trial: Trial) -> Trial:
         tried.append(trial.told)
         if len(tried) == 2:
             raise KeyboardInterrupt
@@ -110,6 +132,9 @@ def test_a_recipe_without_validation_chooses_nothing(bench: Bench) -> None:
     done = bench("sweep", "--recipe", "article-pytorch", "--over", "momentum=0.5,0.9")
     assert done.returncode == 2
     assert "add --set validation=0.1" in done.stderr
+    done = bench("sweep", "--over", "validation=0,0.1")
+    assert done.returncode == 2
+    assert "holds out none" in done.stderr, "one of the trials would be chosen by the test split"
     done = bench("sweep", "--over", "learning_rat=1")
     assert done.returncode == 2
     assert "unknown recipe field 'learning_rat'; did you mean 'learning_rate'?" in done.stderr

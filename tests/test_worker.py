@@ -55,7 +55,7 @@ def request_(tmp_path: Path) -> dict[str, Any]:
     np.save(tmp_path / "sample_x.npy", np.ones((8, *MODEL.input_shape), np.float32))
     np.save(tmp_path / "sample_y.npy", np.zeros(8, np.int64))
     common = {"backend": "recorder", "device": "cpu", "precision": "fp32", "mode": "m", "threads": 1, "seed": 0}
-    plain = {"model": MODEL.to_dict(), "recipe": RECIPES["article-pytorch"].to_dict(), "frozen": []}
+    plain = {"model": MODEL.to_dict(), "recipe": RECIPES["article-pytorch"].to_dict(), "frozen": [], "first_batch": 1}
     return {**common, **plain, "data": str(tmp_path), "spawned_at": time.monotonic()}
 
 

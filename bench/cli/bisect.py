@@ -57,9 +57,10 @@ def bisect(
     from bench.machine import fingerprint
     from bench.schema import BISECTIONS
     from bench.store import Store
-    from reports import tables, verdicts
+    from reports import verdicts
+    from reports.table import check_format
 
-    tables.check_format(format_)
+    check_format(format_)
     options.one_of("figure", figure, ("throughput", "latency", "memory"))
     job = jobs.job(jobs.given(locals()), None, "")
     criteria = jobs.criteria(job, margin, margins, budget, 1)

@@ -83,9 +83,10 @@ def _check(
     from bench.gate import PRESENT
     from bench.plan import Side
     from bench.store import Store
-    from reports import tables, verdicts
+    from reports import verdicts
+    from reports.table import check_format
 
-    tables.check_format(format_)
+    check_format(format_)
     if inconclusive not in INCONCLUSIVE:
         raise UsageError(f"--inconclusive {inconclusive}: pass or fail")
     opened = Store(store)

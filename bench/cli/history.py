@@ -50,16 +50,17 @@ def report(
 ) -> None:
     """A stored run with the definition of every column, the machine, versions, data and parity."""
     from reports import markdown, tables
+    from reports.table import check_format
     from reports.timing import timing_table
 
     found = _load(run_name, store)
     if timing:
-        name = "github" if format_ == "markdown" else tables.check_format(format_)
+        name = "github" if format_ == "markdown" else check_format(format_)
         print(timing_table(found).render(name))
     elif format_ == "markdown":
         print(markdown.render(found), end="")
     else:
-        print(tables.text(found, tables.check_format(format_)))
+        print(tables.text(found, check_format(format_)))
 
 
 def export(
@@ -114,9 +115,9 @@ def compare(
     from bench import history as stored
     from bench.store import Store
     from reports import comparison as shown
-    from reports import tables
+    from reports.table import check_format
 
-    tables.check_format(format_)
+    check_format(format_)
     parts = comparability.across(across)
     opened = Store(store)
     a, b = opened.load(first), opened.load(second)
@@ -147,11 +148,11 @@ def history_(
     from bench import trends
     from bench.store import Store
     from reports import history as shown
-    from reports import tables
+    from reports.table import check_format
 
     if context.invoked_subcommand is not None:
         return
-    tables.check_format(format_)
+    check_format(format_)
     which = _filter(backend, workload, machine, commit, since)
     if change_points:
         series = stored.series(Store(store), which, figure, limit or LAST)
@@ -166,8 +167,9 @@ def show(run_name: options.RunName = None, format_: options.Format = "simple", s
     from bench.store import Store
     from bench.verdicts import Check
     from reports import tables, verdicts
+    from reports.table import check_format
 
-    tables.check_format(format_)
+    check_format(format_)
     check = None if run_name is None else Store(store).read(CHECKS, run_name, Check)
     if check is not None:
         print(verdicts.text(check, format_))
@@ -184,9 +186,10 @@ def checks(
     from bench.schema import CHECKS
     from bench.store import Store
     from bench.verdicts import Check
-    from reports import tables, verdicts
+    from reports import verdicts
+    from reports.table import check_format
 
-    tables.check_format(format_)
+    check_format(format_)
     opened = Store(store)
     found = [check for name in opened.names(CHECKS)[:limit] if (check := opened.read(CHECKS, name, Check)) is not None]
     print(verdicts.listing(found, format_))

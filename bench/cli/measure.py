@@ -120,35 +120,36 @@ def run_(
 
 
 def _run(request: Any, start: tuple[str | None, bool], store_url: str | None, format_name: str) -> int:
-    from bench.run import run
     from bench.store import Store
-    from reports import tables
+    from reports.table import check_format
 
-    tables.check_format(format_name)
+    check_format(format_name)
     plan, dataset = options.on_data(request)
     store = Store(store_url)
     init, new_head = start
     if init is not None:
         plan = _started(plan, store, init, new_head)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    finished = run(plan, dataset, store, options.command_line())
-    print(tables.text(finished.run, format_name))
-    print(f"\nrun {finished.run.name} in {finished.stored_in}")
-    return finished.exit_code
+    return _measured(plan, dataset, store, format_name)
 
 
 def _run_file(request: Any, file: Path, shapes: dict[str, Any], store_url: str | None, format_name: str) -> int:
     from bench import onnx_files, onnx_run
-    from bench.run import run
     from bench.store import Store
-    from reports import tables
+    from reports.table import check_format
 
-    tables.check_format(format_name)
+    check_format(format_name)
     model = onnx_files.describe(file, shapes)
     plan, (dataset, data) = onnx_run.plan(request, model), onnx_run.data(model)
-    store = Store(store_url)
+    return _measured(plan, dataset, Store(store_url), format_name, data, onnx_run.OnnxRunner)
+
+
+def _measured(plan: Any, dataset: Any, store: Any, format_name: str, *others: Any) -> int:
+    """Run a plan and print its tables; ``others`` go on to ``bench.run.run``."""
+    from bench.run import run
+    from reports import tables
+
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    finished = run(plan, dataset, store, options.command_line(), data, onnx_run.OnnxRunner)
+    finished = run(plan, dataset, store, options.command_line(), *others)
     print(tables.text(finished.run, format_name))
     print(f"\nrun {finished.run.name} in {finished.stored_in}")
     return finished.exit_code
@@ -159,7 +160,7 @@ def _started(plan: Any, store: Any, init: str, new_head: bool) -> Any:
     from dataclasses import replace
 
     from bench import weights
-    from bench.plan import make
+    from bench.layout import make
 
     whose, found = weights.of_run(store, init)
     kept = weights.start(plan.request.workload.model, found, whose, new_head)

@@ -119,7 +119,7 @@ def on_data(request: Any) -> tuple[Any, Any]:
     from dataclasses import replace
 
     from bench import datasets
-    from bench.plan import make
+    from bench.layout import make
 
     make(request)
     dataset = datasets.load(request.workload.dataset, request.data_dir)

@@ -10,10 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from bench.cli import options
+from bench.cli import jobs, options
 from bench.errors import UsageError
-
-INTERRUPTED = 130
 
 
 def register(app: typer.Typer) -> None:
@@ -54,14 +52,16 @@ def sweep(
     from bench.profiles import place
     from bench.schema import SWEEPS
     from bench.store import Store
-    from reports import sweeps, tables
+    from reports import sweeps
+    from reports.table import check_format
 
-    tables.check_format(format_)
+    check_format(format_)
     space = searching.space(over, options.fields)
     planned = searching.grid(space) if trials is None else searching.drawn(space, trials, seed)
     names = (workload, model, dataset, recipe)
     base = options.workload(*names, set_)
-    if not base.recipe.validation and "validation" not in space:
+    workloads = [options.workload(*names, [*(set_ or []), *_entries(trial.changes)]) for trial in planned]
+    if not all(workload.recipe.validation for workload in workloads):
         raise UsageError("trials are chosen on held-out images, the recipe holds out none; add --set validation=0.1")
     request = Request(
         backends=_trained(options.split(backend)),
@@ -76,7 +76,6 @@ def sweep(
         data_dir=data_dir,
         pythons=options.pythons(python),
     )
-    made = [(trial, options.workload(*names, [*(set_ or []), *_entries(trial.changes)])) for trial in planned]
     plan, data = options.on_data(request)
     opened = Store(store)
     rows = sorted(row.name for row in plan.rows if row.asked)
@@ -84,13 +83,13 @@ def sweep(
     key = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
     begun = searching.Sweep(name=f"sweep-{key}", workload=base.name, seeds=seeds, trials=planned)
     known = None if restart else opened.read(SWEEPS, key, searching.Sweep)
-    attempt = _Attempt(plan.request, data, opened, {trial.told: made_of for trial, made_of in made})
+    attempt = _Attempt(plan.request, data, opened, workloads)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         found = searching.search(known or begun, attempt, lambda now: opened.put(SWEEPS, key, now.model_dump_json()))
     except KeyboardInterrupt:
         print("bench: interrupted; the same command goes on where it was", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+        sys.exit(jobs.INTERRUPTED)
     print(sweeps.text(found, format_))
     print(f"\n{found.name} in {opened.shown}")
     sys.exit(any(trial.failed for trial in found.trials))
@@ -112,26 +111,27 @@ def _trained(asked: tuple[str, ...]) -> tuple[str, ...]:
 class _Attempt:
     """Does one trial."""
 
-    def __init__(self, request: Any, data: Any, store: Any, workloads: dict[str, Any]) -> None:
+    def __init__(self, request: Any, data: Any, store: Any, workloads: list[Any]) -> None:
         self._request, self._data, self._store, self._workloads = request, data, store, workloads
 
-    def __call__(self, trial: Any) -> Any:
+    def __call__(self, number: int, trial: Any) -> Any:
         from dataclasses import replace
 
         from bench import sweep as searching
         from bench.job import label
-        from bench.plan import make
+        from bench.layout import make
         from bench.run import run
 
-        workload = self._workloads[trial.told].on(self._data)
+        print(f"bench: trial {number + 1} of {len(self._workloads)}: {trial.told}", file=sys.stderr)
+        workload = self._workloads[number].on(self._data)
         plan = make(replace(self._request, workload=workload))
         finished = run(plan, self._data, self._store, options.command_line())
-        if finished.exit_code == INTERRUPTED:
+        if finished.exit_code == jobs.INTERRUPTED:
             raise KeyboardInterrupt
-        jobs = [record.job for record in finished.run.records]
+        ran = [record.job for record in finished.run.records]
         results, failed = {}, {}
         for record in finished.run.records:
-            name, found = label(record.job, jobs), searching.result(record)
+            name, found = label(record.job, ran), searching.result(record)
             if found is None:
                 failed[name] = f"{record.status}: {record.error or 'not comparable'}"
             else:

@@ -35,8 +35,10 @@ def load(folder: Path) -> Dataset:
         raise UsageError(f"{folder}/test has a class '{strange[0]}' that {folder}/train has not")
     parts = [_files(folder / part if split else folder, classes) for part in (("train", "test") if split else ("",))]
     size = _common_size([path for files in parts for path, _ in files])
+    arrays = [_arrays(files, size) for files in parts]
     digest = hashlib.sha256()
-    arrays = [_arrays(files, size, digest) for files in parts]
+    for pixels, labels in arrays:
+        digest.update(pixels.tobytes() + labels.tobytes())
     order = np.random.default_rng(SEED).permutation(len(arrays[0][1]))  # class folders come one after the other
     x, y = arrays[0][0][order], arrays[0][1][order]
     if split:
@@ -46,7 +48,7 @@ def load(folder: Path) -> Dataset:
         train, test = (x[:cut], y[:cut]), (x[cut:], y[cut:])
     if not len(train[1]) or not len(test[1]):
         raise UsageError(f"{folder}: too few images to train and to test")
-    note = "" if size is not None else f"images of unequal sizes, resized to {SIZE}x{SIZE}"
+    note = "" if size is not None else f"images of unequal or large sizes, resized to {SIZE}x{SIZE}"
     return Dataset(f"folder:{folder.name}", *train, *test, tuple(classes), digest.hexdigest(), note)
 
 
@@ -86,11 +88,9 @@ def _common_size(paths: Sequence[Path]) -> tuple[int, int] | None:
     return size if size is not None and max(size) <= LARGEST else None
 
 
-def _arrays(files: Sequence[tuple[Path, int]], size: tuple[int, int] | None, digest: object) -> tuple[Pixels, Labels]:
+def _arrays(files: Sequence[tuple[Path, int]], size: tuple[int, int] | None) -> tuple[Pixels, Labels]:
     images = [_image(path, size) for path, _ in files]
-    pixels, labels = np.stack(images), np.array([label for _, label in files], np.int64)
-    digest.update(pixels.tobytes() + labels.tobytes())  # type: ignore[attr-defined]
-    return pixels, labels
+    return np.stack(images), np.array([label for _, label in files], np.int64)
 
 
 def _image(path: Path, size: tuple[int, int] | None) -> Pixels:

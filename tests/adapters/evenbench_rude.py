@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import stat
+import sys
 import threading
 from typing import ClassVar
 
@@ -98,4 +99,18 @@ class SmallMemory(Right):
     def infer(self, x):
         if len(x) > 8 and len(x) != 256:  # evaluation's batch
             np.empty(1 << 60, np.uint8)
+        return super().infer(x)
+
+
+class DiesAboveFour(Right):
+    """Memory ends in the middle of a slice, as when the kernel ends the process: not while it warms up."""
+
+    def infer(self, x):
+        callers = []
+        frame = sys._getframe()
+        while frame is not None:
+            callers.append(frame.f_code.co_name)
+            frame = frame.f_back
+        if len(x) > 4 and "slice" in callers:
+            raise MemoryError("no room")
         return super().infer(x)

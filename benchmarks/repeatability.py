@@ -39,7 +39,7 @@ def main() -> None:
     profile, rounds = ("deploy", 2) if arguments.quick else ("precise", arguments.rounds)
     options = ["--profile", profile, "--backend", BACKENDS, "--task", "infer", "--rounds", str(rounds)]
     if arguments.quick:
-        options += ["--model", "article-pytorch"]
+        options += ["--model", "article-pytorch", "--set", "epochs=0"]
     pairs = []
     for number in range(1 if arguments.quick else arguments.pairs):
         pairs.append([_rounds(_run(options)) for _ in range(2)])

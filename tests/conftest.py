@@ -64,7 +64,7 @@ KNOWN = {
 
 
 _DATABASES = itertools.count()
-QUICK = ("--rounds", "1", "--model", "article-pytorch")
+QUICK = ("--rounds", "1", "--model", "article-pytorch", "--batch-size", "16")
 EVERY_LAYER = """\
 # One of each: strides on odd and even sizes, both kinds of shortcut, dropout on images and on a flattened input.
 [[layers]]
@@ -154,7 +154,7 @@ class Bench:
         )
 
     def run(self, *arguments: str, code: int = 0, **options: Any) -> list[dict[str, Any]]:
-        """``bench run`` on quick settings (the smaller model, one round); the records that it stored."""
+        """``bench run`` on quick settings (the smaller model, small batches, one round); the records that it stored."""
         done = self("run", *QUICK, *arguments, **options)
         assert done.returncode == code, done.stdout + done.stderr
         assert "Traceback" not in done.stdout + done.stderr

@@ -135,13 +135,12 @@ def test_accuracy_over_paired_seeds(bench: Bench) -> None:
     assert "+0.00 points" in done.stdout
 
 
-def test_one_seed_is_inconclusive_and_the_exit_code_is_the_users_choice(bench: Bench) -> None:
+def test_one_seed_is_inconclusive(bench: Bench) -> None:
     options = ("--figure", "accuracy", "--backend", "pytorch", "--task", "train", "--workload")
     workload = "article-pytorch/digits/article-pytorch"
-    for choice, code in ((), 3), (("--inconclusive", "pass"), 0), (("--inconclusive", "fail"), 1):
-        done = bench("check", "--against", sys.executable, *options, workload, *choice)
-        assert done.returncode == code, done.stdout + done.stderr
-        assert "--seeds 2 or more" in done.stdout
+    done = bench("check", "--against", sys.executable, *options, workload)
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "--seeds 2 or more" in done.stdout
 
 
 @pytest.mark.parametrize("backend", ["segfaults", "doubled-learning-rate"])
@@ -153,12 +152,16 @@ def test_a_side_that_does_not_run_or_is_not_comparable_is_invalid(bench: Bench, 
     assert {"segfaults": "SIGSEGV", "doubled-learning-rate": "is not comparable"}[backend] in done.stdout
 
 
-def test_on_its_default_profile_the_machine_stays_the_same(paced: Bench) -> None:
+def test_on_its_default_profile_the_machine_stays_the_same_and_pairs_are_what_they_say(paced: Bench) -> None:
     """Precise: the parent pins itself to other cores meanwhile, which is no change of the machine."""
     write_pace(paced.folder, 0.95)
     done = paced("check", "--against", "git:main", "--backend", "paced", *JOB[:6], *THROUGHPUT)
     assert done.returncode == 1, done.stdout + done.stderr
-    assert [figure.verdict for figure in check_of(paced).figures] == ["regression"]
+    (figure,) = check_of(paced).figures
+    assert figure.verdict == "regression"
+    for pair in figure.pairs:
+        assert pair.harm == pytest.approx(math.log(pair.base / pair.present), abs=1e-6)
+        assert pair.counts is not bool(pair.disturbed)
 
 
 def test_a_revision_that_has_not_the_adapter_is_no_base(bench: Bench) -> None:
@@ -217,10 +220,12 @@ def test_a_damaged_check_is_one_line(bench: Bench) -> None:
         assert "cannot read 'check-1' in the store" in done.stderr
 
 
-def test_a_budget_that_ends_early_is_inconclusive(paced: Bench) -> None:
-    done = paced("check", "--against", "git:main", "--backend", "paced", *JOB, *THROUGHPUT, "--budget", "0.1s")
-    assert done.returncode == 3, done.stdout + done.stderr
-    assert "the budget ended before the first look (--budget)" in done.stdout
+def test_a_budget_that_ends_early_is_inconclusive_and_the_exit_code_is_the_users_choice(paced: Bench) -> None:
+    for choice, code in ((), 3), (("--inconclusive", "pass"), 0), (("--inconclusive", "fail"), 1):
+        job = ("--backend", "paced", *JOB, *THROUGHPUT, "--budget", "0.1s", *choice)
+        done = paced("check", "--against", "git:main", *job)
+        assert done.returncode == code, done.stdout + done.stderr
+        assert "the budget ended before the first look (--budget)" in done.stdout
 
 
 def test_killed_it_keeps_the_pairs_that_were_measured(paced: Bench) -> None:
@@ -268,15 +273,6 @@ def test_a_saved_baseline_keeps_the_job_the_data_and_the_lock(bench: Bench) -> N
     gone = bench("check", "--against", "before")
     assert (gone.returncode, gone.stderr.count("\n")) == (2, 1)
     assert "a saved baseline (none yet: bench baseline save NAME)" in gone.stderr
-
-
-def test_pairs_are_what_they_are_said_to_be(paced: Bench) -> None:
-    write_pace(paced.folder, 0.95)
-    paced("check", "--against", "git:main", "--backend", "paced", *JOB, *THROUGHPUT)
-    (figure,) = check_of(paced).figures
-    for pair in figure.pairs:
-        assert pair.harm == pytest.approx(math.log(pair.base / pair.present), abs=1e-6)
-        assert pair.counts is not bool(pair.disturbed)
 
 
 @pytest.mark.parametrize(

@@ -28,9 +28,12 @@ def test_above_tolerance_or_not_finite_fails(value: float) -> None:
 
 
 def test_tolerances_are_about_ten_times_what_was_measured() -> None:
-    for check, entry in TOLERANCES["fp32"].items():
-        assert 4 <= entry.cpu / entry.worst <= 20, check
-        assert entry.cpu <= 3e-3, f"{check}: a peer's tolerance of 100% certifies anything"
+    for precision, entries in TOLERANCES.items():
+        for check, entry in entries.items():
+            if entry.worst is not None:
+                assert 4 <= entry.cpu / entry.worst <= 20, (precision, check)
+            assert precision != "fp32" or entry.worst is not None, f"{check}: the usual precision is all measured"
+            assert precision != "fp32" or entry.cpu <= 3e-3, f"{check}: a peer's tolerance of 100% certifies anything"
 
 
 def test_runtime_must_agree_on_accuracy_and_logits() -> None:

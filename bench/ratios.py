@@ -57,11 +57,9 @@ def _ratio(figure: Figure, records: Sequence[Record]) -> Ratio | None:
     rivals = [(other, peer) for peer in records if peer.comparable and (other := _same(figure, peer)) is not None]
     choose = min if figure.name in LOWER_IS_BETTER else max
     best, fastest = choose(rivals, key=lambda rival: rival[0].value or 0.0)
-    theirs = {sample.round: sample for sample in best.samples}
-    pairs = [(sample, theirs[sample.round]) for sample in figure.samples if sample.round in theirs]
-    if not pairs:
+    estimate = between(figure, best)
+    if estimate is None:
         return None
-    estimate = stats.geometric_mean([of_round(figure.name, ours, other) for ours, other in pairs])
     return Ratio.model_validate(
         {
             "name": figure.name,
@@ -75,6 +73,13 @@ def _ratio(figure: Figure, records: Sequence[Record]) -> Ratio | None:
             "against": label(fastest.job, [peer.job for peer in records]),
         }
     )
+
+
+def between(ours: Figure, theirs: Figure) -> stats.Estimate | None:
+    """Ratio of two figures of one run from the rounds that both were measured in; None where there is none."""
+    others = {sample.round: sample for sample in theirs.samples}
+    pairs = [(sample, others[sample.round]) for sample in ours.samples if sample.round in others]
+    return stats.geometric_mean([of_round(ours.name, a, b) for a, b in pairs]) if pairs else None
 
 
 def of_round(name: str, ours: Sample, theirs: Sample) -> float:

@@ -50,11 +50,6 @@ def arithmetic_mean(values: Sequence[float]) -> Estimate:
     return Estimate(mean, mean - half, mean + half, n)
 
 
-def paired_ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Estimate:
-    """Geometric mean of the ratios of pairs measured in the same round, with its interval."""
-    return geometric_mean([a / b for a, b in zip(numerators, denominators, strict=True)])
-
-
 def student_t(degrees: int) -> float:
     """Two-sided 95% quantile of Student's t distribution."""
     from scipy.special import stdtrit

@@ -22,6 +22,8 @@ from bed import write
 
 from bench import clock
 from bench.job import Run
+from reports.formats import render
+from reports.table import Document
 from reports.timing import timing_table
 
 
@@ -30,10 +32,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="the reference alone, no file")
     arguments = parser.parse_args()
-    run = _run(
-        ["--backend", "reference", "--task", "infer", "--rounds", "1"] if arguments.quick else ["--backend", "all"]
-    )
-    print(timing_table(run).render())
+    quick = ["--backend", "reference", "--task", "infer", "--rounds", "1", "--batch-size", "8"]
+    run = _run(quick if arguments.quick else ["--backend", "all"])
+    print(render(Document([timing_table(run)])))
     overhead = _loop_seconds()
     print(f"\nloop of a throughput slice around a step that does nothing: {1e9 * overhead:.0f} ns per step")
     write("cost.json", {"timing": run.timing, "loop_seconds_per_step": overhead}, arguments.quick)

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 from bench.comparison import Compared, Comparison
 from bench.series import FigureKey
-from reports.table import DEFAULT_FORMAT, Table, printable
+from reports.table import Document, Table
 
 UNKNOWN = "not known"
 
 
-def text(comparison: Comparison, format_name: str = DEFAULT_FORMAT) -> str:
+def document(comparison: Comparison) -> Document:
     """Tables and notes."""
     changed = [[what, before, after] for what, before, after in comparison.changed]
     nothing = [["nothing that was recorded", "", ""]]
-    parts = [
-        Table("What differs", ["what", comparison.first, comparison.second], changed or nothing).render(format_name)
-    ]
+    tables = [Table("What differs", ["what", comparison.first, comparison.second], changed or nothing)]
     if comparison.figures:
         headers = ["row", "figure", comparison.first, comparison.second, "ratio", "95% interval"]
         rows = [_row(one) for one in comparison.figures]
-        parts.append(Table("Ratios, second over first", headers, rows, numbers_from=2).render(format_name))
-    parts.append("\n".join(printable(line) for line in _notes(comparison)))
-    return "\n\n".join(parts)
+        tables.append(Table("Ratios, second over first", headers, rows, numbers_from=2, least_asked=(2, 3)))
+    return Document(tables, _notes(comparison))
 
 
 def _row(one: Compared) -> list[str]:

@@ -11,13 +11,12 @@ from bench.gpu_check import Finding
 from bench.models import MODELS
 from bench.recipe import Augmentation
 from bench.workloads import RECIPES
-from reports.table import Table
+from reports.table import Document, Table
 
 
-def text(backends: Sequence[Entry], gpus: str) -> str:
+def catalogue(backends: Sequence[Entry], gpus: str) -> Document:
     """Four tables: backends, models, recipes, data sets."""
-    tables = (_backends(backends, gpus), _models(), _recipes(), _datasets())
-    return "\n\n".join(table.render() for table in tables)
+    return Document([_backends(backends, gpus), _models(), _recipes(), _datasets()])
 
 
 def _backends(entries: Sequence[Entry], gpus: str) -> Table:
@@ -33,7 +32,7 @@ def _backends(entries: Sequence[Entry], gpus: str) -> Table:
         for entry in entries
     ]
     headers = ["backend", "available", "devices", "precision", "modes", "versions"]
-    return Table(f"Backends (GPUs here: {gpus})", headers, rows)
+    return Table(f"Backends (GPUs here: {gpus})", headers, rows, least_asked=(5, 4, 3))
 
 
 def _models() -> Table:
@@ -61,7 +60,7 @@ def _recipes() -> Table:
         for r in RECIPES.values()
     ]
     headers = ["recipe", "optimizer", "learning rate", "schedule", "momentum", "weight decay", "batch size", "epochs"]
-    return Table("Recipes", [*headers, "held out", "augmentation"], rows)
+    return Table("Recipes", [*headers, "held out", "augmentation"], rows, least_asked=(9, 8, 5, 4, 3))
 
 
 def _augmentation(options: Augmentation) -> str:
@@ -73,15 +72,15 @@ def _datasets() -> Table:
     return Table("Data sets", ["data set", "content"], [[name, text] for name, text in DESCRIPTIONS.items()])
 
 
-def doctor(symptoms: Sequence[Symptom]) -> str:
+def doctor(symptoms: Sequence[Symptom]) -> Document:
     """The findings of ``bench doctor``; what to do only where something is wrong."""
     verdicts = {True: "well", False: "WILL SPOIL", None: "-"}
     rows = [[s.what, verdicts[s.well], s.seen, s.do if s.well is False else ""] for s in symptoms]
-    return Table("What may spoil a measurement here", ["what", "verdict", "seen", "what to do"], rows).render()
+    return Document([Table("What may spoil a measurement here", ["what", "verdict", "seen", "what to do"], rows)])
 
 
-def gpu_findings(findings: Sequence[Finding]) -> str:
+def gpu_findings(findings: Sequence[Finding]) -> Document:
     """The checks of ``bench gpu-check``."""
     verdicts = {True: "passed", False: "FAILED", None: "not measured"}
     rows = [[finding.row, finding.check, verdicts[finding.passed], finding.detail] for finding in findings]
-    return Table("GPU checks", ["row", "check", "result", "detail"], rows).render()
+    return Document([Table("GPU checks", ["row", "check", "result", "detail"], rows)])

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench import stats
 from bench.job import Figure, Record, Run
-from reports.cells import percent
+from bench.ratios import between
+from reports.cells import spread
 
 PLACES = (("train", "end-to-end"), ("infer", "end-to-end"))
 
@@ -42,10 +42,9 @@ def _fastest(records: Sequence[Record], task: str, boundary: str) -> str:
 
 
 def _times(figure: Figure, other: Figure) -> str:
-    """Ratio of two throughputs from pairs of the same round."""
-    mine, theirs = ({s.round: s.value for s in each.samples} for each in (figure, other))
-    rounds = sorted(mine.keys() & theirs.keys())
-    ratio = stats.paired_ratio([mine[r] for r in rounds], [theirs[r] for r in rounds])
+    ratio = between(figure, other)
+    if ratio is None:
+        return "no round in common with"
     if ratio.low is None or ratio.high is None:
         return f"{ratio.value:.3g} times"
     tie = " (a tie)" if ratio.low <= 1 else ""
@@ -57,5 +56,4 @@ def _first_call(record: Record) -> str:
     figure = record.figure("first_call", "infer", "end-to-end")
     if figure is None or figure.value is None:
         return "not measured"
-    spread = "" if not figure.low or not figure.high else f" ±{percent((figure.high / figure.low) ** 0.5 - 1)}"
-    return f"{figure.value:.3g} s{spread}"
+    return f"{figure.value:.3g} s{spread(figure)}"

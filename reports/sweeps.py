@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from bench import stats
 from bench.sweep import Sweep, Trial
-from reports.table import DEFAULT_FORMAT, Table, printable
+from reports.table import Document, Table
 
 
-def text(sweep: Sweep, format_name: str = DEFAULT_FORMAT) -> str:
+def document(sweep: Sweep) -> Document:
     """Two tables, and what came to nothing."""
     seeds = f"n = {sweep.seeds} seeds, ± 95%" if sweep.seeds > 1 else "n = 1 seed"
     headers = ["row", "settings", "validation accuracy", "test accuracy", "training [s]", "run"]
@@ -17,8 +17,7 @@ def text(sweep: Sweep, format_name: str = DEFAULT_FORMAT) -> str:
     every = [[row, *_cells(trial, row)] for trial in sweep.trials for row in trial.results]
     failed = [f"{row}, {trial.told}: {why}" for trial in sweep.trials for row, why in trial.failed.items()]
     title = f"Best of {len(sweep.trials)} trials by validation accuracy ({sweep.workload}; {seeds})"
-    parts = [Table(title, headers, best).render(format_name), Table("All trials", headers, every).render(format_name)]
-    return "\n\n".join([*parts, *([printable(line) for line in failed])])
+    return Document([Table(title, headers, best), Table("All trials", headers, every)], failed)
 
 
 def _cells(trial: Trial, row: str) -> list[str]:

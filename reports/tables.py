@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from bench.job import Figure, Ratio, Record, Run, label
 from reports import footnotes
 from reports.accuracy import same_accuracy
-from reports.cells import percent, processes
-from reports.table import DEFAULT_FORMAT, Table, printable
+from reports.cells import FORMATS, processes, spread
+from reports.table import Document, Table
 
 ABSOLUTE = ("fraction", "nats")
 """Units whose intervals are told as they are, not in percent of the value."""
@@ -37,12 +37,11 @@ def _letter(index: int) -> str:
     return letters[index] if index < len(letters) else letters[index // len(letters) - 1] + letters[index % 26]
 
 
-def text(run: Run, format_name: str = DEFAULT_FORMAT) -> str:
+def document(run: Run) -> Document:
     """All tables of a run, and the notes below them."""
     notes = Notes()
-    tables = [table.render(format_name) for table in build(run, notes)]
-    below = [printable(line) for line in (*notes.lines(), *footnotes.lines(run))]
-    return "\n\n".join([*tables, "\n".join(below)]) if below else "\n\n".join(tables)
+    tables = build(run, notes)
+    return Document(tables, [*notes.lines(), *footnotes.lines(run)])
 
 
 def build(run: Run, notes: Notes) -> list[Table]:
@@ -79,12 +78,15 @@ def _outcome(names: Sequence[str], records: Sequence[Record], notes: Notes) -> T
     seeds = max((f.n for r in records for f in r.figures if f.name == "accuracy"), default=0)
     counted = f"n = {seeds} seeds, ± 95%" if seeds > 1 else "n = 1 seed"
     headers = ["row", "status", "parity", *figures.values()]
-    return Table(f"Outcome (test split; {counted})", headers, rows, numbers_from=3)
+    least = tuple(
+        headers.index(asked) for asked in ("top-5", "export [s]", "loss [nats]", "fit [s]") if asked in headers
+    )
+    return Table(f"Outcome (test split; {counted})", headers, rows, numbers_from=3, least_asked=least)
 
 
 def _cells(record: Record, notes: Notes, names: Sequence[str]) -> list[str]:
-    found = ((name, next((f for f in record.figures if f.name == name), None)) for name in names)
-    return [cell(figure, FORMATS[name], notes, record) for name, figure in found]
+    found = (next((f for f in record.figures if f.name == name), None) for name in names)
+    return [cell(figure, notes, record) for figure in found]
 
 
 def _throughput(names: Sequence[str], records: Sequence[Record], notes: Notes, task: str) -> Table:
@@ -95,7 +97,7 @@ def _throughput(names: Sequence[str], records: Sequence[Record], notes: Notes, t
         rows.append([name + mark(record), *end_to_end, *_speed(record, "throughput", task, "device", notes)])
     what = {"train": "Training", "infer": "Inference"}[task]
     title = f"{what} throughput (batch {_batch_sizes(records, task)[0]}; {processes(records)})"
-    return Table(title, headers, rows, numbers_from=1)
+    return Table(title, headers, rows, numbers_from=1, least_asked=(4, 3, 2))
 
 
 def _sweep(
@@ -107,11 +109,12 @@ def _sweep(
         figures = [record.figure("throughput", task, boundary, size) for size in sizes]
         measured = [figure for figure in figures if figure is not None and figure.value is not None]
         best = max(measured, key=lambda figure: figure.value or 0, default=None)
-        cells = [cell(figure, _count, notes, record) for figure in figures]
+        cells = [cell(figure, notes, record) for figure in figures]
         rows.append([name + mark(record), *cells, "-" if best is None else f"batch {best.batch_size}"])
     what = {"train": "Training", "infer": "Inference"}[task]
     title = f"{what} throughput by batch size ({boundary}, images/s; {processes(records)})"
-    return Table(title, ["row", *(f"batch {size}" for size in sizes), "best"], rows, numbers_from=1)
+    headers = ["row", *(f"batch {size}" for size in sizes), "best"]
+    return Table(title, headers, rows, numbers_from=1, least_asked=tuple(range(2, len(sizes))))
 
 
 def _latency(names: Sequence[str], records: Sequence[Record], notes: Notes) -> Table:
@@ -123,12 +126,12 @@ def _latency(names: Sequence[str], records: Sequence[Record], notes: Notes) -> T
         for boundary in ("end-to-end", "device"):
             cells += _speed(record, "latency_p50", "infer", boundary, notes)
             for tail in ("latency_p90", "latency_p99"):
-                cells.append(cell(record.figure(tail, "infer", boundary), _milliseconds, notes, record))
+                cells.append(cell(record.figure(tail, "infer", boundary), notes, record))
         rows.append(cells)
     sizes = {f.batch_size for r in records for f in r.figures if f.name == "latency_p50"}
     batch = " or ".join(str(size) for size in sorted(size or 1 for size in sizes))
     title = f"Inference latency (batch {batch}; end-to-end, then device; {processes(records)})"
-    return Table(title, headers, rows, numbers_from=1)
+    return Table(title, headers, rows, numbers_from=1, least_asked=(8, 7, 6, 5, 3, 4))
 
 
 def _start_and_size(names: Sequence[str], records: Sequence[Record], notes: Notes) -> Table:
@@ -136,15 +139,15 @@ def _start_and_size(names: Sequence[str], records: Sequence[Record], notes: Note
     headers += ["device memory [MB]", "ONNX [kB]", "parameters", "FLOP/image"]
     trains = any(record.figure("peak_rss", "train") for record in records)
     infers = any(record.figure("peak_rss", "infer") for record in records)
-    places: list[tuple[str, str | None, str | None, Callable[[float], str]]] = [
-        ("cold_start", "infer", "end-to-end", _seconds),
-        ("first_call", "infer", "end-to-end", _milliseconds),
-        *([("peak_rss", "infer", None, _megabytes)] if infers else []),
-        *([("peak_rss", "train", None, _megabytes)] if trains else []),
-        ("peak_device_memory", None, None, _megabytes),
-        ("model_size", None, None, lambda size: f"{size / 1e3:,.0f}"),
-        ("parameters", None, None, _count),
-        ("flops", None, None, _count),
+    places: list[tuple[str, str | None, str | None]] = [
+        ("cold_start", "infer", "end-to-end"),
+        ("first_call", "infer", "end-to-end"),
+        *([("peak_rss", "infer", None)] if infers else []),
+        *([("peak_rss", "train", None)] if trains else []),
+        ("peak_device_memory", None, None),
+        ("model_size", None, None),
+        ("parameters", None, None),
+        ("flops", None, None),
     ]
     for task, there in (("infer", infers), ("train", trains)):
         if not there:
@@ -152,30 +155,30 @@ def _start_and_size(names: Sequence[str], records: Sequence[Record], notes: Note
     rows = [
         [
             name + mark(record),
-            *(cell(record.figure(figure, task, place), show, notes, record) for figure, task, place, show in places),
+            *(cell(record.figure(*place), notes, record) for place in places),
         ]
         for name, record in zip(names, records, strict=True)
     ]
-    return Table(f"Start, memory, size ({processes(records)})", headers, rows, numbers_from=1)
+    asked = ("parameters", "FLOP/image", "device memory [MB]", "first call [ms]", "ONNX [kB]", "cold start [s]")
+    least = tuple(headers.index(name) for name in asked)
+    return Table(f"Start, memory, size ({processes(records)})", headers, rows, numbers_from=1, least_asked=least)
 
 
-def cell(figure: Figure | None, show: Callable[[float], str], notes: Notes, record: Record) -> str:
+def cell(figure: Figure | None, notes: Notes, record: Record) -> str:
     """A figure with its interval, ``n=1`` where it has none of the processes' figures, or why it was not measured."""
     if figure is None:
         return notes.mark(f"{record.status}: {record.error}" if record.error else "not part of this run")
     if figure.value is None:
         return notes.mark(figure.reason or record.error or "no reason was recorded")
-    shown = show(figure.value)
+    shown = FORMATS[figure.name](figure.value)
     if figure.low is not None and figure.high is not None and figure.unit in ABSOLUTE:
         return f"{shown} ±{(figure.high - figure.low) / 2:.4f}"
-    if figure.low is not None and figure.high is not None and figure.low > 0:
-        return f"{shown} ±{percent((figure.high / figure.low) ** 0.5 - 1)}"
-    return shown
+    return shown + spread(figure)
 
 
 def _speed(record: Record, name: str, task: str, boundary: str, notes: Notes) -> list[str]:
     figure = record.figure(name, task, boundary)
-    return [cell(figure, FORMATS[name], notes, record), _ratio(record, figure)]
+    return [cell(figure, notes, record), _ratio(record, figure)]
 
 
 def _ratio(record: Record, figure: Figure | None) -> str:
@@ -215,31 +218,3 @@ def mark(record: Record) -> str:
 def _batch_sizes(records: Sequence[Record], task: str) -> list[int]:
     """Of the throughput figures of a task, ascending."""
     return sorted({f.batch_size or 0 for r in records for f in r.figures if (f.name, f.task) == ("throughput", task)})
-
-
-def _seconds(value: float) -> str:
-    return f"{value:.3g}"
-
-
-def _milliseconds(value: float) -> str:
-    return f"{1e3 * value:.3g}"
-
-
-def _megabytes(value: float) -> str:
-    return f"{value / 1e6:,.0f}"
-
-
-def _count(value: float) -> str:
-    return f"{value:,.0f}"
-
-
-FORMATS: dict[str, Callable[[float], str]] = {
-    "throughput": _count,
-    "latency_p50": _milliseconds,
-    "accuracy": lambda value: f"{value:.4f}",
-    "top5_accuracy": lambda value: f"{value:.4f}",
-    "loss": lambda value: f"{value:.4f}",
-    "fit": _seconds,
-    "time_to_accuracy": _seconds,
-    "export": _seconds,
-}

@@ -8,16 +8,16 @@ from collections.abc import Sequence
 from bench.bisection import Bisection
 from bench.verdicts import Check, FigureVerdict
 from reports.comparison import figure_name
-from reports.table import DEFAULT_FORMAT, Table, printable
+from reports.table import Document, Table, printable
 
 
-def text(check: Check, format_name: str = DEFAULT_FORMAT) -> str:
+def document(check: Check) -> Document:
     """The verdict in one line, the figures, what differs between the environments, how to read it."""
-    parts = [headline(check)]
+    tables = []
     if check.figures:
         headers = ["row", "figure", "verdict", "change", "interval", "pairs", "could find", "base", "present"]
         rows = [_row(one) for one in check.figures]
-        parts.append(Table("Verdicts", headers, rows, numbers_from=3).render(format_name))
+        tables.append(Table("Verdicts", headers, rows, numbers_from=3, least_asked=(7, 8, 6)))
     differing = [
         [name, check.base.versions.get(name, "not there"), check.present.versions.get(name, "not there")]
         for name in sorted({*check.base.versions, *check.present.versions})
@@ -25,19 +25,16 @@ def text(check: Check, format_name: str = DEFAULT_FORMAT) -> str:
     ]
     nothing = [["no version", "", ""]]
     title = "What differs between the environments"
-    parts.append(
-        Table(title, ["package", check.base.told, check.present.told], differing or nothing).render(format_name)
-    )
-    parts.append("\n".join(printable(line) for line in _notes(check)))
-    return "\n\n".join(parts)
+    tables.append(Table(title, ["package", check.base.told, check.present.told], differing or nothing))
+    return Document(tables, _notes(check), headline(check))
 
 
-def listing(checks: Sequence[Check], format_name: str = DEFAULT_FORMAT) -> str:
+def listing(checks: Sequence[Check]) -> Document:
     """A table of checks."""
     if not checks:
-        return "No check yet; bench check --against BASE makes one."
+        return Document(headline="No check yet; bench check --against BASE makes one.")
     rows = [[check.name, check.started_at, headline(check), check.command] for check in checks]
-    return Table("Checks", ["check", "started", "verdict", "command"], rows).render(format_name)
+    return Document([Table("Checks", ["check", "started", "verdict", "command"], rows, least_asked=(3,))])
 
 
 def headline(check: Check) -> str:
@@ -88,11 +85,11 @@ def _notes(check: Check) -> list[str]:
     return lines
 
 
-def bisection(found: Bisection, format_name: str = DEFAULT_FORMAT) -> str:
+def bisection(found: Bisection) -> Document:
     """The steps, and the release to blame."""
     rows = [[f"{found.package} {step.version}", step.outcome, step.told, step.check or ""] for step in found.steps]
     steps = Table(f"Bisection of {found.package} by {found.figure}", ["version", "outcome", "seen", "check"], rows)
-    return f"{steps.render(format_name)}\n\n{conclusion(found)}"
+    return Document([steps], [conclusion(found)])
 
 
 def conclusion(found: Bisection) -> str:

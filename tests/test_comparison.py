@@ -14,6 +14,7 @@ from bench.errors import UsageError
 from bench.job import Job, Parity, Record, Run
 from bench.series import Point
 from reports import comparison as shown
+from reports.formats import render
 
 KEY = ("throughput", "train", 1, "device")
 
@@ -86,7 +87,7 @@ def test_ratio_with_the_variance_between_runs() -> None:
 def test_too_little_history_says_how_many_runs_are_missing() -> None:
     found = comparison.compare(of(comparable()), of(comparable(90.0), name="second"), {}, frozenset())
     assert (found.figures[0].low, found.figures[0].missing) == (None, FEWEST_DIFFERENCES)
-    text = shown.text(found)
+    text = render(shown.document(found))
     assert "not known: 4 more runs with the same versions are needed" in text
     assert "bench check --against BASE" in text
 
@@ -117,4 +118,4 @@ def test_rows_of_one_run_only_and_rows_that_are_not_comparable_are_said() -> Non
         of(comparable(), failed), of(comparable(backend="reference"), name="second"), {}, frozenset()
     )
     assert (found.figures, found.only_first, found.only_second) == ((), ("pytorch",), ("reference",))
-    assert "No row is comparable in both runs." in shown.text(found)
+    assert "No row is comparable in both runs." in render(shown.document(found))

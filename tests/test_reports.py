@@ -10,9 +10,10 @@ import pytest
 
 from bench.job import Figure, Record, Run, label
 from bench.ratios import SPEEDS, with_ratios
-from reports import markdown, tables
+from reports import formats, markdown, tables
 from reports.definitions import FIGURES
-from reports.table import Table, check_format
+from reports.formats import body, check_format
+from reports.table import Document, Table
 from reports.timing import timing_table
 
 SCHEMA1 = Path(__file__).parent / "records" / "schema1.json"
@@ -31,6 +32,10 @@ def run() -> Run:
     )
 
 
+def as_text(run: Run, format_name: str = "simple") -> str:
+    return formats.render(tables.document(run), format_name)
+
+
 def changed(run: Run, index: int, **changes: object) -> Run:
     records = list(run.records)
     records[index] = Record.model_validate({**records[index].model_dump(), **changes})
@@ -46,7 +51,7 @@ def test_every_figure_is_defined(run: Run) -> None:
 
 
 def test_cells_have_values_intervals_and_reasons(run: Run) -> None:
-    text = tables.text(run)
+    text = as_text(run)
     trained = next(record for record in run.records if record.job.backend == "pytorch")
     throughput = trained.figure("throughput", "train", "end-to-end")
     assert f"{throughput.value:,.0f} ±" in text
@@ -71,7 +76,7 @@ def test_a_single_round_has_no_interval_and_says_so(run: Run) -> None:
         for figure in record["figures"]:
             if figure["n"]:
                 figure |= {"n": 1, "low": None, "high": None, "samples": figure["samples"][:1]}
-    text = tables.text(Run.model_validate(plain))
+    text = as_text(Run.model_validate(plain))
     assert "±" not in text
     assert "n = 1 process" in text
     assert "no intervals: one process has no spread between processes" in text
@@ -80,29 +85,29 @@ def test_a_single_round_has_no_interval_and_says_so(run: Run) -> None:
 def test_failed_and_incomparable_rows_are_shown_with_their_reasons(run: Run) -> None:
     checks = [{"name": "logits", "value": 0.5, "tolerance": 2e-6, "passed": False}]
     broken = changed(run, 0, parity={"comparable": False, "checks": checks}, ratios=[])
-    assert "not comparable: logits 5.0e-01 > 2e-06" in tables.text(broken)
+    assert "not comparable: logits 5.0e-01 > 2e-06" in as_text(broken)
     crashed = changed(run, 0, status="crashed", error="signal SIGSEGV", figures=[], ratios=[])
-    text = tables.text(crashed)
+    text = as_text(crashed)
     assert "crashed: signal SIGSEGV" in text
     assert "not measured: crashed: signal SIGSEGV" in text
 
 
 @pytest.mark.parametrize("format_name", ["simple", "github", "grid", "latex", "tsv", "html"])
 def test_every_format_of_tabulate(run: Run, format_name: str) -> None:
-    assert "pytorch" in tables.text(run, check_format(format_name))
+    assert "pytorch" in as_text(run, check_format(format_name))
 
 
 def test_a_disturbed_row_is_marked_with_its_reason(run: Run) -> None:
     quiet = changed(run, 0, disturbance={"disturbed": False, "reason": "", "slices": 6})
-    assert "(!)" not in tables.text(quiet)
+    assert "(!)" not in as_text(quiet)
     told = {"disturbed": True, "reason": "other processes used 48% of its cores", "slices": 12, "marked": 9}
-    text = tables.text(changed(run, 0, disturbance=told))
+    text = as_text(changed(run, 0, disturbance=told))
     name = label(run.records[0].job, [record.job for record in run.records])
     assert f"{name} (!)" in text
     assert f"(!) {name} was disturbed: other processes used 48% of its cores; 9 of 12 slices are marked" in text
     assert "| YES |" in re.sub(" +", " ", markdown.render(changed(run, 0, disturbance=told)))
     blind = {"disturbed": None, "reason": "not visible here: no /proc", "slices": 6}
-    assert f"{name}: disturbance not visible here: no /proc" in tables.text(changed(run, 0, disturbance=blind))
+    assert f"{name}: disturbance not visible here: no /proc" in as_text(changed(run, 0, disturbance=blind))
 
 
 def arena(value: float, low: float | None, high: float | None) -> dict[str, object]:
@@ -120,7 +125,7 @@ def arena(value: float, low: float | None, high: float | None) -> dict[str, obje
     ],
 )
 def test_an_allocator_that_pays_is_named_with_its_setting(run: Run, ratio: dict[str, object], said: bool) -> None:
-    text = tables.text(changed(run, 0, arena=[ratio]))
+    text = as_text(changed(run, 0, arena=[ratio]))
     assert ("higher with --allocator arena" in text) is said
     if ratio["low"] == 1.2:
         assert (
@@ -129,7 +134,7 @@ def test_an_allocator_that_pays_is_named_with_its_setting(run: Run, ratio: dict[
 
 
 def test_timing_adds_up_to_the_wall_time(run: Run) -> None:
-    assert "not recorded" in timing_table(run).render()
+    assert "not recorded" in formats.render(Document([timing_table(run)]))
     phases = {"import": 4.0, "fit": 3.0, "timed": 2.0, "spawn": 0.5}
     told = {"wall": 12.0, "timed": 2.1, "parent_cpu_while_timed": 0.021, "asleep_wait": 0.5, "phases": phases}
     rows = {row[0]: row[1:] for row in timing_table(run.model_copy(update={"timing": told})).rows}
@@ -152,7 +157,7 @@ def test_foreign_text_is_text_in_markdown(run: Run) -> None:
 
 
 def test_foreign_text_does_not_reach_the_terminal_raw(run: Run) -> None:
-    text = tables.text(changed(run, 0, status="failed", error=HOSTILE, figures=[], ratios=[]))
+    text = as_text(changed(run, 0, status="failed", error=HOSTILE, figures=[], ratios=[]))
     assert "\x1b" not in text
     assert "\n# head" not in text
 
@@ -161,7 +166,7 @@ def test_two_devices_are_told_apart(run: Run) -> None:
     first = run.records[0]
     twin = first.model_copy(update={"job": first.job.model_copy(update={"device": "cuda"})})
     both = run.model_copy(update={"records": [first, twin]})
-    text = tables.text(both)
+    text = as_text(both)
     assert f"{first.job.backend} cpu" in text
     assert f"{first.job.backend} cuda" in text
 
@@ -171,12 +176,12 @@ def test_two_devices_are_told_apart(run: Run) -> None:
 )
 def test_half_width_is_a_percentage(low: float | None, high: float | None, shown: str) -> None:
     figure = Figure(name="throughput", value=100.0, unit="images/s", low=low, high=high, n=3)
-    text = tables.cell(figure, tables.FORMATS["throughput"], tables.Notes(), None)  # type: ignore[arg-type]
+    text = tables.cell(figure, tables.Notes(), None)  # type: ignore[arg-type]
     assert text.endswith(shown)
 
 
 def test_headers_and_bars_of_foreign_text_stay_in_their_cells() -> None:
     table = Table("t", ["a", "x|\x1b[31m"], [["p|q", "r"]])
-    assert "\x1b" not in table.render("simple")
-    lines = table.body("github").splitlines()
+    assert "\x1b" not in body(table, "simple")
+    lines = body(table, "github").splitlines()
     assert {line.replace("\\|", "").count("|") for line in lines} == {3}

@@ -49,13 +49,6 @@ def test_interval_covers_as_often_as_it_says() -> None:
     assert 0.935 < covered / 2000 < 0.965
 
 
-def test_ratio_is_of_pairs_not_of_means() -> None:
-    # A round that is slow for both rows cancels in the pairs.
-    ratio = stats.paired_ratio([100.0, 50.0, 80.0], [200.0, 100.0, 160.0])
-    assert ratio.value == pytest.approx(0.5)
-    assert ratio.high - ratio.low == pytest.approx(0.0, abs=1e-12)
-
-
 @given(st.lists(st.floats(0, 1e3), min_size=1, max_size=50), st.sampled_from([50, 90, 99]))
 def test_percentile_is_numpys(values: list[float], percent: int) -> None:
     assert stats.percentile(sorted(values), percent) == pytest.approx(np.percentile(values, percent), abs=1e-9)

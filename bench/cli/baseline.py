@@ -56,9 +56,9 @@ def list_(store: options.StoreUrl = None, format_: options.Format = "simple") ->
     from bench import bases
     from bench.schema import BASELINES
     from bench.store import Store
-    from reports.table import Table, check_format
+    from reports.table import Document, Table
+    from reports.terminal import show
 
-    check_format(format_)
     opened = Store(store)
     found = [kept for name in opened.names(BASELINES) if (kept := bases.load_baseline(opened, name)) is not None]
     rows = [
@@ -73,7 +73,8 @@ def list_(store: options.StoreUrl = None, format_: options.Format = "simple") ->
         for kept in found
     ]
     headers = ["baseline", "Python", "packages", "job", "data", "commit"]
-    print(Table("Baselines", headers, rows).render(format_) if rows else "none; bench baseline save NAME")
+    nothing = Document(headline="none; bench baseline save NAME")
+    show(Document([Table("Baselines", headers, rows)]) if rows else nothing, format_)
 
 
 def delete(name: Annotated[str, typer.Argument(help="Of the baseline.")], store: options.StoreUrl = None) -> None:

@@ -58,9 +58,8 @@ def bisect(
     from bench.schema import BISECTIONS
     from bench.store import Store
     from reports import verdicts
-    from reports.table import check_format
+    from reports.terminal import show
 
-    check_format(format_)
     options.one_of("figure", figure, ("throughput", "latency", "memory"))
     job = jobs.job(jobs.given(locals()), None, "")
     criteria = jobs.criteria(job, margin, margins, budget, 1)
@@ -86,6 +85,6 @@ def bisect(
     except KeyboardInterrupt:
         print("bench: interrupted; the same command goes on where it was", file=sys.stderr)
         sys.exit(jobs.INTERRUPTED)
-    print(verdicts.bisection(found, format_))
+    show(verdicts.bisection(found), format_)
     newest = found.outcome(versions[-1])
     sys.exit(3 if newest == "skipped" or (newest == "bad" and len(found.suspects) > 2) else 0)

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from bench.cli import jobs, options
+from bench.cli.output import put, tell
 from bench.errors import BenchError, UsageError
 
 INCONCLUSIVE = {None: 3, "pass": 0, "fail": 1}
@@ -50,6 +51,8 @@ def check(
     cache: options.Cache = None,
     store: options.StoreUrl = None,
     format_: options.Format = "simple",
+    output: options.Output = None,
+    summary: options.Summary = False,
 ) -> None:
     """Measure BASE and the present environment now, as live pairs that take turns, and judge every figure.
 
@@ -76,6 +79,8 @@ def _check(
     cache: Path | None,
     store: str | None,
     format_: str,
+    output: Path | None,
+    summary: bool,
     **others: Any,
 ) -> int:
     from bench import bases
@@ -83,10 +88,9 @@ def _check(
     from bench.gate import PRESENT
     from bench.plan import Side
     from bench.store import Store
-    from reports import verdicts
-    from reports.table import check_format
+    from reports import html, verdicts
+    from reports.terminal import with_notes
 
-    check_format(format_)
     if inconclusive not in INCONCLUSIVE:
         raise UsageError(f"--inconclusive {inconclusive}: pass or fail")
     opened = Store(store)
@@ -105,6 +109,11 @@ def _check(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     sides = (base, Side(PRESENT, "this environment"))
     found = checking.check(plan, dataset, opened, criteria, sides, options.command_line())
-    print(verdicts.text(found.check, format_))
-    print(f"\n{found.check.name} in {found.stored_in}")
+    if summary:
+        from reports.summary import of_check
+
+        put(of_check(found.check), output)
+    else:
+        document = with_notes(verdicts.document(found.check), f"{found.check.name} in {found.stored_in}")
+        tell(document, format_, output, lambda: html.of_check(found.check))
     return jobs.INTERRUPTED if found.interrupted else found.check.exit_code(INCONCLUSIVE[inconclusive])

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from bench.cli import options
+from bench.cli.output import PAGE, put, tell
 from bench.errors import UsageError
 
 EXPORTS = ("json", "pytest-benchmark", "bencher", "customBiggerIsBetter", "customSmallerIsBetter")
+CRITERIA = {"latency": "latency_p50", "memory": "peak_rss"}
+"""What the gate calls some figures."""
 LIMIT = 50
 LAST = 1000
 
@@ -44,23 +48,38 @@ def register(app: typer.Typer) -> None:
 
 def report(
     run_name: options.RunName = None,
-    format_: Annotated[str, typer.Option("--format", help="markdown, or a table format of tabulate.")] = "markdown",
+    format_: Annotated[
+        str, typer.Option("--format", help="html (a page that stands alone), markdown, or a format of tables.")
+    ] = "markdown",
+    output: options.Output = None,
+    figures: Annotated[
+        Path | None, typer.Option("--figures", metavar="DIR", help="Also write every plot there, as SVG and PNG.")
+    ] = None,
+    summary: options.Summary = False,
     timing: Annotated[bool, typer.Option("--timing", help="Only where the run's wall time went.")] = False,
     store: options.StoreUrl = None,
 ) -> None:
     """A stored run with the definition of every column, the machine, versions, data and parity."""
-    from reports import markdown, tables
-    from reports.table import check_format
+    from reports import html, images, markdown, plots, tables
+    from reports import summary as comment
+    from reports.formats import check_format
+    from reports.table import Document
     from reports.timing import timing_table
 
+    if format_ != "markdown":
+        check_format(format_)
     found = _load(run_name, store)
+    if figures is not None:
+        written = images.write(plots.of(found), figures)
+        print(f"{len(written)} pictures in {figures}", file=sys.stderr)
     if timing:
-        name = "github" if format_ == "markdown" else check_format(format_)
-        print(timing_table(found).render(name))
+        tell(Document([timing_table(found)]), "github" if format_ == "markdown" else format_, output)
+    elif summary:
+        put(comment.of_run(found), output)
     elif format_ == "markdown":
-        print(markdown.render(found), end="")
+        put(markdown.render(found), output)
     else:
-        print(tables.text(found, check_format(format_)))
+        tell(tables.document(found), format_, output, lambda: html.of_run(found))
 
 
 def export(
@@ -103,21 +122,21 @@ def import_(
 
 def compare(
     first: Annotated[str, typer.Argument(metavar="A", help="A run, tag, commit, or last~N.")],
-    second: Annotated[str, typer.Argument(metavar="B", help="The run to put beside it [last].")] = "last",
+    second: Annotated[str, typer.Argument(metavar="B", help="The run to put beside it (default: last).")] = "last",
     across: Annotated[
         str | None, typer.Option(metavar="PARTS", help="Parts of the key that may differ: machines, threads, ...")
     ] = None,
     format_: options.Format = "simple",
+    output: options.Output = None,
     store: options.StoreUrl = None,
 ) -> None:
     """Two stored runs, figure by figure, with intervals that hold the variance between runs. Informs, never gates."""
-    from bench import comparability, comparison
+    from bench import comparability, comparison, margins
     from bench import history as stored
     from bench.store import Store
     from reports import comparison as shown
-    from reports.table import check_format
+    from reports import html
 
-    check_format(format_)
     parts = comparability.across(across)
     opened = Store(store)
     a, b = opened.load(first), opened.load(second)
@@ -125,7 +144,10 @@ def compare(
     with opened.reading() as connection:
         series = [one for digest in sorted(digests) for one in stored.of_digest(connection, digest, last=LIMIT)]
     points = {(one.digest, one.figure): one.points for one in series}
-    print(shown.text(comparison.compare(a, b, points, parts), format_))
+    found = comparison.compare(a, b, points, parts)
+
+    shaded = {CRITERIA.get(name, name): margin for name, margin in margins.read([]).items()}
+    tell(shown.document(found), format_, output, lambda: html.of_comparison(found, shaded, options.command_line()))
 
 
 def history_(
@@ -136,45 +158,51 @@ def history_(
     commit: CommitFilter = None,
     since: SinceFilter = None,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="The newest so many runs [50]; of a series so many points [1000].")
+        int | None, typer.Option(min=1, help="The newest so many runs (50); of a series so many points (1000).")
     ] = None,
     change_points: Annotated[bool, typer.Option("--change-points", help="Where series changed their level.")] = False,
     figure: Annotated[str | None, typer.Option(help="Only series of this figure, such as throughput.")] = None,
     format_: options.Format = "simple",
+    output: options.Output = None,
     store: options.StoreUrl = None,
 ) -> None:
-    """Stored runs, the newest first; or, with --change-points, where their series changed."""
+    """Stored runs, the newest first; or, with --change-points, where their series changed; or all as a page (html)."""
     from bench import history as stored
     from bench import trends
     from bench.store import Store
     from reports import history as shown
-    from reports.table import check_format
+    from reports import html
 
     if context.invoked_subcommand is not None:
         return
-    check_format(format_)
     which = _filter(backend, workload, machine, commit, since)
-    if change_points:
+    if change_points or format_ == PAGE:
         series = stored.series(Store(store), which, figure, limit or LAST)
-        print(shown.change_points(series, trends.all_turns(series), format_))
+        turns = trends.all_turns(series)
+        page = partial(html.of_history, series, turns, options.command_line())
+        tell(shown.change_points(series, turns), format_, output, page)
     else:
-        print(shown.runs(stored.runs(Store(store), which, limit or LIMIT), limit or LIMIT, format_))
+        tell(shown.runs(stored.runs(Store(store), which, limit or LIMIT), limit or LIMIT), format_, output)
 
 
-def show(run_name: options.RunName = None, format_: options.Format = "simple", store: options.StoreUrl = None) -> None:
+def show(
+    run_name: options.RunName = None,
+    format_: options.Format = "simple",
+    output: options.Output = None,
+    store: options.StoreUrl = None,
+) -> None:
     """A stored run, or a check by its name, as tables."""
     from bench.schema import CHECKS
     from bench.store import Store
     from bench.verdicts import Check
-    from reports import tables, verdicts
-    from reports.table import check_format
+    from reports import html, tables, verdicts
 
-    check_format(format_)
     check = None if run_name is None else Store(store).read(CHECKS, run_name, Check)
     if check is not None:
-        print(verdicts.text(check, format_))
+        tell(verdicts.document(check), format_, output, lambda: html.of_check(check))
     else:
-        print(tables.text(_load(run_name, store), format_))
+        run = _load(run_name, store)
+        tell(tables.document(run), format_, output, lambda: html.of_run(run))
 
 
 def checks(
@@ -187,12 +215,10 @@ def checks(
     from bench.store import Store
     from bench.verdicts import Check
     from reports import verdicts
-    from reports.table import check_format
 
-    check_format(format_)
     opened = Store(store)
     found = [check for name in opened.names(CHECKS)[:limit] if (check := opened.read(CHECKS, name, Check)) is not None]
-    print(verdicts.listing(found, format_))
+    tell(verdicts.listing(found), format_, None)
 
 
 def tag(

@@ -24,22 +24,30 @@ DEFAULTS: dict[str, Any] = {
 }
 """What is measured where neither an option nor a saved baseline says so."""
 
-JobBackend = Annotated[str | None, typer.Option("--backend", help="all, or a list such as pytorch,keras [all].")]
-JobTask = Annotated[str | None, typer.Option("--task", help="What to time: train, infer or all [all].")]
-JobDevice = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:N, or a list [auto].")]
+JobBackend = Annotated[
+    str | None, typer.Option("--backend", help="all, or a list such as pytorch,keras (default: all).")
+]
+JobTask = Annotated[str | None, typer.Option("--task", help="What to time: train, infer or all (default: all).")]
+JobDevice = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:N, or a list (default: auto).")]
 JobBatchSize = Annotated[
-    int | None, typer.Option("--batch-size", min=1, help="Batch size of throughput figures [128].")
+    int | None, typer.Option("--batch-size", min=1, help="Batch size of throughput figures (default: 128).")
 ]
 JobFigure = Annotated[
     str | None,
-    typer.Option("--figure", metavar="LIST", help="Of throughput, latency, memory, accuracy [the first three]."),
+    typer.Option(
+        "--figure", metavar="LIST", help="Of throughput, latency, memory, accuracy (default: the first three)."
+    ),
 ]
-JobBoundary = Annotated[str | None, typer.Option("--boundary", help="Of speeds: end-to-end or device [end-to-end].")]
+JobBoundary = Annotated[
+    str | None, typer.Option("--boundary", help="Of speeds: end-to-end or device (default: end-to-end).")
+]
 Budget = Annotated[str, typer.Option("--budget", metavar="TIME", help="The most time for measuring pairs.")]
 Margin = Annotated[
     list[str] | None, typer.Option("--margin", metavar="FIGURE=PERCENT", help="What is no change (repeatable).")
 ]
-Margins = Annotated[Path | None, typer.Option("--margins", metavar="FILE", help="TOML file with a table [margins].")]
+Margins = Annotated[
+    Path | None, typer.Option("--margins", metavar="FILE", help="TOML file with a table named margins.")
+]
 
 
 def given(arguments: Mapping[str, Any]) -> dict[str, Any]:

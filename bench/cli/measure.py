@@ -47,12 +47,15 @@ def run_(
     threads: options.Threads = None,
     cpus: options.Cpus = None,
     allocator: options.Allocator = None,
-    rounds: Annotated[int | None, typer.Option(min=1, help="Fresh processes per row [deploy 3, precise 5].")] = None,
+    rounds: Annotated[
+        int | None, typer.Option(min=1, help="Fresh processes per row (default: deploy 3, precise 5).")
+    ] = None,
     precision_target: Annotated[
         str | None, typer.Option(metavar="PERCENT", help="Add rounds until the ratios' half-width is this, such as 2%.")
     ] = None,
     budget: Annotated[
-        str | None, typer.Option(metavar="TIME", help="The most time for --precision-target, such as 90s, 5m [5m].")
+        str | None,
+        typer.Option(metavar="TIME", help="The most time for --precision-target, such as 90s, 5m (default: 5m)."),
     ] = None,
     seed: options.Seed = 0,
     seeds: Annotated[int, typer.Option(min=1, help="Trainings per row: accuracy with an interval, and a verdict.")] = 1,
@@ -121,9 +124,7 @@ def run_(
 
 def _run(request: Any, start: tuple[str | None, bool], store_url: str | None, format_name: str) -> int:
     from bench.store import Store
-    from reports.table import check_format
 
-    check_format(format_name)
     plan, dataset = options.on_data(request)
     store = Store(store_url)
     init, new_head = start
@@ -135,9 +136,7 @@ def _run(request: Any, start: tuple[str | None, bool], store_url: str | None, fo
 def _run_file(request: Any, file: Path, shapes: dict[str, Any], store_url: str | None, format_name: str) -> int:
     from bench import onnx_files, onnx_run
     from bench.store import Store
-    from reports.table import check_format
 
-    check_format(format_name)
     model = onnx_files.describe(file, shapes)
     plan, (dataset, data) = onnx_run.plan(request, model), onnx_run.data(model)
     return _measured(plan, dataset, Store(store_url), format_name, data, onnx_run.OnnxRunner)
@@ -147,11 +146,12 @@ def _measured(plan: Any, dataset: Any, store: Any, format_name: str, *others: An
     """Run a plan and print its tables; ``others`` go on to ``bench.run.run``."""
     from bench.run import run
     from reports import tables
+    from reports.terminal import show, with_notes
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     finished = run(plan, dataset, store, options.command_line(), *others)
-    print(tables.text(finished.run, format_name))
-    print(f"\nrun {finished.run.name} in {finished.stored_in}")
+    stored = f"run {finished.run.name} in {finished.stored_in}"
+    show(with_notes(tables.document(finished.run), stored), format_name)
     return finished.exit_code
 
 
@@ -167,27 +167,32 @@ def _started(plan: Any, store: Any, init: str, new_head: bool) -> Any:
     return make(replace(plan.request, init=kept, started_from=whose))
 
 
-def list_() -> None:
+def list_(format_: options.Format = "simple") -> None:
     """Backends (available or why not, versions, devices), models, recipes and data sets."""
     from bench import catalogue
     from reports import listing
+    from reports.terminal import show
 
-    print(listing.text(catalogue.backends(), catalogue.gpus_here()))
+    show(listing.catalogue(catalogue.backends(), catalogue.gpus_here()), format_)
 
 
-def doctor() -> None:
+def doctor(format_: options.Format = "simple") -> None:
     """What on this machine will spoil a measurement, and what to do about it."""
     from bench.doctor import examine
     from reports import listing
+    from reports.terminal import show
 
-    print(listing.doctor(examine()))
+    show(listing.doctor(examine()), format_)
 
 
-def gpu_check(backend: options.Backend = "all", python: options.Pythons = None) -> None:
+def gpu_check(
+    backend: options.Backend = "all", python: options.Pythons = None, format_: options.Format = "simple"
+) -> None:
     """Whether the CUDA figures of each backend can be trusted on this machine; needs a GPU."""
     from bench.gpu_run import check
     from reports import listing
+    from reports.terminal import show
 
     findings = check(list(options.split(backend)), options.pythons(python))
-    print(listing.gpu_findings(findings))
+    show(listing.gpu_findings(findings), format_)
     sys.exit(any(finding.passed is False for finding in findings))

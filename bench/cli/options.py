@@ -11,11 +11,19 @@ import typer
 
 from bench.errors import UsageError
 
+
+def _format(name: str) -> str:
+    """As soon as it is read: nothing is measured for a table that cannot be shown."""
+    from reports.formats import check_format
+
+    return check_format(name)
+
+
 Backend = Annotated[str, typer.Option(help="all, or a list such as pytorch,keras.")]
 WorkloadName = Annotated[str | None, typer.Option(metavar="MODEL/DATASET/RECIPE", help="Instead of the three.")]
-Model = Annotated[str | None, typer.Option(help="Model, or a TOML file [article-keras].")]
-Dataset = Annotated[str | None, typer.Option(help="Data set, or folder:DIR with a folder per class [digits].")]
-RecipeName = Annotated[str | None, typer.Option(help="Training recipe, or a TOML file [article-keras].")]
+Model = Annotated[str | None, typer.Option(help="Model, or a TOML file (default: article-keras).")]
+Dataset = Annotated[str | None, typer.Option(help="Data set, or folder:DIR with a folder per class (default: digits).")]
+RecipeName = Annotated[str | None, typer.Option(help="Training recipe, or a TOML file (default: article-keras).")]
 Mode = Annotated[str, typer.Option(help="Ways to run, a list: default, all, best, or names of bench list.")]
 Precision = Annotated[str, typer.Option(help="A list: default, all, or names of bench list such as fp32,bf16,int8.")]
 Changes = Annotated[
@@ -26,7 +34,7 @@ Task = Annotated[str, typer.Option(help="What to time: train, infer or all.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N, or a list: one row each.")]
 BatchSizes = Annotated[str, typer.Option(metavar="LIST", help="Of throughput figures, such as 128 or 1,8,32,128.")]
 Profile = Annotated[str, typer.Option(help="deploy (as users run it) or precise (pinned, for small effects).")]
-Threads = Annotated[int | None, typer.Option(min=1, help="Threads [the profile's physical cores].")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Threads (default: the profile's physical cores).")]
 Cpus = Annotated[str | None, typer.Option(metavar="LIST", help="Pin workers to CPUs such as 0,2-3.")]
 Allocator = Annotated[
     str | None, typer.Option(metavar="NAME", help="system, arena (glibc keeps memory) or a library's path.")
@@ -42,12 +50,25 @@ StoreUrl = Annotated[
     str | None,
     typer.Option("--store", metavar="URL", help="Database URL or SQLite file (default: BENCH_STORE, user data)."),
 ]
-Format = Annotated[str, typer.Option("--format", help="Table format of tabulate: simple, github, grid, ...")]
+Format = Annotated[
+    str,
+    typer.Option(
+        "--format", callback=_format, help="Of tables: simple, github, grid, latex, tsv, ... (tabulate's); csv, json."
+    ),
+]
+Output = Annotated[
+    Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write there instead of standard output.")
+]
+Summary = Annotated[
+    bool,
+    typer.Option("--summary", help="As the Markdown of a pull-request comment: the verdict first, details folded."),
+]
 RunName = Annotated[
-    str | None, typer.Argument(metavar="RUN", help="A run's name or its beginning, tag, commit, or last~N [last].")
+    str | None,
+    typer.Argument(metavar="RUN", help="A run's name or its beginning, tag, commit, or last~N (default: last)."),
 ]
 Cache = Annotated[
-    Path | None, typer.Option(metavar="DIR", help="Where environments and work trees are kept [user cache].")
+    Path | None, typer.Option(metavar="DIR", help="Where environments and work trees are kept (default: user cache).")
 ]
 
 

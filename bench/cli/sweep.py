@@ -53,9 +53,8 @@ def sweep(
     from bench.schema import SWEEPS
     from bench.store import Store
     from reports import sweeps
-    from reports.table import check_format
+    from reports.terminal import show, with_notes
 
-    check_format(format_)
     space = searching.space(over, options.fields)
     planned = searching.grid(space) if trials is None else searching.drawn(space, trials, seed)
     names = (workload, model, dataset, recipe)
@@ -90,8 +89,7 @@ def sweep(
     except KeyboardInterrupt:
         print("bench: interrupted; the same command goes on where it was", file=sys.stderr)
         sys.exit(jobs.INTERRUPTED)
-    print(sweeps.text(found, format_))
-    print(f"\n{found.name} in {opened.shown}")
+    show(with_notes(sweeps.document(found), f"{found.name} in {opened.shown}"), format_)
     sys.exit(any(trial.failed for trial in found.trials))
 
 

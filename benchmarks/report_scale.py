@@ -1,0 +1,77 @@
+"""How long pages take to build: a report of many rows, the history of many runs.
+
+    python benchmarks/report_scale.py [--quick]
+
+Seconds of building the page of a report, on made-up rows with the samples and slices of a real run, and of `bench
+history --format html` on stores of three lengths, to see that it grows in proportion. Raw numbers:
+results/report_scale.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from bed import write
+from history_scale import ROWS as ROWS_OF_A_RUN
+from history_scale import fill
+
+from bench.job import Record, Run
+from bench.ratios import with_ratios
+from bench.store import Store
+from reports import html
+
+RECORD = Path(__file__).parent.parent / "tests" / "records" / "schema3.json"
+ROWS = 40
+
+
+def main() -> None:
+    """Build, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="shorter histories, no file")
+    arguments = parser.parse_args()
+    html.of_run(_run(2))  # templates and Plotly's script are read once
+    found: dict[str, Any] = {f"report of {ROWS} rows": _seconds(lambda: html.of_run(_run(ROWS)))}
+    for runs in (10, 20, 40) if arguments.quick else (250, 500, 1000):
+        found[f"history of {runs:,} runs of {ROWS_OF_A_RUN} rows"] = _history(runs)
+    for name, seconds in found.items():
+        print(f"{name}: {seconds:.2f} s")
+    write("report_scale.json", {"seconds": found}, arguments.quick)
+
+
+def _history(runs: int) -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        path, page = Path(folder) / "history.db", Path(folder) / "history.html"
+        fill(Store(str(path)), runs)
+        command = [sys.executable, "-P", "-m", "bench.cli", "history", "--format", "html", "-o", str(page)]
+        return _seconds(lambda: subprocess.run([*command, "--store", str(path)], check=True, capture_output=True))
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    begin = time.perf_counter()
+    work()
+    return time.perf_counter() - begin
+
+
+def _run(rows: int) -> Run:
+    document = json.loads(RECORD.read_text())
+    records = [Record.model_validate(record) for record in document["records"]]
+    many = [
+        records[i % len(records)].model_copy(
+            update={"job": records[i % len(records)].job.model_copy(update={"backend": f"backend-{i}", "source": None})}
+        )
+        for i in range(rows)
+    ]
+    name, command, started = document["run"], document["command"], document["started_at"]
+    return Run(name=name, command=command, started_at=started, rounds=1, records=with_ratios(many))
+
+
+if __name__ == "__main__":
+    main()

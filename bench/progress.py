@@ -27,6 +27,8 @@ class Bar:
     _bar: Progress | None = None
     _console: Console = field(default_factory=lambda: Console(stderr=True, highlight=False))
     store_error: BenchError | None = None
+    steps: Sequence[float] | None = None
+    """Seconds that every step is expected to take; None: not known."""
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
@@ -35,10 +37,11 @@ class Bar:
                 BarColumn(),
                 MofNCompleteColumn(),
                 TimeElapsedColumn(),
+                TextColumn("{task.fields[left]}"),
             )
             self._bar = Progress(*columns, console=self._console, auto_refresh=False, transient=True)
             self._bar.start()
-            self._bar_task = self._bar.add_task("", total=None)
+            self._bar_task = self._bar.add_task("", total=None, left="")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -46,11 +49,20 @@ class Bar:
             self._bar.stop()
 
     def begins(self, what: str, done: int, total: int) -> None:
+        left = self._left(done)
         if self._bar is not None:
-            self._bar.update(self._bar_task, description=what, completed=done, total=total)
+            self._bar.update(self._bar_task, description=what, completed=done, total=total, left=left)
             self._bar.refresh()
         else:
-            print(f"[{min(done + 1, total)}/{total}] {what}", file=sys.stderr, flush=True)
+            told = f" ({left})" if left else ""
+            print(f"[{min(done + 1, total)}/{total}] {what}{told}", file=sys.stderr, flush=True)
+
+    def _left(self, done: int) -> str:
+        """By the history, in whole seconds or minutes; empty where it does not tell."""
+        if self.steps is None or done >= len(self.steps):
+            return ""
+        seconds = sum(self.steps[done:])
+        return f"about {seconds:.0f} s left" if seconds < 90 else f"about {seconds / 60:.0f} min left"
 
     def stored(self, write: Callable[[], None]) -> None:
         """Write to a store; one that fails is told once and does not end the measuring."""

@@ -6,6 +6,7 @@ import secrets
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
+from bench import estimate
 from bench.datasets import Dataset
 from bench.job import Data, Record, Run
 from bench.machine import fingerprint, git_commit
@@ -47,6 +48,7 @@ def run(
     code = 0
     with RunProgress(store=store, run_name=name) as progress:
         running = runner(plan, dataset, context, progress)
+        progress.steps = estimate.seconds(plan, [running.trainings(row) for row in plan.rows], store)
         try:
             running.run()
         except KeyboardInterrupt:

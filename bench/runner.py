@@ -114,12 +114,13 @@ class Runner:
     def _jobs(self) -> None:
         for row in self.plan.rows:
             self._guarded(row, "certify", self._certify)
-            for number in range(self._trainings(row)):
-                phase = "fit" if number == 0 else f"fit {number + 1}/{self._trainings(row)}"
+            for number in range(self.trainings(row)):
+                phase = "fit" if number == 0 else f"fit {number + 1}/{self.trainings(row)}"
                 self._guarded(row, phase, partial(self._fit, number=number))
         self._measure()
 
-    def _trainings(self, row: Row) -> int:
+    def trainings(self, row: Row) -> int:
+        """How often a row is trained."""
         return 0 if "fit" not in row.tasks else self.plan.request.seeds if row.asked and self.trains else 1
 
     def _measure(self) -> None:
@@ -236,7 +237,7 @@ class Runner:
 
     @property
     def _total(self) -> int:
-        fits = sum(self._trainings(row) for row in self.plan.rows)
+        fits = sum(self.trainings(row) for row in self.plan.rows)
         rounds = max(self.plan.rounds, len(self.schedule))
         return len(self.plan.rows) + fits + rounds * len(self.plan.order(0))
 

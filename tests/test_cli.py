@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 
 import pytest
-from conftest import Bench
+from conftest import QUICK, Bench
 
 FRAMEWORKS = ("torch", "tensorflow", "keras", "onnxruntime", "onnx")
 
@@ -138,8 +139,11 @@ def test_report_and_export(bench: Bench) -> None:
 
 
 def test_a_stored_run_through_every_command_of_history(bench: Bench) -> None:
-    for _ in range(2):
-        bench.run("--backend", "reference", "--task", "infer", "--batch-size", "4")
+    for number in range(2):
+        done = bench("run", *QUICK, "--backend", "reference", "--task", "infer", "--batch-size", "4")
+        assert done.returncode == 0, done.stderr
+        told = re.search(r"^\[1/2\] reference: certify \(about \d+ s left\)$", done.stderr, re.MULTILINE)
+        assert bool(told) is (number == 1), "what is left is told by the run before"
     listed = bench("history", "--backend", "reference", "--since", "1h")
     assert listed.stdout.count("article-pytorch/digits/article-keras") == 2
     assert "No run fits" in bench("history", "--backend", "pytorch").stdout

@@ -45,7 +45,7 @@ def main() -> None:
             _tell(f"{arguments.profile}: {name} {task}", [pair["ratio"] for pair in raw["pairs"][f"{name} {task}"]])
 
     backends = ["onnxruntime", "pytorch"] if arguments.quick else ["onnxruntime", "pytorch", "keras"]
-    run(backends, placement, experiment, "article-pytorch" if arguments.quick else "article-keras")
+    run(backends, placement, experiment, "article-pytorch" if arguments.quick else "article-keras", arguments.quick)
     ratios = [[pair["ratio"] for pair in case] for case in raw["pairs"].values()]
     _coverage(f"{arguments.profile}, all cases", [g for case in ratios for g in _groups(case)])
     write(f"aa_{arguments.profile}.json", raw, arguments.quick)

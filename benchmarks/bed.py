@@ -66,15 +66,18 @@ class Bed(Runner):
         return self._folder(row)
 
 
-def lay_out(backends: Sequence[str], placement: Placement, model: str = "article-keras") -> Plan:
-    """A plan on the embedded data."""
-    workload = Workload(MODELS[model], "digits", RECIPES["article-keras"])
+def lay_out(backends: Sequence[str], placement: Placement, model: str = "article-keras", quick: bool = False) -> Plan:
+    """A plan on the embedded data; a quick one exports the initial weights."""
+    recipe = RECIPES["article-keras"]
+    workload = Workload(MODELS[model], "digits", replace(recipe, epochs=0) if quick else recipe)
     return make(Request(tuple(backends), workload, devices="cpu", placement=placement))
 
 
-def run(backends: Sequence[str], placement: Placement, experiment: Callable[[Bed], None], model: str) -> None:
+def run(
+    backends: Sequence[str], placement: Placement, experiment: Callable[[Bed], None], model: str, quick: bool = False
+) -> None:
     """Certify and fit the rows, then the experiment."""
-    plan, dataset = lay_out(backends, placement, model), digits.load()
+    plan, dataset = lay_out(backends, placement, model, quick), digits.load()
     data = Data(name=dataset.name, sha256=dataset.sha256, train=len(dataset.train_y), test=len(dataset.test_y))
     context = Context(fingerprint(), data, None, datetime.now(UTC).isoformat(timespec="seconds"))
     Bed(plan, dataset, context, Silent(), experiment=experiment).run()

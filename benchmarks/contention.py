@@ -50,7 +50,13 @@ def main() -> None:
                 if row["disturbed"] is not (state == "contended"):
                     print(f"  unexpected: {row}", flush=True)
 
-    run(["pytorch", "onnxruntime"], placement, experiment, "article-pytorch" if arguments.quick else "article-keras")
+    run(
+        ["pytorch", "onnxruntime"],
+        placement,
+        experiment,
+        "article-pytorch" if arguments.quick else "article-keras",
+        arguments.quick,
+    )
     write(f"contention_{arguments.profile}.json", raw, arguments.quick)
 
 

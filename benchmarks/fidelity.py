@@ -95,7 +95,8 @@ def main() -> None:
             print(f"{name} {task}: harness / hand {ratio.value:.4f} {bounds}, n = {ratio.n} processes; peak memory"
                   f" {statistics.mean(memory):+.1f} MB", flush=True)  # fmt: skip
 
-    run(["pytorch"] if arguments.quick else ["pytorch", "keras", "onnxruntime"], placement, experiment, "article-keras")
+    rows = ["pytorch"] if arguments.quick else ["pytorch", "keras", "onnxruntime"]
+    run(rows, placement, experiment, "article-keras", arguments.quick)
     write("fidelity.json", raw, arguments.quick)
 
 

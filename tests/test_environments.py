@@ -22,6 +22,12 @@ from bench.errors import UsageError
 OLDER = "psutil==6.1.1"
 
 
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where these tests build environments: one that two of them ask for is built once."""
+    return tmp_path_factory.mktemp("cache")
+
+
 def versions_in(python: Path) -> dict[str, str]:
     code = "import json, importlib.metadata as m; print(json.dumps({d.name: d.version for d in m.distributions()}))"
     done = subprocess.run([str(python), "-c", code], capture_output=True, text=True, check=True)
@@ -97,9 +103,9 @@ def test_releases_are_those_that_pip_lists() -> None:
 
 
 @pytest.mark.slow
-def test_a_check_against_a_requirement_and_a_bisection(bench: Bench) -> None:
+def test_a_check_against_a_requirement_and_a_bisection(bench: Bench, cache: Path) -> None:
     """Real environments of the reference, which psutil does not slow down; the search ends where it begins."""
-    bench.environment["XDG_CACHE_HOME"] = str(bench.folder / "cache")
+    bench.environment["XDG_CACHE_HOME"] = str(cache)
     job = ("--backend", "reference", "--workload", "article-pytorch/digits/article-keras", "--batch-size", "4")
     quick = (*job, "--task", "infer", "--figure", "memory", "--margin", "memory=20%")
     done = bench("check", "--against", OLDER, *quick, "--profile", "deploy", timeout=500)
@@ -114,9 +120,9 @@ def test_a_check_against_a_requirement_and_a_bisection(bench: Bench) -> None:
 
 
 @pytest.mark.slow
-def test_a_third_party_adapter_goes_to_the_other_environment(bench: Bench) -> None:
+def test_a_third_party_adapter_goes_to_the_other_environment(bench: Bench, cache: Path) -> None:
     """Its module and its entry point, whatever they are installed with; nothing else of this environment."""
-    bench.environment["XDG_CACHE_HOME"] = str(bench.folder / "cache")
+    bench.environment["XDG_CACHE_HOME"] = str(cache)
     bench.register({"third-party": "evenbench_wrong:Right"})
     job = ("--backend", "third-party", "--workload", "article-pytorch/digits/article-keras", "--batch-size", "4")
     quick = (*job, "--task", "infer", "--figure", "memory", "--margin", "memory=20%", "--profile", "deploy")
@@ -125,8 +131,8 @@ def test_a_third_party_adapter_goes_to_the_other_environment(bench: Bench) -> No
 
 
 @pytest.mark.slow
-def test_a_saved_baseline_is_built_again(bench: Bench) -> None:
-    bench.environment["XDG_CACHE_HOME"] = str(bench.folder / "cache")
+def test_a_saved_baseline_is_built_again(bench: Bench, cache: Path) -> None:
+    bench.environment["XDG_CACHE_HOME"] = str(cache)
     job = ("--backend", "reference", "--workload", "article-pytorch/digits/article-keras", "--batch-size", "4")
     saved = bench("baseline", "save", "before", *job, "--task", "infer", "--figure", "memory")
     assert saved.returncode == 0, saved.stderr

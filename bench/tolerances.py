@@ -59,7 +59,8 @@ TOLERANCES: dict[str, dict[str, Tolerance]] = {
         "running_statistics": Tolerance(None, 1e-3, 1e-3),
         "logits_of_source": Tolerance(4.0e-4, 4e-3, 4e-3),
     },
-    "int8": {"logits_of_source": Tolerance(1.1e-2, 1e-1, 1e-1)},
+    # article-pytorch on digits and resnet20 on CIFAR-10, each as exported by both frameworks.
+    "int8": {"logits_of_source": Tolerance(1.9e-2, 1e-1, 1e-1)},
     # The reference against itself; estimated with batch normalization.
     "fp64": {
         "logits": Tolerance(4.6e-16, 5e-15, 5e-14),

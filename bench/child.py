@@ -18,6 +18,8 @@ from bench import allocators
 from bench.plan import Row
 
 LONGEST_LINE = 64 * 2**20
+ALIVE = b'{"alive": true}\n'
+"""What a worker says while a training goes on; its deadline begins anew."""
 LOG_KEPT = 4000
 """Characters of a failed worker's standard error that its record keeps."""
 TOLD = ("unsupported", "unavailable", "out-of-memory", "failed")
@@ -70,7 +72,7 @@ class Child:
         return self._process.pid
 
     def ask(self, command: str, timeout: float, **content: Any) -> dict[str, Any]:
-        """Send a request and block until its reply, at most ``timeout`` seconds.
+        """Send a request and block until its reply; at most ``timeout`` seconds without a sign of life.
 
         Raises:
             WorkerError: an error reply, a deadline passed (the group is killed), garbage, or a crash.
@@ -82,11 +84,13 @@ class Child:
             self._process.stdin.flush()
         except OSError:
             raise self._crashed(command) from None
-        try:
-            line = self._lines.get(timeout=timeout)
-        except queue.Empty:
-            self.kill()
-            raise self._error("timeout", f"no answer to {command} within {timeout:g} s (--timeout)") from None
+        line = ALIVE
+        while line == ALIVE:
+            try:
+                line = self._lines.get(timeout=timeout)
+            except queue.Empty:
+                self.kill()
+                raise self._error("timeout", f"no answer to {command} within {timeout:g} s (--timeout)") from None
         if not line:
             raise self._crashed(command)
         return self._parse(line, command)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -107,6 +107,8 @@ class Fit:
 
     backend: Backend
     request: dict[str, Any]
+    alive: Callable[[], None] = lambda: None
+    """Called after every chunk of batches, outside the clock."""
     seconds: float = 0.0
     """Of steps, copies to the device included; gathering, augmenting, normalizing and evaluating not."""
     curve: list[Point] = field(default_factory=list)
@@ -124,6 +126,7 @@ class Fit:
             for start, batches in _chunks(split, order, recipe, rng, pause):
                 rates = [recipe.rate(step + i, steps) for i in range(len(batches))]
                 self._train(batches, rates)
+                self.alive()
                 step += len(batches)
                 done = start + len(batches)
                 if done == per_epoch or (target is not None and done % pause == 0 and per_epoch - done >= pause):

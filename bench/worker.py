@@ -29,6 +29,8 @@ from backends.model import ModelSpec, Weights  # noqa: E402
 from bench import allocators, clock, expected, memory, parity, training  # noqa: E402
 from bench.recipe import Recipe  # noqa: E402
 
+ALIVE_SECONDS = 5.0
+"""A training says that it goes on at most this often."""
 CALIBRATION = 512
 """Training images that a quantizer reads the ranges of activations from."""
 
@@ -36,7 +38,8 @@ CALIBRATION = 512
 class Session:
     """One backend in this process, and what is done with it; each public method serves the command of its name."""
 
-    def __init__(self) -> None:
+    def __init__(self, alive: Callable[[], None] = lambda: None) -> None:
+        self._alive = alive
         self._phases: dict[str, float] = {"import": time.monotonic() - STARTED}
         self._peak_rss: dict[str, int] = {}
         self._peak_rss_reset = False
@@ -95,7 +98,7 @@ class Session:
         with self._phase("build"):
             backend.build(self._model, self._start(request), self._training)
         with self._phase("fit"):
-            fitted = training.Fit(backend, request).run()
+            fitted = training.Fit(backend, request, self._alive).run()
         with self._phase("evaluate"):
             logits, labels = training.predict(backend, training.Split.test(request))
         np.save(out / "logits.npy", logits)
@@ -284,8 +287,18 @@ def _batch(request: dict[str, Any], size: int, start: int = 0) -> tuple[Any, Any
 
 def serve(requests: TextIO, replies: TextIO) -> None:
     """Answer each request line with one reply line, ``{"ok": ...}`` or ``{"error": ...}``, until ``finish`` or end
-    of file. After an error the process is done: its framework may be in any state."""
-    session = Session()
+    of file; during a training ``{"alive": true}`` now and then before it, so that a long one is not taken for a hung
+    one. After an error the process is done: its framework may be in any state."""
+    said = time.monotonic()
+
+    def alive() -> None:
+        nonlocal said
+        if time.monotonic() - said > ALIVE_SECONDS:
+            said = time.monotonic()
+            replies.write('{"alive": true}\n')
+            replies.flush()
+
+    session = Session(alive)
     for line in requests:
         request = json.loads(line)
         command = request.pop("command")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -61,13 +62,25 @@ def folder(tmp_path: Path) -> Path:
 
 
 def fit(
-    backend: Counted, folder: Path, monkeypatch: pytest.MonkeyPatch, target: float | None = None, **settings: Any
+    backend: Counted,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    target: float | None = None,
+    alive: Callable[[], None] = lambda: None,
+    **settings: Any,
 ) -> dict[str, Any]:
     plain = {"learning_rate": 0.5, "batch_size": 10, "epochs": 2, **settings}
     recipe = Recipe("r", "sgd", **plain)
     monkeypatch.setattr(clock, "now", lambda: backend.now)
     request = {"data": str(folder), "recipe": recipe.to_dict(), "seed": 3, "target_accuracy": target}
-    return Fit(backend, request).run()  # type: ignore[arg-type]
+    return Fit(backend, request, alive).run()  # type: ignore[arg-type]
+
+
+def test_it_says_that_it_is_alive(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    backend, said = Counted(), []
+    fit(backend, folder, monkeypatch, alive=lambda: said.append(len(backend.rates)))
+    assert said[-1] == len(backend.rates), "after the last batch as well"
+    assert len(said) >= 2, "in every epoch"
 
 
 def test_steps_and_copies_are_on_the_clock_and_evaluations_are_not(

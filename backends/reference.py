@@ -178,7 +178,7 @@ class Network:
         weights = [self.weights[name] for name in placed.trained]
         match placed.layer:
             case Conv2D(_, _, stride, padding):
-                return layers.conv2d(x, weights[0], _bias(weights), stride, padding)
+                return layers.conv2d(x, weights[0], _bias(weights), stride, padding, placed is self._layers[0])
             case DepthwiseConv2D(_, stride, padding):
                 return layers.depthwise_conv2d(x, weights[0], _bias(weights), stride, padding)
             case Dense():

@@ -33,8 +33,12 @@ def test_every_benchmark_of_evidence_is_tried_here() -> None:
     assert scripts == {*PRINTED, "bed.py", "parity_margins.py", "test_startup.py"}
 
 
+LONG = {"aa.py", "contention.py", "fidelity.py", "repeatability.py"}
+"""Those that time live workers for minutes: they do not fit into CI."""
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("script", PRINTED)
+@pytest.mark.parametrize("script", [pytest.param(s, marks=pytest.mark.long) if s in LONG else s for s in PRINTED])
 def test_it_runs(script: str) -> None:
     results = {path: path.stat().st_mtime for path in (BENCHMARKS / "results").iterdir()}
     done = subprocess.run(

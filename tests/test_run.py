@@ -22,7 +22,7 @@ ByBackend = Callable[[list[dict[str, Any]]], Records]
 OUTCOMES = {
     "segfaults": ("crashed", "signal SIGSEGV during prepare"),
     "is-killed": ("crashed", "signal SIGKILL during prepare"),
-    "hangs": ("timeout", "no answer to prepare within 20 s (--timeout)"),
+    "hangs": ("timeout", "no answer to prepare within 12 s (--timeout)"),
     "raises": ("failed", "RuntimeError: the kernel of conv2d is"),
     "refuses": ("unsupported", "no convolutions on Mondays"),
     "runs-out-of-memory": ("out-of-memory", "MemoryError"),
@@ -36,7 +36,7 @@ OUTCOMES = {
 def test_what_ends_badly_costs_only_its_own_row(bench: Bench, by_backend: ByBackend) -> None:
     bench.register(RUDE)
     rows = ["reference", *RUDE]
-    records = by_backend(bench.run("--backend", ",".join(rows), "--task", "infer", "--timeout", "20", code=1))
+    records = by_backend(bench.run("--backend", ",".join(rows), "--task", "infer", "--timeout", "12", code=1))
     assert set(records) == set(rows)
     for name, (status, reason) in OUTCOMES.items():
         assert records[name]["status"] == status, records[name]["error"]
@@ -48,7 +48,7 @@ def test_what_ends_badly_costs_only_its_own_row(bench: Bench, by_backend: ByBack
     assert not records["not-a-number"]["parity"]["comparable"], "a loss that is not a number is not parity"
     report = bench("report")
     assert report.returncode == 0
-    assert "timeout: no answer to prepare within 20 s" in report.stdout
+    assert "timeout: no answer to prepare within 12 s" in report.stdout
     assert "upside down" in records["raises"]["log"], "the traceback is kept"
     assert workers_of(bench) == []
 

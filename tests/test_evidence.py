@@ -33,8 +33,8 @@ def test_every_benchmark_of_evidence_is_tried_here() -> None:
     assert scripts == {*PRINTED, "bed.py", "parity_margins.py", "test_startup.py"}
 
 
-LONG = {"aa.py", "contention.py", "fidelity.py", "repeatability.py"}
-"""Those that time live workers for minutes: they do not fit into CI."""
+LONG = {"aa.py", "contention.py", "cost.py", "fidelity.py", "history_scale.py", "repeatability.py"}
+"""Those that time workers or commands for half a minute and more: they do not fit into CI."""
 
 
 @pytest.mark.slow

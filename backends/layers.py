@@ -39,7 +39,7 @@ def conv2d(
         dy_flat = dy.reshape(-1, filters)
         dx = np.zeros_like(padded)
         for i in range(0 if of_images else kh):
-            for j in range(kw):  # place by place, so that what is added lies as the image does: five times as fast
+            for j in range(kw):  # place by place, so that what is added lies as the image does: quicker
                 part = (dy_flat @ kernel[i, j].T).reshape(n, height, width, channels)
                 _every(dx, i, j, height, width, stride)[...] += part
         return cut(dx), [(columns.T @ dy_flat).reshape(kernel.shape), *_of_bias(dy_flat, bias)]

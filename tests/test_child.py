@@ -45,10 +45,10 @@ def test_garbage_is_told_and_ends_the_worker(script: Path, tmp_path: Path, answe
 
 
 def test_a_sign_of_life_begins_the_deadline_anew(script: Path, tmp_path: Path) -> None:
-    says = "[(time.sleep(0.4), print('{\"alive\": true}', flush=True)) for _ in range(5)]"
+    says = "[(time.sleep(0.8), print('{\"alive\": true}', flush=True)) for _ in range(5)]"
     script.write_text(f"import time; input(); {says}; print('{{\"ok\": {{}}}}', flush=True); time.sleep(60)")
     with spawn(tmp_path) as child:
-        assert child.ask("fit", 1.5) == {}, "two seconds of work, never silent for 1.5"
+        assert child.ask("fit", 3) == {}, "four seconds of work, never silent for three"
         with pytest.raises(WorkerError, match=r"no answer to fit within 0\.3 s"):
             child.ask("fit", 0.3)
 

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from bench import quantities
 from bench.errors import BenchError, UsageError
-from bench.job import SCHEMA, Run
+from bench.job import SCHEMA, RowKey, Run, label
 from bench.schema import CHECKS, FIGURES, RECORDS, RUNS, SIDES, TAGS
 from bench.series import FigureKey, Listed, Point, Series
 from bench.store import Store
@@ -93,7 +93,8 @@ def _by_run(connection: sa.Connection, table: sa.Table, ids: Sequence[int]) -> d
 
 def _listed(run: Any, records: Sequence[Any], tags: Sequence[Any]) -> Listed:
     ordered = sorted(records, key=lambda record: record.id)
-    names = [_row_name(record.row_key) for record in ordered]
+    keys = [RowKey(*json.loads(record.row_key)) for record in ordered]
+    names = [label(key, keys) for key in keys]
     rows = [name if r.status == "ok" else f"{name}: {r.status}" for name, r in zip(names, ordered, strict=True)]
     return Listed(
         name=run.name,
@@ -105,12 +106,6 @@ def _listed(run: Any, records: Sequence[Any], tags: Sequence[Any]) -> Listed:
         tags=tuple(sorted(tag.name for tag in tags)),
         acknowledged=run.acknowledged,
     )
-
-
-def _row_name(row_key: str) -> str:
-    """``onnxruntime <- keras`` of the stored key of a row."""
-    backend, source, *_ = json.loads(row_key)
-    return backend if source is None else f"{backend} <- {source}"
 
 
 def _distinct(values: Iterable[str | None]) -> tuple[str, ...]:
@@ -158,10 +153,9 @@ def _series(digest: str, figure: FigureKey, rows: Sequence[Any]) -> Series:
         Point(r.run, r.started_at, r.commit, json.loads(r.versions or "{}"), r.value, r.low, r.high, r.acknowledged)
         for r in rows
     )
-    workload = f"{first.model}/{first.dataset}/{first.recipe}"
-    backend, _, device, *_ = json.loads(first.row_key)
-    row = _row_name(first.row_key) + ("" if device == "cpu" else f" {device}")
-    return Series(digest, row, backend, device, workload, first.machine, figure, first.unit, points)
+    key = RowKey(*json.loads(first.row_key))
+    workload = (first.model, first.dataset, first.recipe)
+    return Series(digest, key, *workload, first.machine, figure, first.unit, points)
 
 
 def tag(store: Store, name: str, run: str | None) -> str:

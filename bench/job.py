@@ -6,7 +6,8 @@ These are the stored and exported forms. A new job field gets a default that mea
 from __future__ import annotations
 
 import json
-from typing import Any, Literal, TypeAlias
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -23,6 +24,16 @@ Boundary: TypeAlias = Literal["end-to-end", "device"]
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class RowKey(NamedTuple):
+    """What tells a row from the others of its run (fields of ``Job``)."""
+
+    backend: str
+    source: str | None
+    device: str
+    precision: str
+    mode: str
 
 
 class Job(_Frozen):
@@ -52,9 +63,9 @@ class Job(_Frozen):
     seed: int = 0
 
     @property
-    def row(self) -> tuple[str, str | None, str, str, str]:
-        """What tells a row from the others of its run."""
-        return self.backend, self.source, self.device, self.precision, self.mode
+    def row(self) -> RowKey:
+        """Its key among the rows of its run."""
+        return RowKey(self.backend, self.source, self.device, self.precision, self.mode)
 
 
 class Slice(_Frozen):
@@ -320,7 +331,7 @@ def export(run: Run) -> str:
     return json.dumps(document, allow_nan=False, indent=1)
 
 
-def label(job: Job, among: list[Job]) -> str:
+def label(job: Job | RowKey, among: Sequence[Job | RowKey]) -> str:
     """``onnxruntime <- keras``, with device, precision and mode where the rows of this backend differ in them."""
     name = job.backend if job.source is None else f"{job.backend} <- {job.source}"
     peers = [peer for peer in among if (peer.backend, peer.source) == (job.backend, job.source)]

@@ -14,6 +14,8 @@ import numpy.typing as npt
 
 from bench.errors import UsageError
 
+RANDOM = "random-inputs"
+"""Stands for a data set."""
 SAMPLES = 512
 """Inputs that are drawn, at most."""
 LARGEST_SAMPLE = 256 * 2**20

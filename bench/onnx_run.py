@@ -10,13 +10,12 @@ import numpy as np
 from bench.datasets import Dataset
 from bench.job import Data
 from bench.layout import make_runtimes
-from bench.onnx_files import OnnxModel
+from bench.onnx_files import RANDOM, OnnxModel
 from bench.plan import Plan, Request, Row
 from bench.recipe import Recipe
 from bench.runner import Runner
 from bench.workloads import Workload
 
-RANDOM = "random-inputs"
 NO_RECIPE = Recipe("none", "sgd", learning_rate=1e-3, batch_size=1, epochs=0)
 INPUTS = "inputs.npz"
 FILE_BATCH = 4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
@@ -146,18 +147,16 @@ class Recipe:
         if not changes:
             return self
         own: dict[str, Any] = {}
+        nested: dict[str, dict[str, Any]] = {}
         for name, value in changes.items():
             part, _, inner = name.partition(".")
             if part not in self.__dataclass_fields__ or part == "name":
                 raise KeyError(name)
-            if inner:
-                nested = own.get(part, getattr(self, part))
-                if inner not in getattr(nested, "__dataclass_fields__", ()):
-                    raise KeyError(name)
-                own[part] = replace(nested, **{inner: value})
-            else:
-                own[part] = value
-        told = ",".join(f"{name}={value}" for name, value in sorted(changes.items()))
+            if inner and inner not in getattr(getattr(self, part), "__dataclass_fields__", ()):
+                raise KeyError(name)
+            (nested.setdefault(part, {}) if inner else own)[inner or part] = value
+        own |= {part: replace(getattr(self, part), **together) for part, together in nested.items()}
+        told = ",".join(f"{name}={_told(value)}" for name, value in sorted(changes.items()))
         return replace(self, name=f"{self.name}[{told}]", **own)
 
     def to_dict(self) -> dict[str, Any]:
@@ -173,6 +172,19 @@ class Recipe:
             "augmentation": Augmentation(**augmentation),
         }
         return cls(**{**plain, **nested})
+
+
+def changes_of(name: str) -> tuple[str, list[str]]:
+    """The recipe that a changed one's name begins with, and the changes, each as ``FIELD=VALUE``."""
+    base, _, told = name.removesuffix("]").partition("[")
+    return base, re.split(r",(?=[a-z_.]+=)", told) if told else []
+
+
+def _told(value: Any) -> str:
+    """A field's value as a command line gives it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"[{','.join(map(str, value))}]" if isinstance(value, tuple) else str(value)
 
 
 def _between(name: str, value: float, low: float, high: float) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
+
+from bench.job import RowKey, label
 
 FigureKey: TypeAlias = tuple[str, str | None, int | None, str | None]
 """Name, task, batch size, boundary."""
@@ -43,12 +46,22 @@ class Series:
     """A figure of a row over the runs of one comparability key, oldest first."""
 
     digest: str
-    row: str
-    """With its device, where that is not the CPU."""
-    backend: str
-    device: str
-    workload: str
+    key: RowKey
+    model: str
+    dataset: str
+    recipe: str
     machine: str
     figure: FigureKey
     unit: str
     points: tuple[Point, ...]
+
+    @property
+    def workload(self) -> str:
+        """``model/dataset/recipe``."""
+        return f"{self.model}/{self.dataset}/{self.recipe}"
+
+
+def row_name(series: Series, among: Sequence[Series]) -> str:
+    """``onnxruntime <- keras``, with a device, precision and mode that are not the usual ones or differ ``among``."""
+    usual = series.key._replace(device="cpu", precision="fp32")
+    return label(series.key, [usual, *(other.key for other in among)])

@@ -7,7 +7,8 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench import changepoints
+from bench import changepoints, workloads
+from bench.onnx_files import RANDOM
 from bench.series import Point, Series
 
 GATED = {"throughput": "throughput", "latency_p50": "latency", "peak_rss": "memory", "accuracy": "accuracy"}
@@ -40,11 +41,11 @@ class Turn:
     @property
     def confirm(self) -> str:
         """The command that measures both levels again, now; empty where nothing recorded tells them apart, or the gate
-        does not judge the figure."""
+        does not judge the figure or the workload. A file of the user's is named as it was, without its folder."""
         name, task, batch_size, boundary = self.series.figure
         requirements = " ".join(f"{package}=={old}" for package, (old, _) in self.changed.items() if old)
         commit = self.last.commit
-        if name not in GATED:
+        if name not in GATED or self.series.dataset == RANDOM:
             return ""
         if requirements:
             against = requirements
@@ -52,7 +53,9 @@ class Turn:
             against = f"git:{commit[:12]}"
         else:
             return ""
-        told = ["--backend", self.series.backend, "--workload", self.series.workload, "--device", self.series.device]
+        key = self.series.key
+        told = ["--backend", key.backend, "--device", key.device, "--precision", key.precision, "--mode", key.mode]
+        told += workloads.as_options(self.series.model, self.series.dataset, self.series.recipe)
         told += ["--figure", GATED[name]]
         for option, value in (("--task", task), ("--boundary", boundary)):
             told += [option, value] if value else []

@@ -89,6 +89,12 @@ def name_of(path: Path, text: str) -> str:
     return f"{path.stem}@{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
+def file_of(name: str) -> str:
+    """The file's name of what ``name_of`` gave; a built-in name is itself."""
+    stem, at, _ = name.rpartition("@")
+    return f"{stem}{SUFFIX}" if at else name
+
+
 def _checked(path: Path, spec: ModelSpec) -> ModelSpec:
     if len(list(spec.walk())) > MOST_LAYERS:
         raise UsageError(f"{path}: more than {MOST_LAYERS:,} layers")

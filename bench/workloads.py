@@ -12,7 +12,7 @@ from bench.datasets import Dataset
 from bench.errors import UsageError, unknown
 from bench.models import MODELS
 from bench.onnx_files import OnnxModel
-from bench.recipe import Recipe
+from bench.recipe import Recipe, changes_of
 
 _FILES = Path(__file__).parent / "recipe_files"
 RECIPES = {path.stem: user_files.built_in_recipe(path) for path in sorted(_FILES.glob("*.toml"))}
@@ -86,6 +86,13 @@ def parts(text: str) -> tuple[str, str, str]:
     if len(names) != 3:
         raise UsageError(f"--workload {text}: not MODEL/DATASET/RECIPE, such as {DEFAULT_WORKLOAD}")
     return names[0], names[1], names[2]
+
+
+def as_options(model: str, dataset: str, recipe: str) -> list[str]:
+    """The options of a command that name a workload again, of the names that a record keeps."""
+    base, changes = changes_of(recipe)
+    told = ["--model", user_files.file_of(model), "--dataset", dataset, "--recipe", user_files.file_of(base)]
+    return [*told, *(part for change in changes for part in ("--set", change))]
 
 
 def _model(name: str) -> ModelSpec:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench.changepoints import AFTER, FEWEST
-from bench.series import Listed, Series
+from bench.series import Listed, Series, row_name
 from bench.trends import Turn
 from reports.comparison import figure_name
 from reports.table import Document, Table
@@ -51,7 +51,7 @@ def change_points(series: Sequence[Series], turns: Sequence[Turn]) -> Document:
         [
             turn.first.run,
             turn.first.started_at,
-            turn.series.row,
+            row_name(turn.series, series),
             turn.series.workload,
             turn.series.digest[:8],
             figure_name(turn.series.figure),

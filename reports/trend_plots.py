@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from bench.series import Point, Series
+from bench.series import Point, Series, row_name
 from bench.trends import Turn
 from reports import plots
 from reports.comparison import figure_name
@@ -28,16 +28,18 @@ class Trend:
 def of(series: Sequence[Series], turns: Sequence[Turn]) -> list[Trend]:
     """One per series that has points."""
     return [
-        _trend(number, one, [t for t in turns if t.series is one]) for number, one in enumerate(series) if one.points
+        _trend(number, one, row_name(one, series), [t for t in turns if t.series is one])
+        for number, one in enumerate(series)
+        if one.points
     ]
 
 
-def _trend(number: int, series: Series, turns: Sequence[Turn]) -> Trend:
+def _trend(number: int, series: Series, row: str, turns: Sequence[Turn]) -> Trend:
     figure = figure_name(series.figure)
-    title = f"{series.row}: {figure}"
+    title = f"{row}: {figure}"
     xs = tuple(_seconds(point) for point in series.points)
     marks = plots.Series(
-        series.row,
+        row,
         "line",
         xs,
         tuple(point.value for point in series.points),
@@ -53,7 +55,7 @@ def _trend(number: int, series: Series, turns: Sequence[Turn]) -> Trend:
     axes = Axis("started [UTC]", dates=True), Axis(f"{series.figure[0]} [{series.unit}]", from_zero=False)
     alternative = f"{title}: {'; '.join(told)}."
     plot = Plot(f"series-{number}", title, *axes, (marks,), alternative, lines=lines)
-    return Trend(series.row, series.backend, series.machine, series.workload, figure, plot)
+    return Trend(row, series.key.backend, series.machine, series.workload, figure, plot)
 
 
 def changed(turn: Turn) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from bench import changepoints, trends
 from bench.changepoints import AFTER, FEWEST
-from bench.series import Point, Series
+from bench.job import RowKey
+from bench.series import Point, Series, row_name
 
 VERSIONS = {"torch": "2.13.0", "numpy": "2.4.0"}
 
@@ -62,8 +65,9 @@ def series(values: list[float], **changes: dict[int, object]) -> Series:
             told[name] = [by_index[at] for at in sorted(by_index) if at <= i][-1] if min(by_index) <= i else told[name]
         points.append(Point(f"run-{i}", f"2026-01-{i + 1:02}", value=value, low=None, high=None, **told))  # type: ignore[arg-type]
     key = ("throughput", "train", 128, "end-to-end")
-    row = ("onnxruntime <- keras", "onnxruntime", "cpu")
-    return Series("0" * 24, *row, "m/d/r", "machine", key, "images/s", tuple(points))
+    row = RowKey("onnxruntime", "keras", "cpu", "int8", "all-optimizations")
+    workload = ("every@1a2b3c4d", "digits", "one-cycle[epochs=2,nesterov=false,schedule.milestones=[0.5,0.8]]")
+    return Series("0" * 24, row, *workload, "machine", key, "images/s", tuple(points))
 
 
 def test_a_turn_says_when_by_how_much_and_what_changed() -> None:
@@ -73,9 +77,20 @@ def test_a_turn_says_when_by_how_much_and_what_changed() -> None:
     assert (turn.last.run, turn.first.run, turn.points) == ("run-11", "run-12", 6)
     assert turn.ratio == pytest.approx(np.exp(-0.2), rel=0.02)
     assert turn.changed == {"torch": ("2.13.0", "2.14.1")}
-    job = "--backend onnxruntime --workload m/d/r --device cpu"
+    job = "--backend onnxruntime --device cpu --precision int8 --mode all-optimizations"
+    model = "--model every.toml --dataset digits --recipe one-cycle"
+    changes = "--set epochs=2 --set nesterov=false --set 'schedule.milestones=[0.5,0.8]'"
     place = "--figure throughput --task train --boundary end-to-end --batch-size 128"
-    assert turn.confirm == f"bench check --against torch==2.13.0 {job} {place}"
+    assert turn.confirm == f"bench check --against torch==2.13.0 {job} {model} {changes} {place}"
+    file = replace(turn, series=replace(turn.series, dataset="random-inputs"))
+    assert file.confirm == "", "the gate runs no ONNX files of the user's"
+
+
+def test_a_row_is_named_by_what_is_not_usual_or_differs() -> None:
+    one = series([])
+    other = replace(one, key=one.key._replace(mode="no-optimizations"))
+    assert row_name(one, [one]) == "onnxruntime <- keras int8"
+    assert row_name(one, [one, other]) == "onnxruntime <- keras int8 all-optimizations"
 
 
 def test_a_turn_of_a_commit_is_confirmed_against_it() -> None:

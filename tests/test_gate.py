@@ -20,6 +20,20 @@ JOB = (
     *("--profile", "deploy"),
 )
 THROUGHPUT = ("--figure", "throughput")
+MINE = """\
+input_shape = [32, 32, 3]
+[[layers]]
+kind = "conv2d"
+filters = 4
+kernel = 3
+[[layers]]
+kind = "relu"
+[[layers]]
+kind = "flatten"
+[[layers]]
+kind = "dense"
+units = 10
+"""
 
 
 def check_of(bench: Bench) -> Check:
@@ -133,6 +147,26 @@ def test_accuracy_over_paired_seeds(bench: Bench) -> None:
     assert (figure.verdict, done.returncode) == ("no change", 0), done.stdout
     assert figure.margin == pytest.approx(2 / 359), "two of 359 images are more than half a point"
     assert "+0.00 points" in done.stdout
+
+
+def test_a_model_of_the_users_in_another_mode_and_precision(bench: Bench) -> None:
+    (bench.folder / "mine.toml").write_text(MINE)
+    how = ("--precision", "bf16", "--mode", "channels-last", "--model", "mine.toml", "--recipe", "one-cycle")
+    job = ("--backend", "pytorch", *how, "--set", "epochs=1", *JOB[2:6], *THROUGHPUT)
+    done = bench("check", "--against", sys.executable, *job, *JOB[6:], "--budget", "1s")
+    assert done.returncode == 3, done.stdout + done.stderr
+    sides = sides_of(bench, check_of(bench))
+    for (record,) in (sides.base, sides.present):
+        assert (record.job.precision, record.job.mode) == ("bf16", "channels-last")
+        assert record.job.model.startswith("mine@")
+        assert record.job.recipe == "one-cycle[epochs=1]"
+        assert record.comparable, record.parity
+    assert bench("baseline", "save", "before", *job).returncode == 0
+    other = bench("check", "--against", "before", "--precision", "fp32")
+    assert "baseline before was saved with --precision bf16; leave out --precision fp32" in other.stderr
+    both = bench("check", "--against", "before", "--workload", "a/b/c", "--model", "mine.toml")
+    assert (both.returncode, both.stderr.count("\n")) == (2, 1)
+    assert "--workload names model, data set and recipe together" in both.stderr
 
 
 def test_one_seed_is_inconclusive(bench: Bench) -> None:

@@ -13,6 +13,7 @@ from bench import history
 from bench.errors import BenchError, UsageError
 from bench.history import Filter
 from bench.job import Run, export
+from bench.series import row_name
 from bench.store import Store
 
 DAYS = [f"2026-01-{day:02}T00:00:00+00:00" for day in range(1, 10)]
@@ -77,9 +78,8 @@ def test_times_of_since() -> None:
 
 def test_series_hold_one_key_each_oldest_first(store: Store) -> None:
     store.add(stored(4, 99.0, machine={"id": "y", "gpus": []}))
-    found = {
-        (one.row, one.machine): [p.value for p in one.points] for one in history.series(store, Filter(), None, 100)
-    }
+    listed = history.series(store, Filter(), None, 100)
+    found = {(row_name(one, listed), one.machine): [p.value for p in one.points] for one in listed}
     assert found == {("pytorch", "x"): [100.0, 101.0], ("keras", "x"): [50.0], ("pytorch", "y"): [99.0]}
     assert history.series(store, Filter(), "accuracy", 100) == []
     (newest,) = history.series(store, Filter(backend="pytorch", machine="x"), "throughput", 1)

@@ -17,7 +17,7 @@ from test_plots import recorded
 from bench import comparison, trends
 from bench.cli import output
 from bench.errors import BenchError
-from bench.job import Run, export
+from bench.job import RowKey, Run, export
 from bench.series import Point, Series
 from bench.verdicts import Check
 from reports import html
@@ -77,7 +77,8 @@ def series(count: int, row_name: str = "pytorch", shift: float = 1.0) -> Series:
         for i in range(count)
     ]
     key = ("throughput", "train", 128, "end-to-end")
-    return Series("digest", row_name, row_name, "cpu", "m/d/r", "feedc0de", key, "images/s", tuple(points))
+    row = RowKey(row_name, None, "cpu", "fp32", "eager")
+    return Series("digest", row, "m", "d", "r", "feedc0de", key, "images/s", tuple(points))
 
 
 @cache

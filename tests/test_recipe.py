@@ -6,7 +6,8 @@ import math
 
 import pytest
 
-from bench.recipe import Recipe, Schedule
+from bench.cli.options import fields
+from bench.recipe import Recipe, Schedule, changes_of
 from bench.workloads import RECIPES
 
 
@@ -57,6 +58,11 @@ def test_changes_are_in_the_name() -> None:
     changed = RECIPES["article-keras"].changed({"epochs": 2, "schedule.kind": "cosine"})
     assert changed.name == "article-keras[epochs=2,schedule.kind=cosine]"
     assert (changed.epochs, changed.schedule.kind, changed.learning_rate) == (2, "cosine", 0.001)
+    assert changes_of("article-keras") == ("article-keras", [])
+    entries = ["epochs=2", "nesterov=false", "schedule.kind=step", "schedule.milestones=[0.5,0.8]"]
+    again = RECIPES["one-cycle"].changed(fields(entries))
+    assert changes_of(again.name) == ("one-cycle", entries)
+    assert again.schedule.milestones == (0.5, 0.8)
     with pytest.raises(KeyError, match="epoch"):
         RECIPES["article-keras"].changed({"epoch": 2})
     with pytest.raises(ValueError, match="'batch_size' must lie between 1"):

@@ -25,6 +25,12 @@ def save(
     name: Annotated[str, typer.Argument(help="Of the baseline.")],
     backend: jobs.JobBackend = None,
     workload: options.WorkloadName = None,
+    model: options.Model = None,
+    dataset: options.Dataset = None,
+    recipe: options.RecipeName = None,
+    set_: options.Changes = None,
+    mode: jobs.JobMode = None,
+    precision: jobs.JobPrecision = None,
     task: jobs.JobTask = None,
     device: jobs.JobDevice = None,
     batch_size: jobs.JobBatchSize = None,
@@ -43,9 +49,9 @@ def save(
         raise UsageError(f"baseline '{name}': begin with a letter; none of = < > ~ ! @ : / and no blank")
     job = jobs.job(jobs.given(locals()), None, name)
     jobs.criteria(job, None, None, "10m", 1)
-    plan, dataset = jobs.plan(jobs.request(job, {"data_dir": data_dir}, {}))
+    plan, data = jobs.plan(jobs.request(job, {"data_dir": data_dir}, {}))
     lock = environments.present(sorted({row.job.backend for row in plan.rows if row.problem is None}))
-    kept = bases.Baseline(name, lock, job, dataset.sha256, git_commit())
+    kept = bases.Baseline(name, lock, job, data.sha256, git_commit())
     opened = Store(store)
     opened.put(BASELINES, name, json.dumps(kept.to_dict()))
     print(f"baseline {name}: {len(lock.pins)} packages; bench check --against {name}")

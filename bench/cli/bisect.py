@@ -30,6 +30,12 @@ def bisect(
     figure: Annotated[str, typer.Option(help="throughput, latency or memory.")] = "throughput",
     backend: jobs.JobBackend = None,
     workload: options.WorkloadName = None,
+    model: options.Model = None,
+    dataset: options.Dataset = None,
+    recipe: options.RecipeName = None,
+    set_: options.Changes = None,
+    mode: jobs.JobMode = None,
+    precision: jobs.JobPrecision = None,
     task: jobs.JobTask = None,
     device: jobs.JobDevice = None,
     batch_size: jobs.JobBatchSize = None,
@@ -63,12 +69,12 @@ def bisect(
     options.one_of("figure", figure, ("throughput", "latency", "memory"))
     job = jobs.job(jobs.given(locals()), None, "")
     criteria = jobs.criteria(job, margin, margins, budget, 1)
-    plan, dataset = jobs.plan(jobs.request(job, {**locals(), "profile": "precise", "allocator": None}, {}))
+    plan, data = jobs.plan(jobs.request(job, {**locals(), "profile": "precise", "allocator": None}, {}))
     opened = Store(store)
     versions = bisection.candidates(environments.released(package), good, bad)
     lock = environments.present(sorted({row.job.backend for row in plan.rows if row.problem is None}))
     placed = asdict(plan.request.placement)
-    decides = [package, versions[0], versions[-1], job, dict(criteria.margins), placed, seed, dataset.sha256]
+    decides = [package, versions[0], versions[-1], job, dict(criteria.margins), placed, seed, data.sha256]
     decides += [fingerprint()["id"], lock.to_dict()]
     key = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
     begun = bisection.Bisection(package=package, figure=figure, versions=versions)
@@ -78,7 +84,7 @@ def bisect(
     longer = (LONGER_LOOKS, LONGER * criteria.budget)
     command = options.command_line()
     where = cache or bases.default_cache()
-    judge = Judge(plan, dataset, opened, criteria, package, versions[0], lock, where, command, longer)
+    judge = Judge(plan, data, opened, criteria, package, versions[0], lock, where, command, longer)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         found = bisection.search(begun, judge, lambda now: opened.put(BISECTIONS, key, now.model_dump_json()))

@@ -15,7 +15,12 @@ from bench.errors import UsageError
 INTERRUPTED = 130
 DEFAULTS: dict[str, Any] = {
     "backend": "all",
-    "workload": "article-keras/digits/article-keras",
+    "model": "article-keras",
+    "dataset": "digits",
+    "recipe": "article-keras",
+    "set": [],
+    "mode": "default",
+    "precision": "default",
     "task": "all",
     "device": "auto",
     "batch_size": 128,
@@ -26,6 +31,10 @@ DEFAULTS: dict[str, Any] = {
 
 JobBackend = Annotated[
     str | None, typer.Option("--backend", help="all, or a list such as pytorch,keras (default: all).")
+]
+JobMode = Annotated[str | None, typer.Option("--mode", help="As of bench run (default: each backend's first).")]
+JobPrecision = Annotated[
+    str | None, typer.Option("--precision", help="As of bench run (default: each backend's first).")
 ]
 JobTask = Annotated[str | None, typer.Option("--task", help="What to time: train, infer or all (default: all).")]
 JobDevice = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:N, or a list (default: auto).")]
@@ -51,8 +60,14 @@ Margins = Annotated[
 
 
 def given(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a job that the user gave."""
-    return {name: arguments[name] for name in DEFAULTS if arguments.get(name) is not None}
+    """The options of a job that the user gave.
+
+    Raises:
+        UsageError: ``--workload`` beside one of the three that it names.
+    """
+    told = {**arguments, "set": arguments["set_"]}
+    told |= options.named(*(arguments[name] for name in ("workload", "model", "dataset", "recipe")))
+    return {name: told[name] for name in DEFAULTS if told.get(name) is not None}
 
 
 def job(given: Mapping[str, Any], saved: Mapping[str, Any] | None, name: str) -> dict[str, Any]:
@@ -91,7 +106,9 @@ def request(job: Mapping[str, Any], others: Mapping[str, Any], pythons: dict[str
     told = {name: others[name] for name in ("seed", "timeout", "data_dir") if name in others}
     return Request(
         backends=options.split(job["backend"]),
-        workload=options.workload(job["workload"], None, None, None),
+        workload=options.workload(None, job["model"], job["dataset"], job["recipe"], job["set"]),
+        modes=options.split(job["mode"]),
+        precisions=options.split(job["precision"]),
         task=options.one_of("task", job["task"], ("train", "infer", "all")),
         devices=job["device"],
         batch_sizes=(job["batch_size"],),

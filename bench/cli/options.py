@@ -155,13 +155,29 @@ def workload(
     Raises:
         UsageError: an unknown name, or ``--workload`` beside one of the three.
     """
-    from bench.workloads import DEFAULT_WORKLOAD, of, parts
+    from bench.workloads import DEFAULT_DATASET, DEFAULT_MODEL, DEFAULT_RECIPE, of
+
+    names = named(whole, model, dataset, recipe)
+    return of(
+        names["model"] or DEFAULT_MODEL,
+        names["dataset"] or DEFAULT_DATASET,
+        names["recipe"] or DEFAULT_RECIPE,
+        fields(changes),
+    )
+
+
+def named(whole: str | None, model: str | None, dataset: str | None, recipe: str | None) -> dict[str, str | None]:
+    """Model, data set and recipe that the user gave, one by one or together.
+
+    Raises:
+        UsageError: both, or not three names together.
+    """
+    from bench.workloads import parts
 
     if whole is not None and (model or dataset or recipe):
         raise UsageError("--workload names model, data set and recipe together; leave out the other three")
-    defaults = parts(whole or DEFAULT_WORKLOAD)
-    names = [given or default for given, default in zip((model, dataset, recipe), defaults, strict=True)]
-    return of(names[0], names[1], names[2], fields(changes))
+    names = (model, dataset, recipe) if whole is None else parts(whole)
+    return dict(zip(("model", "dataset", "recipe"), names, strict=True))
 
 
 def fields(entries: list[str] | None) -> dict[str, Any]:

@@ -24,8 +24,8 @@ NORMALIZED_BATCH = 8
 STEPS = 5
 RAISED = 3.0
 """Of a normalized value's standard deviations: a thousandth of them is below zero, and still tests the ReLU."""
-PEAK = 1e-3
-"""Learning rate of a certificate, at most: larger ones amplify rounding from step to step, and prove no more."""
+PEAKS = {"sgd": 1e-3, "adam": 1e-4, "adamw": 1e-4}
+"""Learning rate of a certificate by optimizer: larger ones amplify rounding from step to step, and prove no more."""
 LEAST_DECAY = 1.0
 """Weight decay of a certificate where the recipe has one: a usual one is lost in rounding at these rates and steps."""
 MASK_SEED = 7
@@ -69,16 +69,15 @@ def rows(masks: Weights, index: npt.NDArray[np.int64] | slice) -> Weights:
 @dataclass(frozen=True)
 class Trial:
     """What a recipe has a backend do in a certificate: ``STEPS`` steps of SGD and as many of Adam, at the rates of its
-    schedule, drawn together into so few steps and with a peak of at most ``PEAK``. Of the two, the recipe's own
-    optimizer has its own settings, a weight decay of ``LEAST_DECAY`` at least."""
+    schedule, drawn together into so few steps and with a peak of ``PEAKS``. Of the two, the recipe's own optimizer has
+    its own settings, a weight decay of ``LEAST_DECAY`` at least."""
 
     recipe: Recipe
     frozen: frozenset[str] = frozenset()
 
-    @property
-    def rates(self) -> list[float]:
-        """Of every step."""
-        peak = min(self.recipe.learning_rate, PEAK)
+    def rates(self, training: Training) -> list[float]:
+        """Of every step of ``sgd`` or ``adam``."""
+        peak = PEAKS[training.optimizer.name]
         return [peak * self.recipe.schedule.factor(step, STEPS) for step in range(STEPS)]
 
     @property
@@ -137,7 +136,7 @@ class Expected:
         for training in (trial.sgd, trial.adam):
             for form in forms(training.optimizer):
                 network, state = Network(model, weights, training), dict[str, Any]()
-                losses[form] = [network.train_step(x, y, rate, state, form, masks) for rate in trial.rates]
+                losses[form] = [network.train_step(x, y, rate, state, form, masks) for rate in trial.rates(training)]
                 if training.optimizer.name == "sgd":
                     statistics |= {f"{form} {kind}": found for kind, found in _statistics(network).items()}
         start = Network(model, weights, trial.sgd)

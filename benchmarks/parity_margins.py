@@ -1,10 +1,11 @@
-"""The margins behind ``bench.tolerances.TOLERANCES``: the worst value of every check over all installed backends, both
-models (each with its own recipe), both data sets, 5 seeds, 1 and 2 threads.
+"""The margins behind ``bench.tolerances.TOLERANCES``: the worst value of every check over all installed backends in all
+their precisions, all models (each with a recipe), both data sets, up to 5 seeds, 1 and 2 threads.
 
-    python benchmarks/parity_margins.py --data-dir DIR [--device cpu] > benchmarks/results/parity_margins.txt
+    python benchmarks/parity_margins.py --data-dir DIR [--device cpu] [--precision bf16] [--model vgg-cifar]
+        [--seeds 1] [--threads 2] > benchmarks/results/parity_margins_bf16.txt
 
-Prints one line per certificate and the worst of each check at the end; about 8 minutes on 2 cores. On a machine with a
-GPU, ``--device cuda`` gives the column that is not measured yet. One process per backend and number of threads.
+Prints one line per certificate and the worst of each check at the end. On a machine with a GPU, ``--device cuda`` gives
+the column that is not measured yet. One process per backend, precision and number of threads.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ from pathlib import Path
 import numpy as np
 
 import backends
-from backends.base import Backend
+from backends.base import Backend, Unsupported
 from bench import datasets, expected, parity
 from bench.models import MODELS
 from bench.pixels import normalize
+from bench.tolerances import NORMALIZED, TOLERANCES
 from bench.training import SAMPLE
 from bench.workloads import RECIPES
 
-THREADS = (1, 2)
 RECIPE_OF = {
     "article-keras": "article-keras",
     "article-pytorch": "article-pytorch",
@@ -35,15 +36,20 @@ RECIPE_OF = {
     "mobilenet-cifar": "one-cycle",
 }
 """The deep ones with the recipe that has everything: schedule, Nesterov momentum, decay, smoothing."""
-SEEDS = {"vgg-cifar": 2, "resnet20": 2, "mobilenet-cifar": 1}
+SEEDS = {"vgg-cifar": 2, "resnet20": 2, "mobilenet-cifar": 2}
 """Fewer than five where the reference takes a minute."""
-CASES = [(m, d, s) for m in MODELS for d in ("digits", "cifar10") for s in range(SEEDS.get(m, 5))]
 
 
-def certify(backend: Backend, precision: str, arguments: argparse.Namespace) -> None:
-    """Every case of a backend that trains; leaves its ONNX files and logits for the runtimes."""
+def cases(arguments: argparse.Namespace) -> list[tuple[str, str, int]]:
+    """Model, data set and seed of every certificate."""
+    seeds = {model: range(min(arguments.seeds, SEEDS.get(model, 5))) for model in arguments.model.split(",")}
+    return [(model, dataset, seed) for model in seeds for dataset in ("digits", "cifar10") for seed in seeds[model]]
+
+
+def certify(backend: Backend, arguments: argparse.Namespace) -> None:
+    """Every case of a backend that trains; in float32 leaves its ONNX files and logits for the runtimes."""
     data = {"digits": datasets.load("digits"), "cifar10": datasets.load("cifar10", arguments.data_dir)}
-    for model_name, dataset, seed in CASES:
+    for model_name, dataset, seed in cases(arguments):
         model, recipe, images = MODELS[model_name], RECIPES[RECIPE_OF[model_name]], data[dataset]
         chosen = np.random.default_rng(seed).permutation(len(images.train_y))[:SAMPLE]
         x, y = normalize(images.train_x[chosen], recipe.mean, recipe.std), images.train_y[chosen]
@@ -51,38 +57,47 @@ def certify(backend: Backend, precision: str, arguments: argparse.Namespace) -> 
         trial = expected.Trial(recipe)
         case = arguments.folder / f"{model_name}-{dataset}-{seed}"
         wanted = expected.Expected.of(case.with_suffix(".npz"), model, weights, x, y, trial)
-        certifier = parity.Certifier(backend, precision, arguments.device, model, weights, wanted, trial)
+        certifier = parity.Certifier(backend, arguments.precision, arguments.device, model, weights, wanted, trial)
         show(case.name, arguments, certifier.certify())
-        if "export" in backend.TASKS and arguments.threads == THREADS[0]:
+        path = Path(f"{case}-{arguments.worker}.onnx")
+        if "export" in backend.TASKS and arguments.precision == "fp32" and not path.exists():
             backend.build(model, weights, None)
-            backend.export_onnx(Path(f"{case}-{arguments.worker}.onnx"))
-            np.save(f"{case}-{arguments.worker}.npy", backend.infer(x[:256]))
+            backend.export_onnx(path)
+            np.save(path.with_suffix(".npy"), backend.infer(x[:256]))
             np.save(f"{case}-x.npy", x[:256])
 
 
-def compare(backend: Backend, precision: str, arguments: argparse.Namespace) -> None:
+def compare(backend: Backend, arguments: argparse.Namespace) -> None:
     """Every file that was exported, in a runtime."""
     for path in sorted(arguments.folder.glob("*.onnx")):
         case, _, source = path.stem.rpartition("-")
-        backend.load(path)
-        want = np.load(path.with_suffix(".npy"))
-        got = backend.infer(np.load(arguments.folder / f"{case}-x.npy"))
-        results = parity.certify_runtime(got, want, want.argmax(axis=1), precision, arguments.device)
-        show(f"{case} <- {source}", arguments, results)
+        x, want = np.load(arguments.folder / f"{case}-x.npy"), np.load(path.with_suffix(".npy"))
+        converted = path
+        if arguments.precision != "fp32":
+            converted = path.with_suffix(f".{arguments.precision}")
+            backend.convert(path, converted, x)
+        backend.load(converted)
+        results = parity.certify_runtime(
+            backend.infer(x), want, want.argmax(axis=1), arguments.precision, arguments.device
+        )
+        show(f"{case} <- {source}", arguments, results[:1])  # untrained weights have no accuracy to speak of
 
 
 def show(case: str, arguments: argparse.Namespace, results: list[parity.Result]) -> None:
-    """One line of ``case backend threads check=value ...``."""
+    """One line of ``case | backend precision | threads | check=value ...``."""
     values = " ".join(f"{result.name}={result.value:.3e}" for result in results)
-    print(f"{case} | {arguments.worker} | threads {arguments.threads} | {values}", flush=True)
+    print(f"{case} | {arguments.worker} {arguments.precision} | threads {arguments.threads} | {values}", flush=True)
 
 
 def worker(arguments: argparse.Namespace) -> None:
-    """All cases of one backend with one number of threads."""
+    """All cases of one backend in one precision with one number of threads."""
     adapter = backends.load(arguments.worker)
-    precision = adapter.PRECISIONS[0]
-    backend = adapter(arguments.device, precision, adapter.MODES[0], arguments.threads, 0)
-    (compare if adapter.NEEDS_SOURCE else certify)(backend, precision, arguments)
+    try:
+        backend = adapter(arguments.device, arguments.precision, adapter.MODES[0], int(arguments.threads), 0)
+    except Unsupported as refusal:
+        print(f"{arguments.worker} {arguments.precision}: unsupported: {refusal}", flush=True)
+        return
+    (compare if adapter.NEEDS_SOURCE else certify)(backend, arguments)
 
 
 def main() -> None:
@@ -90,28 +105,42 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data-dir", type=Path, required=True)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", default=",".join(TOLERANCES), help="a list; those that a backend has are run")
+    parser.add_argument("--model", default=",".join(RECIPE_OF), help="a list")
+    parser.add_argument("--seeds", type=int, default=5, help="at most")
+    parser.add_argument("--threads", default="1,2", help="a list")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
-    parser.add_argument("--threads", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
         worker(arguments)
         return
-    worst: dict[tuple[str, str], tuple[float, str]] = {}
-    names = sorted(backends.names(), key=lambda name: backends.load(name).NEEDS_SOURCE)
-    names = [name for name in names if arguments.device in backends.load(name).DEVICES]
+    adapters = {name: backends.load(name) for name in backends.names()}
+    names = sorted(
+        (n for n in adapters if arguments.device in adapters[n].DEVICES), key=lambda n: adapters[n].NEEDS_SOURCE
+    )
+    rows = [(n, p) for n in names for p in adapters[n].PRECISIONS if p in arguments.precision.split(",")]
+    worst: dict[tuple[str, str, str], tuple[float, str]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        for name, threads in itertools.product(names, THREADS):
-            options = ["--worker", name, "--threads", str(threads), "--folder", folder, "--device", arguments.device]
-            command = [sys.executable, __file__, "--data-dir", str(arguments.data_dir), *options]
+        for (name, precision), threads in itertools.product(rows, arguments.threads.split(",")):
+            own = {"--worker": name, "--precision": precision, "--threads": threads, "--folder": folder}
+            same = {"--data-dir": arguments.data_dir, "--device": arguments.device}
+            same |= {"--model": arguments.model, "--seeds": arguments.seeds}
+            options = [str(part) for pair in (own | same).items() for part in pair]
+            command = [sys.executable, __file__, *options]
             lines = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()
-            for line in (line for line in lines if " | threads " in line):
+            for line in lines:
                 print(line, flush=True)
+                if " | threads " not in line:
+                    continue
+                case = line.partition(" | ")[0]
+                normalizes = MODELS[next(model for model in RECIPE_OF if case.startswith(f"{model}-"))].normalizes
                 for check, _, value in (part.partition("=") for part in line.rpartition(" | ")[2].split()):
-                    worst[name, check] = max(worst.get((name, check), (-1.0, "")), (float(value), line.split(" | ")[0]))
+                    key = (precision, check + NORMALIZED * normalizes, name)
+                    worst[key] = max(worst.get(key, (-1.0, "")), (float(value), case))
     print()
-    for (name, check), (value, case) in sorted(worst.items()):
-        print(f"{name:14} {check:20} {value:.2e}  {case}")
+    for (precision, check, name), (value, case) in sorted(worst.items()):
+        print(f"{precision:5} {check:32} {name:12} {value:.2e}  {case}")
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from bench.gate import BASE
 from bench.plan import Side
 from bench.schema import BASELINES
 from bench.store import Store
+from bench.workloads import parts
 
 GIT = "git:"
 
@@ -39,8 +40,11 @@ class Baseline:
 
     @classmethod
     def from_dict(cls, name: str, told: dict[str, Any]) -> Baseline:
-        """Of ``to_dict``."""
-        return cls(name, Lock.from_dict(told["lock"]), told["job"], told["data"], told["commit"])
+        """Of ``to_dict``; an earlier version kept the three parts of a workload as one."""
+        job = dict(told["job"])
+        if "workload" in job:
+            job |= zip(("model", "dataset", "recipe"), parts(job.pop("workload")), strict=True)
+        return cls(name, Lock.from_dict(told["lock"]), job, told["data"], told["commit"])
 
 
 def default_cache() -> Path:

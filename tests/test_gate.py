@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import signal
@@ -13,6 +14,9 @@ from pathlib import Path
 import pytest
 from conftest import RUDE, WRONG, Bench
 
+from bench import bases
+from bench.schema import BASELINES, CHECKS, SIDES
+from bench.store import Store
 from bench.verdicts import Check, FigureVerdict, Sides
 
 JOB = (
@@ -38,8 +42,6 @@ units = 10
 
 def check_of(bench: Bench) -> Check:
     """The last one that was stored."""
-    from bench.schema import CHECKS
-    from bench.store import Store
 
     store = Store(str(bench.store))
     content = store.get(CHECKS, store.names(CHECKS)[0])
@@ -53,8 +55,6 @@ def orders_of(figure: FigureVerdict) -> dict[int, bool]:
 
 
 def sides_of(bench: Bench, check: Check) -> Sides:
-    from bench.schema import SIDES
-    from bench.store import Store
 
     sides = Store(str(bench.store)).read(SIDES, check.name, Sides)
     assert sides is not None
@@ -169,6 +169,20 @@ def test_a_model_of_the_users_in_another_mode_and_precision(bench: Bench) -> Non
     assert "--workload names model, data set and recipe together" in both.stderr
 
 
+def test_a_baseline_of_an_earlier_version_keeps_its_workload(bench: Bench) -> None:
+    assert bench("baseline", "save", "before", "--backend", "reference", *JOB[2:6], *THROUGHPUT).returncode == 0
+    store = Store(str(bench.store))
+    told = json.loads(store.get(BASELINES, "before") or "")
+    for part in ("model", "dataset", "recipe"):
+        del told["job"][part]
+    told["job"]["workload"] = "article-pytorch/digits/one-cycle"
+    store.put(BASELINES, "before", json.dumps(told))
+    found = bases.load_baseline(store, "before")
+    assert found is not None
+    assert (found.job["model"], found.job["dataset"], found.job["recipe"]) == ("article-pytorch", "digits", "one-cycle")
+    assert "workload" not in found.job
+
+
 def test_one_seed_is_inconclusive(bench: Bench) -> None:
     options = ("--figure", "accuracy", "--backend", "pytorch", "--task", "train", "--workload")
     workload = "article-pytorch/digits/article-pytorch"
@@ -243,8 +257,6 @@ def test_rows_that_nobody_named_and_that_cannot_run_are_left_out(monkeypatch: py
 
 
 def test_a_damaged_check_is_one_line(bench: Bench) -> None:
-    from bench.schema import CHECKS
-    from bench.store import Store
 
     Store(str(bench.store)).put(CHECKS, "check-1", "{]")
     for command in ("show", "checks"):

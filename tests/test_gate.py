@@ -42,7 +42,6 @@ units = 10
 
 def check_of(bench: Bench) -> Check:
     """The last one that was stored."""
-
     store = Store(str(bench.store))
     content = store.get(CHECKS, store.names(CHECKS)[0])
     assert content is not None
@@ -55,7 +54,6 @@ def orders_of(figure: FigureVerdict) -> dict[int, bool]:
 
 
 def sides_of(bench: Bench, check: Check) -> Sides:
-
     sides = Store(str(bench.store)).read(SIDES, check.name, Sides)
     assert sides is not None
     return sides
@@ -257,7 +255,6 @@ def test_rows_that_nobody_named_and_that_cannot_run_are_left_out(monkeypatch: py
 
 
 def test_a_damaged_check_is_one_line(bench: Bench) -> None:
-
     Store(str(bench.store)).put(CHECKS, "check-1", "{]")
     for command in ("show", "checks"):
         arguments = ("check-1",) if command == "show" else ()

@@ -20,6 +20,8 @@ from backends.reference import Network
 from bench.expected import STEPS, Expected, Trial, rows
 from bench.tolerances import ACCURACY_OF_SOURCE, tolerance
 
+OF_THE_CHANGE = f"of what {STEPS} steps change"
+"""The scale of ``losses_apart``."""
 TOLD_APART = 3.0
 """So many times farther off one published form than off the other a backend must be to be said to follow that."""
 
@@ -130,9 +132,9 @@ class Certifier:
         optimizer = self.trial.sgd.optimizer
         apart = self._apart(self.trial.sgd)
         form = min(apart, key=lambda name: apart[name])
-        note, details = f"of what {STEPS} steps change, momentum {optimizer.momentum:g}", dict[str, Any]()
+        note, details = f"{OF_THE_CHANGE}, momentum {optimizer.momentum:g}", dict[str, Any]()
         if optimizer.momentum and len(set(self.trial.rates(self.trial.sgd))) > 1:
-            told, details = _follows("momentum_form", apart)
+            told, details = _follows("momentum_form", apart, OF_THE_CHANGE)
             note += f"; {told}"
         losses = replace(self._result("sgd_losses", apart[form], note), details=details)
         return [losses, *self._running_statistics(form)]
@@ -146,15 +148,15 @@ class Certifier:
             for kind in ("population", "sample")
             if (want := self.expected.statistics[f"{form} {kind}"])
         }
-        told, details = _follows("variance", errors)
+        told, details = _follows("variance", errors, f"(relative) after {STEPS} steps")
         note = f"worst tensor after {STEPS} steps; variance {told}"
         return [replace(self._result("running_statistics", min(errors.values()), note), details=details)]
 
     def _adam(self) -> Result:
         """Against both forms of epsilon."""
         apart = self._apart(self.trial.adam)
-        told, details = _follows("adam_form", apart)
-        note = f"of what {STEPS} steps change; epsilon {told}"
+        told, details = _follows("adam_form", apart, OF_THE_CHANGE)
+        note = f"{OF_THE_CHANGE}; epsilon {told}"
         return replace(self._result("adam_losses", min(apart.values()), note), details=details)
 
     def _apart(self, training: Training) -> dict[str, float]:
@@ -163,15 +165,14 @@ class Certifier:
         return {form: losses_apart(got, self.expected.losses[form]) for form in forms(training.optimizer)}
 
 
-def _follows(detail: str, apart: dict[str, float]) -> tuple[str, dict[str, Any]]:
-    """Which of two published forms a backend follows, in words and as details; none where rounding hides it."""
+def _follows(detail: str, apart: dict[str, float], of: str) -> tuple[str, dict[str, Any]]:
+    """Which of two published forms a backend follows, in words and as details; none where rounding hides it. ``of``:
+    what the numbers are a share of, for people."""
     form, other = sorted(apart, key=lambda name: apart[name])
     if not TOLD_APART * apart[form] < apart[other] < np.inf:
         return f"in the {form} or the {other} form, which rounding hides ({apart[other]:.1e})", {}
-    return f"in the {form} form, off the {other} form by {apart[other]:.1e}", {
-        detail: form,
-        "off_other_form": apart[other],
-    }
+    details = {detail: form, "off_other_form": apart[other], "of": of}
+    return f"in the {form} form, off the {other} form by {apart[other]:.1e}", details
 
 
 def losses_apart(got: Sequence[float], want: Sequence[float]) -> float:

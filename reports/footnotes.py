@@ -91,20 +91,24 @@ FORMS = {
 }
 """Detail of a check that names the published form which a backend follows, to what is said where rows differ in it."""
 
+RELATIVE = "(relative) within 5 steps"
+"""What ``off_other_form`` is in records that do not say it: a share of the losses themselves."""
+
 
 def forms(run: Run) -> list[str]:
     """A sentence for everything that rows of a run do in different published forms."""
     jobs, told = [record.job for record in run.records], []
     for detail, sentence in FORMS.items():
         followed: dict[str, list[str]] = {}
-        apart = 0.0
+        apart, of = 0.0, RELATIVE
         for record in run.records:
             for check in record.parity.checks if record.parity else []:
                 if detail in check.details:
                     followed.setdefault(check.details[detail], []).append(label(record.job, jobs))
                     apart = max(apart, check.details["off_other_form"])
+                    of = check.details.get("of", RELATIVE)
         if len(followed) > 1:
             who = "; ".join(f"{form}: {', '.join(names)}" for form, names in sorted(followed.items()))
-            said = sentence.format(who=who, apart=f"up to {apart:.1e}")
-            told.append(f"{said} (relative) within 5 steps; each agrees with its own form (see parity)")
+            said = sentence.format(who=who, apart=f"up to {apart:.1e} {of}")
+            told.append(f"{said}; each agrees with its own form (see parity)")
     return told

@@ -35,14 +35,14 @@ def test_losses_are_held_against_what_the_steps_change() -> None:
 
 
 def test_a_form_is_followed_where_rounding_does_not_hide_it() -> None:
-    told, details = _follows("adam_form", {"corrected": 2e-3, "epsilon-hat": 1e-5})
-    assert details == {"adam_form": "epsilon-hat", "off_other_form": 2e-3}
+    told, details = _follows("adam_form", {"corrected": 2e-3, "epsilon-hat": 1e-5}, "of it")
+    assert details == {"adam_form": "epsilon-hat", "off_other_form": 2e-3, "of": "of it"}
     assert told == "in the epsilon-hat form, off the corrected form by 2.0e-03"
-    told, details = _follows("adam_form", {"corrected": 3e-5, "epsilon-hat": 2e-5})
+    told, details = _follows("adam_form", {"corrected": 3e-5, "epsilon-hat": 2e-5}, "of it")
     assert details == {}
     assert told == "in the epsilon-hat or the corrected form, which rounding hides (3.0e-05)"
-    assert _follows("adam_form", {"corrected": math.inf, "epsilon-hat": 1e-5})[1] == {}, "it cannot be stored"
-    assert _follows("adam_form", {"corrected": math.nan, "epsilon-hat": math.nan})[1] == {}
+    assert _follows("adam_form", {"corrected": math.inf, "epsilon-hat": 1e-5}, "of it")[1] == {}, "it cannot be stored"
+    assert _follows("adam_form", {"corrected": math.nan, "epsilon-hat": math.nan}, "of it")[1] == {}
 
 
 def test_other_shape_never_passes() -> None:

@@ -72,7 +72,7 @@ def list_(store: options.StoreUrl = None, format_: options.Format = "simple") ->
             kept.name,
             kept.lock.python,
             ", ".join(f"{root} {kept.lock.pins[root]}" for root in kept.lock.roots),
-            ", ".join(f"{key} {value}" for key, value in kept.job.items()),
+            ", ".join(f"{key} {' '.join(v) if isinstance(v, list) else v}" for key, v in kept.job.items() if v),
             kept.data[:12],
             (kept.commit or "none")[:12],
         ]

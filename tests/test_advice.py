@@ -79,8 +79,8 @@ def test_an_allocator_that_pays(low: float | None, said: bool) -> None:
 
 
 def test_the_two_adams() -> None:
-    def certified(name: str, form: str) -> Record:
-        details = {"adam_form": form, "off_other_form": 1.6e-3}
+    def certified(name: str, form: str, **more: str) -> Record:
+        details = {"adam_form": form, "off_other_form": 1.6e-3, **more}
         check = {"name": "adam_losses", "value": 1e-7, "tolerance": 7e-6, "passed": True, "details": details}
         return row(name, [speed(SLOW)], parity={"comparable": True, "checks": [check]})
 
@@ -88,6 +88,9 @@ def test_the_two_adams() -> None:
     assert found.text.startswith("Adam's epsilon enters differently (corrected: pytorch; epsilon-hat: keras)")
     assert "1.6e-03 (relative) within 5 steps" in found.text, "an earlier record does not say of what"
     assert of(advice.published_forms, certified("a", "corrected"), certified("b", "corrected")) == []
+    rows = [certified(name, form, of="of their change") for name, form in (("a", "epsilon-hat"), ("b", "corrected"))]
+    (found,) = of(advice.published_forms, *rows)
+    assert "1.6e-03 of their change; each agrees" in found.text
 
 
 def test_more_seeds() -> None:

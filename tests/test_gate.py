@@ -99,6 +99,7 @@ def test_the_working_tree_against_a_revision(paced: Bench, pace: float, verdict:
     assert (figure.verdict, figure.row, figure.name) == (verdict, "paced", "throughput")
     assert figure.change == pytest.approx(pace - 1, abs=0.001)
     assert figure.low < pace - 1 < figure.high
+    assert sides_of(paced, found).present[0].job.model == "article-pytorch", "of --workload"
     orders = orders_of(figure)
     assert len(orders) in found.looks
     assert sum(orders.values()) == len(orders) / 2, "as many each way round"

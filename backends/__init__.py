@@ -60,6 +60,12 @@ def installed(adapter: type[Backend]) -> tuple[dict[str, str], list[str]]:
     return versions, missing
 
 
+def missing_packages(adapter: type[Backend], missing: list[str]) -> str:
+    """What is missing and the command that adds it."""
+    what = f"'evenbench[{adapter.EXTRA}]'" if adapter.EXTRA else " ".join(name.split(" or ")[0] for name in missing)
+    return f"not installed: {', '.join(missing)}; pip install {what}"
+
+
 def _version(distribution: str) -> str | None:
     try:
         return version(distribution)

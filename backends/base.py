@@ -175,5 +175,5 @@ class Backend(Protocol):
         return isinstance(error, MemoryError)
 
     def gpu_probe(self) -> dict[str, float]:
-        """What ``bench gpu-check`` asks of a framework on CUDA; its keys are named in ``bench.gpu_check``."""
+        """What ``bench gpu-check`` asks of a framework on CUDA; its keys are named in ``bench.machine.gpu_checks``."""
         raise Unsupported("it has no GPU probe")

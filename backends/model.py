@@ -52,7 +52,7 @@ class Layer:
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
-    """How a user's file is checked against a layer's fields (``bench.user_files``)."""
+    """How a user's file is checked against a layer's fields (``bench.workloads.toml_files``)."""
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():

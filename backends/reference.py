@@ -1,7 +1,7 @@
 """The mathematics itself in NumPy float64: forward, backward, and updates in every form.
 
 It judges the parity of every other backend, and is a backend itself (timed on a few steps, never trained to its
-end). It is certified in turn by finite differences: tests/test_reference.py and its own parity row.
+end). It is certified in turn by finite differences: tests/backends/test_reference.py and its own parity row.
 """
 
 from __future__ import annotations

@@ -66,14 +66,14 @@ def _timed(
     rounds: int = DEFAULT_ROUNDS,
     **request: Any,
 ) -> Any:
-    from bench import datasets
     from bench.errors import BenchError
-    from bench.layout import make
-    from bench.live import LiveRow, one_figure
-    from bench.plan import Request
-    from bench.profiles import place
-    from bench.run import begin
-    from bench.workloads import DEFAULT_WORKLOAD, parse
+    from bench.machine.placement import place
+    from bench.runner.plan import Request
+    from bench.runner.planner import make
+    from bench.runner.run import begin
+    from bench.runner.single_row import LiveRow, one_figure
+    from bench.workloads.datasets import registry
+    from bench.workloads.workload import DEFAULT_WORKLOAD, parse
 
     try:
         asked = Request(
@@ -85,7 +85,7 @@ def _timed(
             placement=place(profile),
             **request,
         )
-        dataset = datasets.load(asked.workload.dataset, asked.data_dir)
+        dataset = registry.load(asked.workload.dataset, asked.data_dir)
         asked = replace(asked, workload=asked.workload.on(dataset))
         plan = one_figure(make(asked), source, boundary)
         _, context = begin(dataset, asked.workload)

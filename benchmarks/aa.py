@@ -18,10 +18,10 @@ from typing import Any
 from bed import Bed, described, placed, run, write
 from scipy.stats import binomtest
 
-from bench import stats
-from bench.job import Sample
-from bench.ratios import of_round
-from bench.summary import sample, throughput
+from bench.analysis import intervals
+from bench.analysis.ratios import of_round
+from bench.records.record import Sample
+from bench.runner.record_builder import sample, throughput
 
 CASES = (("onnxruntime <- pytorch", "infer"), ("pytorch", "train"), ("keras", "train"))
 GROUP = 4
@@ -62,7 +62,7 @@ def _pair(bed: Bed, name: str, task: str, number: int) -> dict[str, Any]:
 
 def _tell(what: str, ratios: list[float]) -> None:
     logs = [math.log(ratio) for ratio in ratios]
-    whole = stats.geometric_mean(ratios)
+    whole = intervals.geometric_mean(ratios)
     interval = f"[{whole.low:.4f}, {whole.high:.4f}]" if whole.low and whole.high else "no interval"
     spread = statistics.stdev(logs)
     told = f"SD of the log ratio per pair {100 * spread:.2f}%, n = {len(logs)} pairs"
@@ -75,10 +75,10 @@ def _groups(ratios: list[float]) -> list[list[float]]:
 
 
 def _coverage(what: str, groups: list[list[float]]) -> None:
-    estimates = [stats.geometric_mean(group) for group in groups]
+    estimates = [intervals.geometric_mean(group) for group in groups]
     covered = sum(e.low is not None and e.high is not None and e.low <= 1 <= e.high for e in estimates)
     if estimates:
-        p = binomtest(covered, len(estimates), stats.CONFIDENCE).pvalue
+        p = binomtest(covered, len(estimates), intervals.CONFIDENCE).pvalue
         told = f"95% interval of {GROUP} pairs covers 1 in {covered} of {len(estimates)}"
         print(f"{what}: {told}; binomial test p = {p:.2f}")
 

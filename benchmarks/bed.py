@@ -9,17 +9,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench.child import WorkerError
-from bench.datasets import digits
-from bench.job import Data
-from bench.layout import make
-from bench.machine import fingerprint
-from bench.models import MODELS
-from bench.plan import FigurePlan, Plan, Request, Row
-from bench.profiles import Placement, place
-from bench.runner import Runner, Silent
-from bench.summary import Context
-from bench.workloads import RECIPES, Workload
+from bench.machine.host import fingerprint
+from bench.machine.placement import Placement, place
+from bench.records.record import Data
+from bench.runner.plan import FigurePlan, Plan, Request, Row
+from bench.runner.planner import make
+from bench.runner.record_builder import Context
+from bench.runner.rounds import Runner, Silent
+from bench.runner.worker_process import WorkerError
+from bench.workloads.datasets import digits
+from bench.workloads.models import MODELS
+from bench.workloads.workload import RECIPES, Workload
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -2,7 +2,7 @@
 
     python benchmarks/change_points.py [--quick]
 
-Ours (bench/changepoints.py) and ``ruptures`` at its defaults (``Pelt(model="l2", min_size=2, jump=5)`` and
+Ours (bench/analysis/change_points.py) and ``ruptures`` at its defaults (``Pelt(model="l2", min_size=2, jump=5)`` and
 ``KernelCPD(kernel="linear")`` with the penalty of its user guide, ln(n) times the variance of the series) on the same
 series. A change of 4 SD is found in time if, of the series up to five points after it, a change within one point of it
 is told. Numbers: results/change_points.json.
@@ -21,7 +21,7 @@ import ruptures
 from bed import write
 from tabulate import tabulate
 
-from bench import changepoints
+from bench.analysis import change_points
 
 Series = npt.NDArray[np.float64]
 LENGTH, SHORT, BEFORE, AFTER, SIZE, RHO = 100, 20, 30, 5, 4.0, 0.3
@@ -29,7 +29,7 @@ LENGTH, SHORT, BEFORE, AFTER, SIZE, RHO = 100, 20, 30, 5, 4.0, 0.3
 
 def ours(series: Series) -> list[int]:
     """Indices of changes."""
-    return [change.index for change in changepoints.find(list(series))]
+    return [change.index for change in change_points.find(list(series))]
 
 
 def pelt(series: Series) -> list[int]:

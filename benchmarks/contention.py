@@ -18,8 +18,8 @@ from typing import Any
 
 from bed import Bed, described, placed, run, write
 
-from bench.machine import available_cpus
-from bench.summary import RowResult, to_record
+from bench.machine.host import available_cpus
+from bench.runner.record_builder import RowResult, to_record
 
 ROWS = ("pytorch", "onnxruntime <- pytorch")
 

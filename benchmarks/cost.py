@@ -20,11 +20,11 @@ from typing import Any
 
 from bed import write
 
-from bench import clock
-from bench.job import Run
-from reports.formats import render
+from bench.records.record import Run
+from bench.worker import clock
+from reports.content.timing import timing_table
+from reports.render.text import render
 from reports.table import Document
-from reports.timing import timing_table
 
 
 def main() -> None:

@@ -20,8 +20,9 @@ from typing import Any
 
 from bed import Bed, described, placed, run, write
 
-from bench import allocators, stats
-from bench.plan import Row
+from bench.analysis import intervals
+from bench.machine import allocators
+from bench.runner.plan import Row
 
 HERE = Path(__file__).parent / "hand_loops"
 CASES = (
@@ -89,7 +90,7 @@ def main() -> None:
         for name, task, boundary in CASES[:2] if arguments.quick else CASES:
             told = [_process(bed, name, task, boundary, turns) for _ in range(processes)]
             raw["cases"][f"{name} {task}"] = told
-            ratio = stats.geometric_mean([statistics.median(one["ratios"]) for one in told])
+            ratio = intervals.geometric_mean([statistics.median(one["ratios"]) for one in told])
             memory = [(one["worker_peak"] - one["hand_peak"]) / 1e6 for one in told]
             bounds = f"[{ratio.low:.4f}, {ratio.high:.4f}]" if ratio.low and ratio.high else ""
             print(f"{name} {task}: harness / hand {ratio.value:.4f} {bounds}, n = {ratio.n} processes; peak memory"

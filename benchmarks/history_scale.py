@@ -19,9 +19,9 @@ from pathlib import Path
 
 from bed import write
 
-from bench.job import Data, Figure, Job, Parity, Record, Run
-from bench.schema import RUNS
-from bench.store import Store, _inserted, _run_values, _write_record
+from bench.records.record import Data, Figure, Job, Parity, Record, Run
+from bench.store.schema import RUNS
+from bench.store.store import Store, _inserted, _run_values, _write_record
 
 ROWS = 5
 BYTES = 16_000

@@ -1,5 +1,7 @@
-"""The margins behind ``bench.tolerances.TOLERANCES``: the worst value of every check over all installed backends in all
-their precisions, all models (each with a recipe), both data sets, up to 5 seeds, 1 and 2 threads.
+"""The margins behind ``bench.worker.tolerances.TOLERANCES``.
+
+The worst value of every check over all installed backends in all their precisions, all models (each with a recipe),
+both data sets, up to 5 seeds, 1 and 2 threads.
 
     python benchmarks/parity_margins.py --data-dir DIR [--device cpu] [--precision bf16] [--model vgg-cifar]
         [--seeds 1] [--threads 2] > benchmarks/results/parity_margins_bf16.txt
@@ -21,12 +23,13 @@ import numpy as np
 
 import backends
 from backends.base import Backend, Unsupported
-from bench import datasets, expected, parity
-from bench.models import MODELS
-from bench.pixels import normalize
-from bench.tolerances import NORMALIZED, TOLERANCES
-from bench.training import SAMPLE
-from bench.workloads import RECIPES
+from bench.worker import certificate, reference_outputs
+from bench.worker.tolerances import NORMALIZED, TOLERANCES
+from bench.worker.training import SAMPLE
+from bench.workloads.datasets import registry
+from bench.workloads.models import MODELS
+from bench.workloads.preprocessing import normalize
+from bench.workloads.workload import RECIPES
 
 RECIPE_OF = {
     "article-keras": "article-keras",
@@ -48,16 +51,16 @@ def cases(arguments: argparse.Namespace) -> list[tuple[str, str, int]]:
 
 def certify(backend: Backend, arguments: argparse.Namespace) -> None:
     """Every case of a backend that trains; in float32 leaves its ONNX files and logits for the runtimes."""
-    data = {"digits": datasets.load("digits"), "cifar10": datasets.load("cifar10", arguments.data_dir)}
+    data = {"digits": registry.load("digits"), "cifar10": registry.load("cifar10", arguments.data_dir)}
     for model_name, dataset, seed in cases(arguments):
         model, recipe, images = MODELS[model_name], RECIPES[RECIPE_OF[model_name]], data[dataset]
         chosen = np.random.default_rng(seed).permutation(len(images.train_y))[:SAMPLE]
         x, y = normalize(images.train_x[chosen], recipe.mean, recipe.std), images.train_y[chosen]
-        weights = expected.off_the_kinks(model, model.initial_weights(seed))
-        trial = expected.Trial(recipe)
+        weights = reference_outputs.off_the_kinks(model, model.initial_weights(seed))
+        trial = reference_outputs.Trial(recipe)
         case = arguments.folder / f"{model_name}-{dataset}-{seed}"
-        wanted = expected.Expected.of(case.with_suffix(".npz"), model, weights, x, y, trial)
-        certifier = parity.Certifier(backend, arguments.precision, arguments.device, model, weights, wanted, trial)
+        wanted = reference_outputs.Expected.of(case.with_suffix(".npz"), model, weights, x, y, trial)
+        certifier = certificate.Certifier(backend, arguments.precision, arguments.device, model, weights, wanted, trial)
         show(case.name, arguments, certifier.certify())
         path = Path(f"{case}-{arguments.worker}.onnx")
         if "export" in backend.TASKS and arguments.precision == "fp32" and not path.exists():
@@ -77,13 +80,13 @@ def compare(backend: Backend, arguments: argparse.Namespace) -> None:
             converted = path.with_suffix(f".{arguments.precision}")
             backend.convert(path, converted, x)
         backend.load(converted)
-        results = parity.certify_runtime(
+        results = certificate.certify_runtime(
             backend.infer(x), want, want.argmax(axis=1), arguments.precision, arguments.device
         )
         show(f"{case} <- {source}", arguments, results[:1])  # untrained weights have no accuracy to speak of
 
 
-def show(case: str, arguments: argparse.Namespace, results: list[parity.Result]) -> None:
+def show(case: str, arguments: argparse.Namespace, results: list[certificate.Result]) -> None:
     """One line of ``case | backend precision | threads | check=value ...``."""
     values = " ".join(f"{result.name}={result.value:.3e}" for result in results)
     print(f"{case} | {arguments.worker} {arguments.precision} | threads {arguments.threads} | {values}", flush=True)

@@ -90,17 +90,17 @@ def measure(case: str, count: int, ended: Callable[[dict[str, Any]], None]) -> N
     """So many checks of one case, certified and exported once; ``ended`` is told of each."""
     from datetime import UTC, datetime
 
-    from bench.datasets import digits
-    from bench.gate import BASE, PRESENT, Gate, two_sided
-    from bench.job import Data
-    from bench.layout import make
-    from bench.machine import fingerprint
-    from bench.plan import Request, Side
-    from bench.profiles import place
-    from bench.runner import Silent
-    from bench.summary import Context
-    from bench.targets import Criteria
-    from bench.workloads import DEFAULT_WORKLOAD, parse
+    from bench.gate.gate import BASE, PRESENT, Gate, two_sided
+    from bench.gate.gated_metric import Criteria
+    from bench.machine.host import fingerprint
+    from bench.machine.placement import place
+    from bench.records.record import Data
+    from bench.runner.plan import Request, Side
+    from bench.runner.planner import make
+    from bench.runner.record_builder import Context
+    from bench.runner.rounds import Silent
+    from bench.workloads.datasets import digits
+    from bench.workloads.workload import DEFAULT_WORKLOAD, parse
 
     @dataclass
     class Checks(Gate):
@@ -157,8 +157,8 @@ def _tell_measured(case: str, found: list[dict[str, Any]]) -> None:
 def curve(logs: list[float], count: int) -> list[float]:
     """Share of simulated checks that call a regression, per harm. Pairs are drawn with replacement from measured ones
     of two identical rows, centred (their mean is noise as well), as wide as their population, of either sign."""
-    from bench.regression import LOOKS, crossover, judge, share
-    from bench.targets import MARGINS
+    from bench.analysis.sequential_test import LOOKS, crossover, judge, share
+    from bench.gate.gated_metric import MARGINS
 
     rng = np.random.default_rng(2026)
     centred = (np.asarray(logs) - np.mean(logs)) * math.sqrt(len(logs) / (len(logs) - 1))

@@ -22,8 +22,8 @@ from typing import Any
 from bed import write
 from scipy.stats import ttest_ind
 
-from bench.job import Record
-from bench.ratios import DECISIVE, of_round
+from bench.analysis.ratios import DECISIVE, of_round
+from bench.records.record import Record
 
 BACKENDS = "pytorch,onnxruntime"
 """Of inference, which both do; how ratios of training repeat is in aa.py."""

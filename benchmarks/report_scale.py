@@ -23,12 +23,12 @@ from bed import write
 from history_scale import ROWS as ROWS_OF_A_RUN
 from history_scale import fill
 
-from bench.job import Record, Run
-from bench.ratios import with_ratios
-from bench.store import Store
-from reports import html
+from bench.analysis.ratios import with_ratios
+from bench.records.record import Record, Run
+from bench.store.store import Store
+from reports.pages import html
 
-RECORD = Path(__file__).parent.parent / "tests" / "records" / "schema3.json"
+RECORD = Path(__file__).parent.parent / "tests" / "data" / "schema3.json"
 ROWS = 40
 
 

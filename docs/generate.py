@@ -2,8 +2,8 @@
 
     python docs/generate.py
 
-``commands.md`` from the command line's own help (``typer utils docs``), ``metrics.md`` from ``reports.definitions``. A
-test fails where the files say something else.
+``commands.md`` from the command line's own help (``typer utils docs``), ``metrics.md`` from
+``reports.content.definitions``. A test fails where the files say something else.
 """
 
 from __future__ import annotations
@@ -18,14 +18,25 @@ HERE = Path(__file__).parent
 
 def commands() -> str:
     """Every command with every option."""
-    command = [sys.executable, "-m", "typer", "bench.cli", "utils", "docs", "--name", "bench", "--title", "Commands"]
+    command = [
+        sys.executable,
+        "-m",
+        "typer",
+        "bench.cli.main",
+        "utils",
+        "docs",
+        "--name",
+        "bench",
+        "--title",
+        "Commands",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=HERE.parent)
     return html.unescape(done.stdout)
 
 
 def metrics() -> str:
     """Every figure and term."""
-    from reports.definitions import FIGURES, TERMS
+    from reports.content.definitions import FIGURES, TERMS
 
     parts = ["# What every figure means", "## Figures", *_list(FIGURES), "## Terms", *_list(TERMS)]
     return "\n\n".join(parts) + "\n"

@@ -19,7 +19,7 @@ import pytest
 import sqlalchemy as sa
 
 HERE = Path(__file__).parent
-ADAPTERS = HERE / "adapters"
+ADAPTERS = HERE / "fakes"
 
 WRONG = {
     "flatten-chw": "evenbench_wrong:FlattenCHW",

@@ -12,7 +12,7 @@ import pytest
 import backends
 
 ROOT = Path(__file__).parents[1]
-OUTSIDE = sorted([*(ROOT / "bench").rglob("*.py"), *(ROOT / "reports").glob("*.py")])
+OUTSIDE = sorted([*(ROOT / "bench").rglob("*.py"), *(ROOT / "reports").rglob("*.py")])
 
 
 @pytest.mark.parametrize(

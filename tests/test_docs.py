@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from builders import recorded
 from conftest import Bench
-from test_plots import recorded
 from typer.testing import CliRunner
 
-from bench.cli import app
-from bench.job import export
+from bench.cli.main import app
+from bench.records.record import export
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "docs" / "bench-check.yml"]

@@ -40,10 +40,10 @@ def save(
     store: options.StoreUrl = None,
 ) -> None:
     """Keep this environment's lock, the job and the data's hash under a name."""
-    from bench import bases, environments
-    from bench.machine import git_commit
-    from bench.schema import BASELINES
-    from bench.store import Store
+    from bench.gate import baselines, environments
+    from bench.machine.host import git_commit
+    from bench.store.schema import BASELINES
+    from bench.store.store import Store
 
     if not name or not name[0].isalpha() or any(character in name for character in "=<>~!@:/\\ ") or len(name) > 64:
         raise UsageError(f"baseline '{name}': begin with a letter; none of = < > ~ ! @ : / and no blank")
@@ -51,7 +51,7 @@ def save(
     jobs.criteria(job, None, None, "10m", 1)
     plan, data = jobs.plan(jobs.request(job, {"data_dir": data_dir}, {}))
     lock = environments.present(sorted({row.job.backend for row in plan.rows if row.problem is None}))
-    kept = bases.Baseline(name, lock, job, data.sha256, git_commit())
+    kept = baselines.Baseline(name, lock, job, data.sha256, git_commit())
     opened = Store(store)
     opened.put(BASELINES, name, json.dumps(kept.to_dict()))
     print(f"baseline {name}: {len(lock.pins)} packages; bench check --against {name}")
@@ -59,14 +59,14 @@ def save(
 
 def list_(store: options.StoreUrl = None, format_: options.Format = "simple") -> None:
     """Saved baselines."""
-    from bench import bases
-    from bench.schema import BASELINES
-    from bench.store import Store
+    from bench.gate import baselines
+    from bench.store.schema import BASELINES
+    from bench.store.store import Store
+    from reports.render.terminal import show
     from reports.table import Document, Table
-    from reports.terminal import show
 
     opened = Store(store)
-    found = [kept for name in opened.names(BASELINES) if (kept := bases.load_baseline(opened, name)) is not None]
+    found = [kept for name in opened.names(BASELINES) if (kept := baselines.load_baseline(opened, name)) is not None]
     rows = [
         [
             kept.name,
@@ -85,8 +85,8 @@ def list_(store: options.StoreUrl = None, format_: options.Format = "simple") ->
 
 def delete(name: Annotated[str, typer.Argument(help="Of the baseline.")], store: options.StoreUrl = None) -> None:
     """Forget a baseline."""
-    from bench.schema import BASELINES
-    from bench.store import Store
+    from bench.store.schema import BASELINES
+    from bench.store.store import Store
 
     opened = Store(store)
     if opened.get(BASELINES, name) is None:

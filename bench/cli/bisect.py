@@ -58,13 +58,14 @@ def bisect(
     Exit code: 0 if the first bad release was found, or there is none; 3 if several are left or --bad could not be
     judged; 130 on Ctrl-C.
     """
-    from bench import bases, bisection, environments
-    from bench.judging import Judge
-    from bench.machine import fingerprint
-    from bench.schema import BISECTIONS
-    from bench.store import Store
-    from reports import verdicts
-    from reports.terminal import show
+    from bench.analysis import bisection
+    from bench.gate import baselines, environments
+    from bench.gate.release_judge import Judge
+    from bench.machine.host import fingerprint
+    from bench.store.schema import BISECTIONS
+    from bench.store.store import Store
+    from reports.content import verdicts
+    from reports.render.terminal import show
 
     options.one_of("figure", figure, ("throughput", "latency", "memory"))
     job = jobs.job(jobs.given(locals()), None, "")
@@ -83,7 +84,7 @@ def bisect(
         begun = begun.model_copy(update={"steps": known.steps})
     longer = (LONGER_LOOKS, LONGER * criteria.budget)
     command = options.command_line()
-    where = cache or bases.default_cache()
+    where = cache or baselines.default_cache()
     judge = Judge(plan, data, opened, criteria, package, versions[0], lock, where, command, longer)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

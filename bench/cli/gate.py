@@ -89,18 +89,19 @@ def _check(
     summary: bool,
     **others: Any,
 ) -> int:
-    from bench import bases
-    from bench import check as checking
-    from bench.gate import PRESENT
-    from bench.plan import Side
-    from bench.store import Store
-    from reports import html, verdicts
-    from reports.terminal import with_notes
+    from bench.gate import baselines
+    from bench.gate import check as checking
+    from bench.gate.gate import PRESENT
+    from bench.runner.plan import Side
+    from bench.store.store import Store
+    from reports.content import verdicts
+    from reports.pages import html
+    from reports.render.terminal import with_notes
 
     if inconclusive not in INCONCLUSIVE:
         raise UsageError(f"--inconclusive {inconclusive}: pass or fail")
     opened = Store(store)
-    saved = bases.load_baseline(opened, against)
+    saved = baselines.load_baseline(opened, against)
     given = jobs.given(others)
     job = jobs.job(given, None if saved is None else saved.job, against)
     criteria = jobs.criteria(job, margin, margins, budget, seeds)
@@ -111,12 +112,12 @@ def _check(
             f"baseline {against} was saved on other data ({saved.data[:12]}); this is {dataset.sha256[:12]}"
         )
     names = sorted({row.job.backend for row in plan.rows if row.problem is None})
-    base = bases.resolve(against, names, opened, cache or bases.default_cache())
+    base = baselines.resolve(against, names, opened, cache or baselines.default_cache())
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     sides = (base, Side(PRESENT, "this environment"))
     found = checking.check(plan, dataset, opened, criteria, sides, options.command_line())
     if summary:
-        from reports.summary import of_check
+        from reports.pages.pull_request import of_check
 
         put(of_check(found.check), output)
     else:

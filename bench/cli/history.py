@@ -60,11 +60,13 @@ def report(
     store: options.StoreUrl = None,
 ) -> None:
     """A stored run with the definition of every column, the machine, versions, data and parity."""
-    from reports import html, images, markdown, plots, tables
-    from reports import summary as comment
-    from reports.formats import check_format
+    from reports.content import plots, tables
+    from reports.content.timing import timing_table
+    from reports.pages import html, markdown
+    from reports.pages import pull_request as comment
+    from reports.render import images
+    from reports.render.text import check_format
     from reports.table import Document
-    from reports.timing import timing_table
 
     if format_ != "markdown":
         check_format(format_)
@@ -88,8 +90,8 @@ def export(
     store: options.StoreUrl = None,
 ) -> None:
     """A stored run on standard output: its records, or its figures as other tools read them."""
-    from bench.job import export as to_json
-    from reports import bencher, github_action_benchmark, pytest_benchmark
+    from bench.records.record import export as to_json
+    from reports.exports import bencher, github_action_benchmark, pytest_benchmark
 
     options.one_of("format", format_, EXPORTS)
     run = _load(run_name, store)
@@ -108,8 +110,8 @@ def import_(
     store: options.StoreUrl = None,
 ) -> None:
     """An exported run into the store; one that is there already is left as it is."""
-    from bench import history as stored
-    from bench.store import Store
+    from bench.store import queries as stored
+    from bench.store.store import Store
 
     try:
         text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
@@ -131,20 +133,22 @@ def compare(
     store: options.StoreUrl = None,
 ) -> None:
     """Two stored runs, figure by figure, with intervals that hold the variance between runs. Informs, never gates."""
-    from bench import comparability, comparison, margins
-    from bench import history as stored
-    from bench.store import Store
-    from reports import comparison as shown
-    from reports import html
+    from bench.analysis import run_comparison
+    from bench.gate import margins
+    from bench.records import series_key
+    from bench.store import queries as stored
+    from bench.store.store import Store
+    from reports.content import comparison as shown
+    from reports.pages import html
 
-    parts = comparability.across(across)
+    parts = series_key.across(across)
     opened = Store(store)
     a, b = opened.load(first), opened.load(second)
-    digests = {comparability.digest(comparability.key(record)) for run in (a, b) for record in run.records}
+    digests = {series_key.digest(series_key.key(record)) for run in (a, b) for record in run.records}
     with opened.reading() as connection:
         series = [one for digest in sorted(digests) for one in stored.of_digest(connection, digest, last=LIMIT)]
     points = {(one.digest, one.figure): one.points for one in series}
-    found = comparison.compare(a, b, points, parts)
+    found = run_comparison.compare(a, b, points, parts)
 
     shaded = {CRITERIA.get(name, name): margin for name, margin in margins.read([]).items()}
     tell(shown.document(found), format_, output, lambda: html.of_comparison(found, shaded, options.command_line()))
@@ -167,11 +171,11 @@ def history_(
     store: options.StoreUrl = None,
 ) -> None:
     """Stored runs, the newest first; or, with --change-points, where their series changed; or all as a page (html)."""
-    from bench import history as stored
-    from bench import trends
-    from bench.store import Store
-    from reports import history as shown
-    from reports import html
+    from bench.analysis import trends
+    from bench.store import queries as stored
+    from bench.store.store import Store
+    from reports.content import history as shown
+    from reports.pages import html
 
     if context.invoked_subcommand is not None:
         return
@@ -192,10 +196,11 @@ def show(
     store: options.StoreUrl = None,
 ) -> None:
     """A stored run, or a check by its name, as tables."""
-    from bench.schema import CHECKS
-    from bench.store import Store
-    from bench.verdicts import Check
-    from reports import html, tables, verdicts
+    from bench.records.gate_result import Check
+    from bench.store.schema import CHECKS
+    from bench.store.store import Store
+    from reports.content import tables, verdicts
+    from reports.pages import html
 
     check = None if run_name is None else Store(store).read(CHECKS, run_name, Check)
     if check is not None:
@@ -211,10 +216,10 @@ def checks(
     store: options.StoreUrl = None,
 ) -> None:
     """Stored checks, the newest first."""
-    from bench.schema import CHECKS
-    from bench.store import Store
-    from bench.verdicts import Check
-    from reports import verdicts
+    from bench.records.gate_result import Check
+    from bench.store.schema import CHECKS
+    from bench.store.store import Store
+    from reports.content import verdicts
 
     opened = Store(store)
     found = [check for name in opened.names(CHECKS)[:limit] if (check := opened.read(CHECKS, name, Check)) is not None]
@@ -227,8 +232,8 @@ def tag(
     store: options.StoreUrl = None,
 ) -> None:
     """Give a run a name that every command takes."""
-    from bench import history as stored
-    from bench.store import Store
+    from bench.store import queries as stored
+    from bench.store.store import Store
 
     print(f"tag {name}: run {stored.tag(Store(store), name, run_name)}")
 
@@ -239,8 +244,8 @@ def ack(
     store: options.StoreUrl = None,
 ) -> None:
     """Acknowledge the change that begins at a run: change points show the note."""
-    from bench import history as stored
-    from bench.store import Store
+    from bench.store import queries as stored
+    from bench.store.store import Store
 
     print(f"acknowledged at run {stored.acknowledge(Store(store), run_name, note)}: {note}")
 
@@ -250,8 +255,8 @@ def delete(
     store: options.StoreUrl = None,
 ) -> None:
     """Remove runs with their records, and checks; all that are named, or none."""
-    from bench import history as stored
-    from bench.store import Store
+    from bench.store import queries as stored
+    from bench.store.store import Store
 
     for name in stored.delete(Store(store), names):
         print(f"deleted {name}")
@@ -267,8 +272,8 @@ def prune(
     store: options.StoreUrl = None,
 ) -> None:
     """Remove old runs; those that have a tag stay."""
-    from bench import history as stored
-    from bench.store import Store
+    from bench.store import queries as stored
+    from bench.store.store import Store
 
     which = _filter(backend, workload, machine, commit, None)
     names = stored.prune(Store(store), which, keep, dry_run)
@@ -280,8 +285,8 @@ def prune(
 def _filter(
     backend: str | None, workload: str | None, machine: str | None, commit: str | None, since: str | None
 ) -> Any:
-    from bench import history as stored
-    from bench.workloads import parts
+    from bench.store import queries as stored
+    from bench.workloads.workload import parts
 
     return stored.Filter(
         backend=backend,
@@ -293,8 +298,8 @@ def _filter(
 
 
 def _load(name: str | None, store: str | None) -> Any:
-    from bench.ratios import with_ratios
-    from bench.store import Store
+    from bench.analysis.ratios import with_ratios
+    from bench.store.store import Store
 
     found = Store(store).load(name)
     return found.model_copy(update={"records": with_ratios(found.records)})

@@ -80,8 +80,8 @@ def job(given: Mapping[str, Any], saved: Mapping[str, Any] | None, name: str) ->
 
 
 def criteria(job: Mapping[str, Any], flags: list[str] | None, file: Path | None, budget: str, seeds: int) -> Any:
-    from bench import margins as tolerances
-    from bench.targets import FIGURES, Criteria
+    from bench.gate import margins as tolerances
+    from bench.gate.gated_metric import FIGURES, Criteria
 
     figures = options.split(job["figure"])
     for name in figures:
@@ -99,8 +99,8 @@ def criteria(job: Mapping[str, Any], flags: list[str] | None, file: Path | None,
 
 
 def request(job: Mapping[str, Any], others: Mapping[str, Any], pythons: dict[str, str]) -> Any:
-    from bench.plan import Request
-    from bench.profiles import place
+    from bench.machine.placement import place
+    from bench.runner.plan import Request
 
     how = {name: others.get(name) for name in ("cpus", "threads", "allocator")}
     told = {name: others[name] for name in ("seed", "timeout", "data_dir") if name in others}

@@ -80,8 +80,8 @@ def run_(
 
     Exit code: 0; 1 if a row that was asked for is not ok and comparable; 2 usage; 130 on Ctrl-C.
     """
-    from bench.plan import Request
-    from bench.profiles import place
+    from bench.machine.placement import place
+    from bench.runner.plan import Request
 
     if budget is not None and precision_target is None:
         raise UsageError("--budget bounds --precision-target; give both, or --rounds alone")
@@ -123,7 +123,7 @@ def run_(
 
 
 def _run(request: Any, start: tuple[str | None, bool], store_url: str | None, format_name: str) -> int:
-    from bench.store import Store
+    from bench.store.store import Store
 
     plan, dataset = options.on_data(request)
     store = Store(store_url)
@@ -134,19 +134,20 @@ def _run(request: Any, start: tuple[str | None, bool], store_url: str | None, fo
 
 
 def _run_file(request: Any, file: Path, shapes: dict[str, Any], store_url: str | None, format_name: str) -> int:
-    from bench import onnx_files, onnx_run
-    from bench.store import Store
+    from bench.runner import onnx_run
+    from bench.store.store import Store
+    from bench.workloads import onnx_file
 
-    model = onnx_files.describe(file, shapes)
+    model = onnx_file.describe(file, shapes)
     plan, (dataset, data) = onnx_run.plan(request, model), onnx_run.data(model)
     return _measured(plan, dataset, Store(store_url), format_name, data, onnx_run.OnnxRunner)
 
 
 def _measured(plan: Any, dataset: Any, store: Any, format_name: str, *others: Any) -> int:
-    """Run a plan and print its tables; ``others`` go on to ``bench.run.run``."""
-    from bench.run import run
-    from reports import tables
-    from reports.terminal import show, with_notes
+    """Run a plan and print its tables; ``others`` go on to ``bench.runner.run.run``."""
+    from bench.runner.run import run
+    from reports.content import tables
+    from reports.render.terminal import show, with_notes
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     finished = run(plan, dataset, store, options.command_line(), *others)
@@ -159,8 +160,8 @@ def _started(plan: Any, store: Any, init: str, new_head: bool) -> Any:
     """The plan with another run's weights to begin with."""
     from dataclasses import replace
 
-    from bench import weights
-    from bench.layout import make
+    from bench.runner.planner import make
+    from bench.store import weights
 
     whose, found = weights.of_run(store, init)
     kept = weights.start(plan.request.workload.model, found, whose, new_head)
@@ -169,18 +170,18 @@ def _started(plan: Any, store: Any, init: str, new_head: bool) -> Any:
 
 def list_(format_: options.Format = "simple") -> None:
     """Backends (available or why not, versions, devices), models, recipes and data sets."""
-    from bench import catalogue
-    from reports import listing
-    from reports.terminal import show
+    from bench.machine import installed
+    from reports.content import listing
+    from reports.render.terminal import show
 
-    show(listing.catalogue(catalogue.backends(), catalogue.gpus_here()), format_)
+    show(listing.catalogue(installed.backends(), installed.gpus_here()), format_)
 
 
 def doctor(format_: options.Format = "simple") -> None:
     """What on this machine will spoil a measurement, and what to do about it."""
-    from bench.doctor import examine
-    from reports import listing
-    from reports.terminal import show
+    from bench.machine.doctor import examine
+    from reports.content import listing
+    from reports.render.terminal import show
 
     show(listing.doctor(examine()), format_)
 
@@ -189,9 +190,9 @@ def gpu_check(
     backend: options.Backend = "all", python: options.Pythons = None, format_: options.Format = "simple"
 ) -> None:
     """Whether the CUDA figures of each backend can be trusted on this machine; needs a GPU."""
-    from bench.gpu_run import check
-    from reports import listing
-    from reports.terminal import show
+    from bench.runner.gpu_check import check
+    from reports.content import listing
+    from reports.render.terminal import show
 
     findings = check(list(options.split(backend)), options.pythons(python))
     show(listing.gpu_findings(findings), format_)

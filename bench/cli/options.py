@@ -14,7 +14,7 @@ from bench.errors import UsageError
 
 def _format(name: str) -> str:
     """As soon as it is read: nothing is measured for a table that cannot be shown."""
-    from reports.formats import check_format
+    from reports.render.text import check_format
 
     return check_format(name)
 
@@ -139,11 +139,11 @@ def on_data(request: Any) -> tuple[Any, Any]:
     """
     from dataclasses import replace
 
-    from bench import datasets
-    from bench.layout import make
+    from bench.runner.planner import make
+    from bench.workloads.datasets import registry
 
     make(request)
-    dataset = datasets.load(request.workload.dataset, request.data_dir)
+    dataset = registry.load(request.workload.dataset, request.data_dir)
     return make(replace(request, workload=request.workload.on(dataset))), dataset
 
 
@@ -155,7 +155,7 @@ def workload(
     Raises:
         UsageError: an unknown name, or ``--workload`` beside one of the three.
     """
-    from bench.workloads import DEFAULT_DATASET, DEFAULT_MODEL, DEFAULT_RECIPE, of
+    from bench.workloads.workload import DEFAULT_DATASET, DEFAULT_MODEL, DEFAULT_RECIPE, of
 
     names = named(whole, model, dataset, recipe)
     return of(
@@ -172,7 +172,7 @@ def named(whole: str | None, model: str | None, dataset: str | None, recipe: str
     Raises:
         UsageError: both, or not three names together.
     """
-    from bench.workloads import parts
+    from bench.workloads.workload import parts
 
     if whole is not None and (model or dataset or recipe):
         raise UsageError("--workload names model, data set and recipe together; leave out the other three")
@@ -203,6 +203,6 @@ def fields(entries: list[str] | None) -> dict[str, Any]:
 
 def command_line() -> str:
     """What the user typed, passwords hidden: what repeats it."""
-    from bench.store import without_password
+    from bench.store.store import without_password
 
     return shlex.join(["bench", *without_password(sys.argv[1:])])

@@ -15,8 +15,8 @@ PAGE = "html"
 
 def tell(document: Any, format_name: str, out: Path | None, page: Callable[[], str] | None = None) -> None:
     """A document in a format, as a page if it is to be HTML and there is one; on standard output, or in a file."""
-    from reports.formats import render
-    from reports.terminal import show
+    from reports.render.terminal import show
+    from reports.render.text import render
 
     if page is not None and format_name == PAGE:
         put(page(), out, document.headline)

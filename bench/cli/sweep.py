@@ -47,13 +47,13 @@ def sweep(
 
     Exit code: 0; 1 if a trial came to nothing; 2 usage; 130 on Ctrl-C.
     """
-    from bench import sweep as searching
-    from bench.plan import Request
-    from bench.profiles import place
-    from bench.schema import SWEEPS
-    from bench.store import Store
-    from reports import sweeps
-    from reports.terminal import show, with_notes
+    from bench.analysis import sweep as searching
+    from bench.machine.placement import place
+    from bench.runner.plan import Request
+    from bench.store.schema import SWEEPS
+    from bench.store.store import Store
+    from reports.content import sweeps
+    from reports.render.terminal import show, with_notes
 
     space = searching.space(over, options.fields)
     planned = searching.grid(space) if trials is None else searching.drawn(space, trials, seed)
@@ -100,7 +100,7 @@ def _entries(changes: dict[str, Any]) -> list[str]:
 def _trained(asked: tuple[str, ...]) -> tuple[str, ...]:
     """The backends that train to a recipe's end, of those asked for."""
     import backends
-    from bench.plan import ALL
+    from bench.runner.plan import ALL
 
     names = backends.names() if ALL in asked else asked
     return tuple(name for name in names if name not in backends.names() or "fit" in backends.load(name).TASKS)
@@ -115,10 +115,10 @@ class _Attempt:
     def __call__(self, number: int, trial: Any) -> Any:
         from dataclasses import replace
 
-        from bench import sweep as searching
-        from bench.job import label
-        from bench.layout import make
-        from bench.run import run
+        from bench.analysis import sweep as searching
+        from bench.records.record import label
+        from bench.runner.planner import make
+        from bench.runner.run import run
 
         print(f"bench: trial {number + 1} of {len(self._workloads)}: {trial.told}", file=sys.stderr)
         workload = self._workloads[number].on(self._data)

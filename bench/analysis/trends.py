@@ -1,0 +1,91 @@
+"""Change points of stored series: when, by how much, what changed then, and the command that would confirm it."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bench.analysis import change_points
+from bench.records.series import Point, Series
+from bench.workloads import workload
+from bench.workloads.onnx_file import RANDOM
+
+GATED = {"throughput": "throughput", "latency_p50": "latency", "peak_rss": "memory", "accuracy": "accuracy"}
+"""Figures that a check judges, and what it calls them."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A new level of a series: ``first`` is its first run, ``last`` the last one before."""
+
+    series: Series
+    last: Point
+    first: Point
+    ratio: float
+    """New level over the old one (geometric means)."""
+    size: float
+    """In standard deviations of the noise between runs."""
+    noise: float
+    """Relative standard deviation between runs."""
+    points: int
+    """Runs since then, to the next change."""
+
+    @property
+    def changed(self) -> dict[str, tuple[str, str]]:
+        """Packages whose version is another one since then."""
+        before, after = self.last.versions, self.first.versions
+        names = sorted({*before, *after})
+        return {n: (before.get(n, ""), after.get(n, "")) for n in names if before.get(n) != after.get(n)}
+
+    @property
+    def confirm(self) -> str:
+        """The command that measures both levels again, now; empty where nothing recorded tells them apart, or the gate
+        does not judge the figure or the workload. A file of the user's is named as it was, without its folder."""
+        name, task, batch_size, boundary = self.series.figure
+        requirements = " ".join(f"{package}=={old}" for package, (old, _) in self.changed.items() if old)
+        commit = self.last.commit
+        if name not in GATED or self.series.dataset == RANDOM:
+            return ""
+        if requirements:
+            against = requirements
+        elif commit and commit != self.first.commit and not commit.endswith("+dirty"):
+            against = f"git:{commit[:12]}"
+        else:
+            return ""
+        key = self.series.key
+        told = ["--backend", key.backend, "--device", key.device, "--precision", key.precision, "--mode", key.mode]
+        told += workload.as_options(self.series.model, self.series.dataset, self.series.recipe)
+        told += ["--figure", GATED[name]]
+        for option, value in (("--task", task), ("--boundary", boundary)):
+            told += [option, value] if value else []
+        told += ["--batch-size", str(batch_size)] if name == "throughput" else []
+        return shlex.join(["bench", "check", "--against", against, *told])
+
+
+def turns(series: Series) -> list[Turn]:
+    """Change points of one series, oldest first; of figures that can be zero none (levels are relative)."""
+    points = series.points
+    if any(point.value <= 0 for point in points):
+        return []
+    found = change_points.of_logs([point.value for point in points])
+    ends = [*(change.index for change in found), len(points)][1:]
+    return [
+        Turn(
+            series,
+            last=points[change.index - 1],
+            first=points[change.index],
+            ratio=math.exp(change.after - change.before),
+            size=change.size,
+            noise=change.noise,
+            points=end - change.index,
+        )
+        for change, end in zip(found, ends, strict=True)
+    ]
+
+
+def all_turns(series: Sequence[Series]) -> list[Turn]:
+    """Of all series, the newest first."""
+    found = [turn for one in series for turn in turns(one)]
+    return sorted(found, key=lambda turn: turn.first.started_at, reverse=True)

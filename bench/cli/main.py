@@ -1,0 +1,52 @@
+"""The command line, the top of the house: nobody imports it.
+
+``measure`` has the commands that run workers, ``gate``, ``baseline`` and ``bisect`` those that judge, ``history`` those
+that read the store. Imports stay inside commands, so that ``bench --help`` is quick.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from bench.cli import baseline, bisect, gate, history, measure, sweep
+from bench.errors import BenchError
+
+app = typer.Typer(
+    help="The same CNN in every framework: proven equal, timed, tabulated.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+measure.register(app)
+gate.register(app)
+baseline.register(app)
+bisect.register(app)
+history.register(app)
+sweep.register(app)
+
+
+def _version(value: bool) -> None:
+    if value:
+        from importlib.metadata import version
+
+        print(f"evenbench {version('evenbench')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")] = False,
+) -> None:
+    """The same CNN in every framework: proven equal, timed, tabulated."""
+
+
+def main() -> None:
+    """Entry point: one line and an exit code for what the user can act on."""
+    try:
+        app()
+    except BenchError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

@@ -1,0 +1,136 @@
+"""What ``--against`` names: an interpreter, requirements, a git revision, or a saved baseline; each becomes a side."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.errors import BenchError, UsageError
+from bench.gate import environments
+from bench.gate.environments import Lock
+from bench.gate.gate import BASE
+from bench.runner.plan import Side
+from bench.store.schema import BASELINES
+from bench.store.store import Store
+from bench.workloads.workload import parts
+
+GIT = "git:"
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What ``bench baseline save`` keeps: the environment's lock, the job, the data's hash."""
+
+    name: str
+    lock: Lock
+    job: dict[str, Any]
+    """The options of ``bench check`` that say what is measured."""
+    data: str
+    commit: str | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {"lock": self.lock.to_dict(), "job": self.job, "data": self.data, "commit": self.commit}
+
+    @classmethod
+    def from_dict(cls, name: str, told: dict[str, Any]) -> Baseline:
+        """Of ``to_dict``; an earlier version kept the three parts of a workload as one."""
+        job = dict(told["job"])
+        if "workload" in job:
+            job |= zip(("model", "dataset", "recipe"), parts(job.pop("workload")), strict=True)
+        return cls(name, Lock.from_dict(told["lock"]), job, told["data"], told["commit"])
+
+
+def default_cache() -> Path:
+    """Environments and work trees: the user's cache directory."""
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("evenbench"))
+
+
+def load_baseline(store: Store, name: str) -> Baseline | None:
+    """A saved baseline; None if there is none of this name."""
+    import json
+
+    content = store.get(BASELINES, name)
+    try:
+        return None if content is None else Baseline.from_dict(name, json.loads(content))
+    except (ValueError, KeyError, TypeError) as error:
+        raise BenchError(f"the baseline '{name}' in {store.shown} cannot be read; save it again") from error
+
+
+def resolve(against: str, names: Iterable[str], store: Store, cache: Path) -> Side:
+    """The side of a gate's base; ``names`` are the backends that it must run.
+
+    Raises:
+        UsageError: it names nothing.
+        CannotInstall: pip refuses the requirements.
+    """
+    if against.startswith(GIT):
+        return Side(BASE, against, path=_worktree(against.removeprefix(GIT), cache))
+    if _is_file(against):
+        if not os.access(against, os.X_OK):
+            raise UsageError(f"--against {against}: not an executable interpreter")
+        return Side(BASE, against, python=os.path.abspath(against))
+    baseline = load_baseline(store, against)
+    if baseline is not None:
+        return Side(BASE, f"baseline {against}", python=str(environments.locked(baseline.lock, against, cache)))
+    if os.sep in against and "@" not in against:
+        raise UsageError(f"--against {against}: no such file; give the path of an interpreter")
+    if not any(sign in against for sign in "=<>~!@"):
+        known = ", ".join(store.names(BASELINES)) or "none yet: bench baseline save NAME"
+        raise UsageError(
+            f"--against {against}: not an interpreter, a requirement such as torch==2.13.0, a revision such as"
+            f" git:main, or a saved baseline ({known})"
+        )
+    requirements = environments.parse(against)
+    return Side(BASE, against, python=str(environments.changed(environments.present(names), requirements, cache)))
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except OSError:
+        return False  # too long for a path
+
+
+def _worktree(revision: str, cache: Path) -> tuple[str, ...]:
+    """Folders to import from, of a detached work tree of the current folder's repository at a revision."""
+    from filelock import FileLock
+
+    top = _git("rev-parse", "--show-toplevel")
+    commit = _git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}", what=f"no revision '{revision}'")
+    repository = hashlib.sha256(top.encode()).hexdigest()[:8]
+    folder = cache / "worktrees" / f"{repository}-{commit[:12]}"
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            complete = Path(f"{folder}.complete")
+            if not (complete.exists() and (folder / ".git").exists()):
+                shutil.rmtree(folder, ignore_errors=True)
+                _git("worktree", "prune")
+                _git("worktree", "add", "--detach", str(folder), commit)
+                complete.touch()
+    except OSError as error:
+        raise BenchError(f"cannot make a work tree in {folder}: {error.strerror or error}; --cache DIR") from error
+    source = folder / "src"
+    return (str(source), str(folder)) if source.is_dir() else (str(folder),)
+
+
+def _git(*arguments: str, what: str = "") -> str:
+    try:
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, timeout=300)
+    except FileNotFoundError as error:
+        raise UsageError("--against git:REVISION needs git, which is not installed") from error
+    except subprocess.SubprocessError as error:
+        told = str(getattr(error, "stderr", "") or "").strip().splitlines()
+        raise UsageError(
+            f"--against git: {what or (told[-1] if told else error)}; run it inside the repository"
+        ) from error
+    return done.stdout.strip()

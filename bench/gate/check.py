@@ -1,0 +1,55 @@
+"""One ``bench check``, from two environments to a stored result with verdicts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bench.gate.gate import Gate, two_sided
+from bench.gate.gated_metric import Criteria
+from bench.records.gate_result import Check
+from bench.runner.plan import Plan, Side
+from bench.runner.progress import CheckProgress
+from bench.runner.run import begin
+from bench.store.store import Store
+from bench.workloads.datasets.dataset import Dataset
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A check that came to its end, or was interrupted."""
+
+    check: Check
+    interrupted: bool
+    stored_in: str
+
+
+def check(
+    plan: Plan, dataset: Dataset, store: Store, criteria: Criteria, sides: tuple[Side, Side], command: str
+) -> Checked:
+    """Measure base and present (``sides``) of every row of the plan, judge, store after every round of pairs."""
+    name, context = begin(dataset, plan.request.workload)
+    base, present = sides
+    interrupted = False
+    with CheckProgress(store=store) as progress:
+        gate = Gate(
+            two_sided(plan, base, present, criteria),
+            dataset,
+            context,
+            progress,
+            trains="accuracy" in criteria.figures,
+            base=base,
+            present=present,
+            criteria=criteria,
+            name=f"check-{name}",
+            command=command,
+            keep=progress.keep,
+        )
+        try:
+            gate.run()
+        except KeyboardInterrupt:
+            interrupted = True
+        found = gate.check()
+        progress.keep(found)
+        progress.keep_sides(found, gate.sides())
+    where = f"no store: {progress.store_error}" if progress.store_error else store.shown
+    return Checked(found, interrupted, where)

@@ -1,0 +1,182 @@
+"""What machine this is: fingerprint, cores available to this process, and the user's git commit."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from bench.errors import UsageError
+from bench.machine import nvml
+from bench.machine.nvml import Gpu
+
+
+def resolve_devices(asked: str) -> list[tuple[str, Gpu | None]]:
+    """``cpu,cuda:1`` to devices and their GPUs; ``auto`` stays ``auto``, with the first GPU if there is one, because
+    each backend decides it by what it supports.
+
+    Raises:
+        UsageError: an unknown device, or CUDA where there is no such GPU.
+    """
+    found, why = nvml.gpus()
+    devices: list[tuple[str, Gpu | None]] = []
+    for name in dict.fromkeys(part.strip() for part in asked.split(",")):
+        if name == "auto":
+            devices.append(("auto", found[0] if found else None))
+        elif name == "cpu":
+            devices.append(("cpu", None))
+        else:
+            devices.append((name, _cuda(name, found, why)))
+    return devices
+
+
+def _cuda(name: str, found: list[Gpu], why: str) -> Gpu:
+    kind, _, index = name.partition(":")
+    if kind != "cuda" or (index and not index.isdigit()) or name.endswith(":"):
+        raise UsageError(f"unknown device '{name}'; one of auto, cpu, cuda, cuda:N, or a list such as cpu,cuda")
+    if not found:
+        raise UsageError(f"no CUDA device on this machine ({why}); use --device cpu")
+    if int(index or 0) >= len(found):
+        raise UsageError(f"no device '{name}': this machine has cuda:0 to cuda:{len(found) - 1}")
+    return found[int(index or 0)]
+
+
+def available_cpus() -> list[int]:
+    """Logical CPUs that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def physical_cores() -> list[list[int]]:
+    """The available CPUs grouped by physical core (siblings of simultaneous multi-threading together)."""
+    groups: dict[str, list[int]] = {}
+    for cpu in available_cpus():
+        topology = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology")
+        try:
+            package = (topology / "physical_package_id").read_text().strip()
+            core = f"{package}:{(topology / 'core_id').read_text().strip()}"
+        except OSError:
+            core = f"cpu{cpu}"
+        groups.setdefault(core, []).append(cpu)
+    if len(groups) == len(available_cpus()) and not Path("/sys/devices/system/cpu/cpu0/topology").exists():
+        import psutil
+
+        physical = psutil.cpu_count(logical=False) or len(groups)
+        return list(groups.values())[:physical]
+    return list(groups.values())
+
+
+def cpu_quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
+    """CPUs that the container's quota allows (cgroup v2 ``cpu.max``, v1 ``cpu.cfs_quota_us``); None: no limit."""
+    try:
+        quota, period = (root / "cpu.max").read_text().split()
+    except (OSError, ValueError):
+        try:
+            quota, period = ((root / "cpu" / f"cpu.cfs_{part}_us").read_text().strip() for part in ("quota", "period"))
+        except OSError:
+            return None
+    return None if quota == "max" or int(quota) <= 0 else int(quota) / int(period)
+
+
+def available_memory(root: Path = Path("/sys/fs/cgroup")) -> int:
+    """Bytes that new processes may take: the system's available memory, within the container's limit (cgroup v2
+    ``memory.max``, v1 ``memory.limit_in_bytes``)."""
+    import psutil
+
+    available = int(psutil.virtual_memory().available)
+    for limit, used in (
+        ("memory.max", "memory.current"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    ):
+        try:
+            room = int((root / limit).read_text()) - int((root / used).read_text())
+        except (OSError, ValueError):
+            continue  # no such file, or "max"
+        available = min(available, max(0, room))
+    return available
+
+
+@contextmanager
+def pinned(cpus: Sequence[int] | None) -> Iterator[None]:
+    """This process on these CPUs (None: as it is) until the end of the ``with`` block."""
+    if cpus is None:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cpus)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def default_threads() -> int:
+    """Physical cores available to this process, no more than its container's quota gives."""
+    cores, quota = len(physical_cores()), cpu_quota()
+    return cores if quota is None else max(1, min(cores, int(quota)))
+
+
+def fingerprint() -> dict[str, Any]:
+    """Hardware and system facts of a record; ``id`` is a hash over those that decide speed."""
+    import psutil
+
+    found, _ = nvml.gpus()
+    decides = {
+        "cpu": _cpu_model(),
+        "cores": len(physical_cores()),
+        "cpus": len(available_cpus()),
+        "cpu_quota": cpu_quota(),
+        "memory": psutil.virtual_memory().total,
+        "gpus": [asdict(gpu) for gpu in found],
+        "system": platform.system(),
+        "architecture": platform.machine(),
+    }
+    digest = hashlib.sha256(repr(sorted(decides.items())).encode()).hexdigest()[:12]
+    return {
+        "id": digest,
+        **decides,
+        "kernel": platform.release(),
+        "driver": nvml.driver() if found else None,
+        "governor": _line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        "hostname": platform.node(),
+    }
+
+
+def _cpu_model() -> str:
+    for line in (_content("/proc/cpuinfo") or "").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or "unknown"
+
+
+def _content(path: str) -> str | None:
+    try:
+        return Path(path).read_text()
+    except OSError:
+        return None
+
+
+def _line(path: str) -> str | None:
+    content = _content(path)
+    return None if content is None else content.strip()
+
+
+def git_commit() -> str | None:
+    """Commit of the user's repository (the current folder's), ``+dirty`` with uncommitted changes; None outside."""
+    try:
+        head = _git("rev-parse", "HEAD")
+        return head + ("+dirty" if _git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, timeout=10)
+    return done.stdout.strip()

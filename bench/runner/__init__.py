@@ -1,0 +1,1 @@
+"""The parent: plans, spawns workers, interleaves them, builds records."""

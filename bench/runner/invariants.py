@@ -1,0 +1,113 @@
+"""What must hold in every record, whatever was measured: a pure function of the record.
+
+A violated check means that the harness or an adapter is wrong, not the framework: the row is ``failed``, with the
+check's name, and its figures stay to be looked at.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+from bench.records.record import Record
+
+TIMER_SLACK = 1.001
+"""Sums of many clock readings against one outer reading: rounding, not more."""
+MEMORY_SLACK = 1.01
+"""The kernel counts pages per processor and adds them up in batches."""
+
+
+def violations(record: Record) -> list[str]:
+    """``name: what does not hold`` of every violated check; empty for a sound record."""
+    return [f"{name}: {text}" for name, check in CHECKS.items() for text in check(record)]
+
+
+def _throughput(record: Record) -> Iterator[str]:
+    """Throughput equals images over summed time."""
+    for figure in record.figures:
+        for sample in figure.samples if figure.name == "throughput" else []:
+            seconds = math.fsum(piece.seconds for piece in sample.used)
+            images = sum(piece.images for piece in sample.used)
+            if seconds <= 0 or not math.isclose(sample.value, images / seconds, rel_tol=1e-6):
+                yield f"{sample.value:.6g} images/s is not {images} images in {seconds:.6g} s"
+
+
+def _percentiles(record: Record) -> Iterator[str]:
+    """p50 <= p90 <= p99 in every process."""
+    latency = {(f.name, f.boundary, f.task): f for f in record.figures if f.name.startswith("latency_p")}
+    for (name, boundary, task), median in latency.items():
+        if name == "latency_p50":
+            tails = [latency.get((tail, boundary, task)) for tail in ("latency_p90", "latency_p99")]
+            columns = [median.samples, *(tail.samples for tail in tails if tail is not None)]
+            for row in zip(*columns, strict=True):
+                values = [sample.value for sample in row]
+                if values != sorted(values):
+                    yield f"round {row[0].round}: {values} seconds are not in order"
+
+
+def _memory(record: Record) -> Iterator[str]:
+    """The highest peak of a process is not below what it held at its end."""
+    peaks: dict[int, float] = {}
+    for figure in record.figures:
+        for sample in figure.samples if figure.name == "peak_rss" else []:
+            peaks[sample.round] = max(peaks.get(sample.round, 0.0), sample.value)
+    for worker in record.phases:
+        peak = peaks.get(worker.get("round", -1))
+        if peak is not None and worker["rss"] > peak * MEMORY_SLACK:
+            yield f"round {worker['round']}: {worker['rss']:,} bytes at the end, above the peak of {peak:,.0f}"
+
+
+def _timed(record: Record) -> Iterator[str]:
+    """The slices of a process are not longer than the phase that they were timed in."""
+    seconds: dict[int, float] = {}
+    for figure in record.figures:
+        if figure.name in ("throughput", "latency_p50"):  # the other percentiles are of the same slices
+            for sample in figure.samples:
+                own = math.fsum(piece.seconds for piece in sample.slices)
+                seconds[sample.round] = seconds.get(sample.round, 0.0) + own
+    for worker in record.phases:
+        inside = seconds.get(worker.get("round", -1))
+        outside = worker["seconds"].get("timed", 0.0)
+        if inside is not None and inside > outside * TIMER_SLACK:
+            yield f"round {worker['round']}: slices of {inside:.6g} s in a phase of {outside:.6g} s"
+
+
+def _life(record: Record) -> Iterator[str]:
+    """The phases of a process do not add up to more than its life."""
+    for worker in record.phases:
+        phases = math.fsum(worker["seconds"].values())
+        if phases > worker["life"] * TIMER_SLACK:
+            yield f"{worker['kind']}: phases of {phases:.6g} s in a life of {worker['life']:.6g} s"
+
+
+def _threads(record: Record) -> Iterator[str]:
+    """The framework runs with as many threads as it was asked to."""
+    effective = record.settings.get("threads")
+    if effective is not None and effective != record.job.threads:
+        yield f"{record.job.threads} asked for, {effective} in force"
+
+
+def _cpus(record: Record) -> Iterator[str]:
+    """The worker runs on the CPUs that it was pinned to."""
+    effective = record.settings.get("cpus")
+    if record.job.cpus is not None and effective is not None and effective != record.job.cpus:
+        yield f"{record.job.cpus} asked for, {effective} in force"
+
+
+def _allocator(record: Record) -> Iterator[str]:
+    """The worker runs on the allocator that it was given."""
+    effective = record.settings.get("allocator")
+    if effective is not None and effective != record.job.allocator:
+        yield f"{record.job.allocator} asked for, {effective} in force"
+
+
+CHECKS: dict[str, Callable[[Record], Iterator[str]]] = {
+    "throughput": _throughput,
+    "percentiles": _percentiles,
+    "memory": _memory,
+    "timed": _timed,
+    "life": _life,
+    "threads": _threads,
+    "cpus": _cpus,
+    "allocator": _allocator,
+}

@@ -1,0 +1,240 @@
+"""Reading and tending the store across runs: lists, series of figures, tags, deletion, import."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from pydantic import ValidationError
+
+from bench import quantities
+from bench.errors import BenchError, UsageError
+from bench.records.record import SCHEMA, RowKey, Run, label
+from bench.records.series import FigureKey, Listed, Point, Series
+from bench.store.schema import CHECKS, FIGURES, RECORDS, RUNS, SIDES, TAGS
+from bench.store.store import Store
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which runs: those with at least one record that fits all that is given."""
+
+    backend: str | None = None
+    workload: tuple[str, str, str] | None = None
+    """Model, data set, recipe."""
+    machine: str | None = None
+    commit: str | None = None
+    """Their beginnings."""
+    since: datetime | None = None
+
+    def conditions(self) -> list[sa.ColumnElement[bool]]:
+        """Of a query that joins runs and records."""
+        found: list[sa.ColumnElement[bool]] = []
+        if self.backend is not None:
+            found.append(RECORDS.c.backend == self.backend)
+        if self.workload is not None:
+            columns = (RECORDS.c.model, RECORDS.c.dataset, RECORDS.c.recipe)
+            found += [column == value for column, value in zip(columns, self.workload, strict=True)]
+        if self.machine is not None:
+            found.append(RECORDS.c.machine.startswith(self.machine, autoescape=True))
+        if self.commit is not None:
+            found.append(RECORDS.c.commit.startswith(self.commit, autoescape=True))
+        if self.since is not None:
+            found.append(RUNS.c.started_at >= self.since.isoformat(timespec="seconds"))
+        return found
+
+
+def since(text: str) -> datetime:
+    """``2026-01-31``, an ISO time, or ``30d`` and ``12h`` before now.
+
+    Raises:
+        UsageError: anything else.
+    """
+    if re.match(r"\d{4}-", text):
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError as error:
+            raise UsageError(f"--since {text}: not a date such as 2026-01-31 ({error})") from error
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    try:
+        return datetime.now(UTC) - timedelta(seconds=quantities.seconds("--since", text))
+    except OverflowError as error:
+        raise UsageError(f"--since {text}: before the first year") from error
+
+
+def runs(store: Store, which: Filter, limit: int) -> list[Listed]:
+    """The newest ``limit`` runs that fit."""
+    with store.reading() as connection:
+        query = sa.select(RUNS.c.id, RUNS.c.name, RUNS.c.started_at, RUNS.c.acknowledged)
+        fits = sa.exists().where(RECORDS.c.run_id == RUNS.c.id, *which.conditions())
+        if which != Filter(since=which.since):
+            query = query.where(fits)
+        elif which.since is not None:
+            query = query.where(*which.conditions())
+        found = connection.execute(query.order_by(RUNS.c.started_at.desc(), RUNS.c.id.desc()).limit(limit)).all()
+        ids = [row.id for row in found]
+        records = _by_run(connection, RECORDS, ids)
+        tags = _by_run(connection, TAGS, ids)
+    return [_listed(row, records.get(row.id, []), tags.get(row.id, [])) for row in found]
+
+
+def _by_run(connection: sa.Connection, table: sa.Table, ids: Sequence[int]) -> dict[int, list[Any]]:
+    columns = [column for column in table.c if column.name not in ("content", "versions")]
+    grouped: dict[int, list[Any]] = {}
+    for row in connection.execute(sa.select(*columns).where(table.c.run_id.in_(ids))):
+        grouped.setdefault(row.run_id, []).append(row)
+    return grouped
+
+
+def _listed(run: Any, records: Sequence[Any], tags: Sequence[Any]) -> Listed:
+    ordered = sorted(records, key=lambda record: record.id)
+    keys = [RowKey(*json.loads(record.row_key)) for record in ordered]
+    names = [label(key, keys) for key in keys]
+    rows = [name if r.status == "ok" else f"{name}: {r.status}" for name, r in zip(names, ordered, strict=True)]
+    return Listed(
+        name=run.name,
+        started_at=run.started_at,
+        rows=tuple(rows),
+        workloads=_distinct(f"{r.model}/{r.dataset}/{r.recipe}" for r in ordered),
+        machines=_distinct(r.machine for r in ordered),
+        commits=_distinct(r.commit for r in ordered),
+        tags=tuple(sorted(tag.name for tag in tags)),
+        acknowledged=run.acknowledged,
+    )
+
+
+def _distinct(values: Iterable[str | None]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(value for value in values if value is not None))
+
+
+def series(store: Store, which: Filter, figure_name: str | None, last: int) -> list[Series]:
+    """Every series of the runs that fit, with its newest ``last`` points."""
+    with store.reading() as connection:
+        joined = sa.select(RECORDS.c.series).join(RUNS, RECORDS.c.run_id == RUNS.c.id).where(*which.conditions())
+        digests = sorted(found for found in connection.scalars(joined.distinct()) if found)
+        return [one for digest in digests for one in of_digest(connection, digest, figure_name, last)]
+
+
+def of_digest(connection: sa.Connection, digest: str, figure_name: str | None = None, last: int = 1000) -> list[Series]:
+    """The series of one comparability key, one for each figure, of the ``last`` records that were stored: that order is
+    the index's own, while the runs' times would need them all."""
+    newest = (
+        sa.select(RECORDS.c.id).where(RECORDS.c.series == digest).order_by(RECORDS.c.id.desc()).limit(last).subquery()
+    )
+    query = (
+        sa.select(
+            *(FIGURES.c[name] for name in ("name", "task", "batch_size", "boundary", "unit", "value", "low", "high")),
+            *(RECORDS.c[name] for name in ("row_key", "model", "dataset", "recipe", "machine", "commit", "versions")),
+            RUNS.c.name.label("run"),
+            RUNS.c.started_at,
+            RUNS.c.acknowledged,
+        )
+        .join(RECORDS, FIGURES.c.record_id == RECORDS.c.id)
+        .join(RUNS, RECORDS.c.run_id == RUNS.c.id)
+        .where(RECORDS.c.id.in_(sa.select(newest.c.id)))
+        .order_by(RUNS.c.started_at, RUNS.c.id)
+    )
+    if figure_name is not None:
+        query = query.where(FIGURES.c.name == figure_name)
+    grouped: dict[FigureKey, list[Any]] = {}
+    for row in connection.execute(query):
+        grouped.setdefault((row.name, row.task, row.batch_size, row.boundary), []).append(row)
+    return [_series(digest, figure, rows) for figure, rows in grouped.items()]
+
+
+def _series(digest: str, figure: FigureKey, rows: Sequence[Any]) -> Series:
+    first = rows[0]
+    points = tuple(
+        Point(r.run, r.started_at, r.commit, json.loads(r.versions or "{}"), r.value, r.low, r.high, r.acknowledged)
+        for r in rows
+    )
+    key = RowKey(*json.loads(first.row_key))
+    workload = (first.model, first.dataset, first.recipe)
+    return Series(digest, key, *workload, first.machine, figure, first.unit, points)
+
+
+def tag(store: Store, name: str, run: str | None) -> str:
+    """Give a run a tag, taking it from any other; the run's name.
+
+    Raises:
+        UsageError: a tag that would hide ``last`` or looks like a run's name.
+    """
+    if not name or name.startswith("last") or name[0].isdigit() or len(name) > 64:
+        raise UsageError(f"tag '{name}': begin with a letter, not with 'last', at most 64 characters")
+    with store.writing() as connection:
+        row = store.find(connection, run)
+        connection.execute(TAGS.delete().where(TAGS.c.name == name))
+        connection.execute(TAGS.insert().values(name=name, run_id=row.id))
+        return str(row.name)
+
+
+def acknowledge(store: Store, run: str | None, note: str) -> str:
+    """Note on a run that a change which begins there is known; the run's name."""
+    with store.writing() as connection:
+        row = store.find(connection, run)
+        connection.execute(RUNS.update().where(RUNS.c.id == row.id).values(acknowledged=note))
+        return str(row.name)
+
+
+def delete(store: Store, names: Sequence[str]) -> list[str]:
+    """Remove runs with all that belongs to them, and checks, all that are named or none; their names."""
+    with store.writing() as connection:
+        checks = set(connection.scalars(sa.select(CHECKS.c.name).where(CHECKS.c.name.in_(names))))
+        rows = [store.find(connection, name, exact=True) for name in names if name not in checks]
+        _delete(connection, [row.id for row in rows])
+        for table in (CHECKS, SIDES):
+            connection.execute(table.delete().where(table.c.name.in_(checks)))
+        return [row.name for row in rows] + sorted(checks)
+
+
+def prune(store: Store, which: Filter, keep: int, dry_run: bool) -> list[str]:
+    """Remove the runs that fit but the newest ``keep``, and those that have a tag; their names."""
+    with store.writing() as connection:
+        fits = sa.exists().where(RECORDS.c.run_id == RUNS.c.id, *which.conditions())
+        query = (
+            sa.select(RUNS.c.id, RUNS.c.name).where(fits) if which != Filter() else sa.select(RUNS.c.id, RUNS.c.name)
+        )
+        rows = connection.execute(query.order_by(RUNS.c.started_at.desc(), RUNS.c.id.desc()).offset(keep)).all()
+        tagged = set(connection.scalars(sa.select(TAGS.c.run_id)))
+        rows = [row for row in rows if row.id not in tagged]
+        if not dry_run:
+            _delete(connection, [row.id for row in rows])
+        return [row.name for row in rows]
+
+
+def _delete(connection: sa.Connection, ids: Sequence[int]) -> None:
+    for start in range(0, len(ids), 500):  # SQLite takes so many parameters at least
+        connection.execute(RUNS.delete().where(RUNS.c.id.in_(ids[start : start + 500])))
+
+
+def import_(store: Store, text: str, source: str) -> tuple[str, bool]:
+    """A document of ``bench export --format json`` into the store; the run's name, and whether it was new. What is
+    there already stays as it is.
+
+    Raises:
+        BenchError: not such a document, of a newer schema, or another run of this name is there.
+    """
+    try:
+        document = json.loads(text)
+        if not isinstance(document, dict) or "records" not in document:
+            raise TypeError("no 'records'")
+        if document.pop("schema") > SCHEMA:
+            raise BenchError(f"{source} was exported by a newer evenbench; upgrade evenbench")
+        document["name"] = document.pop("run")
+        run = Run.model_validate(document)
+    except (ValueError, KeyError, TypeError, ValidationError) as error:
+        reason = str(error).splitlines()[0]
+        raise BenchError(f"{source} is not a document of bench export --format json: {reason}") from error
+    bare = run.model_copy(update={"records": [r.model_copy(update={"ratios": []}) for r in run.records]})
+    with store.reading() as connection:
+        there = connection.scalar(sa.select(RUNS.c.id).where(RUNS.c.name == run.name)) is not None
+    if not there:
+        store.add(bare)
+    elif store.load(run.name) != bare:
+        raise BenchError(f"{source}: another run '{run.name}' is in {store.shown}; bench history delete removes it")
+    return run.name, not there

@@ -1,0 +1,85 @@
+"""Tables of the store, as the newest of ``bench.store.migrations`` leaves them."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+HEAD = "0004"
+"""The newest migration."""
+
+METADATA = sa.MetaData()
+RUNS = sa.Table(
+    "runs",
+    METADATA,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("name", sa.String(64), nullable=False, unique=True),
+    sa.Column("command", sa.Text, nullable=False),
+    sa.Column("started_at", sa.String(32), nullable=False, index=True),
+    sa.Column("rounds", sa.Integer, nullable=False),
+    sa.Column("schedule", sa.Text, nullable=False),
+    sa.Column("design", sa.Text, nullable=False),
+    sa.Column("acknowledged", sa.Text, nullable=True),
+)
+RECORDS = sa.Table(
+    "records",
+    METADATA,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("run_id", sa.Integer, sa.ForeignKey("runs.id", ondelete="CASCADE"), nullable=False, index=True),
+    sa.Column("row_key", sa.String(512), nullable=False),
+    sa.Column("backend", sa.String(128), nullable=False, index=True),
+    sa.Column("model", sa.String(128), nullable=False),
+    sa.Column("dataset", sa.String(128), nullable=False),
+    sa.Column("recipe", sa.String(128), nullable=False),
+    sa.Column("status", sa.String(32), nullable=False),
+    sa.Column("schema", sa.Integer, nullable=False),
+    sa.Column("content", sa.Text, nullable=False),
+    sa.Column("machine", sa.String(64), nullable=True, index=True),
+    sa.Column("commit", sa.String(64), nullable=True, index=True),
+    sa.Column("series", sa.String(24), nullable=True, index=True),
+    sa.Column("versions", sa.Text, nullable=True),
+    sa.UniqueConstraint("run_id", "row_key"),
+)
+FIGURES = sa.Table(
+    "figures",
+    METADATA,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("record_id", sa.Integer, sa.ForeignKey("records.id", ondelete="CASCADE"), nullable=False, index=True),
+    sa.Column("name", sa.String(64), nullable=False),
+    sa.Column("task", sa.String(16), nullable=True),
+    sa.Column("batch_size", sa.Integer, nullable=True),
+    sa.Column("boundary", sa.String(16), nullable=True),
+    sa.Column("unit", sa.String(32), nullable=False),
+    sa.Column("value", sa.Float, nullable=False),
+    sa.Column("low", sa.Float, nullable=True),
+    sa.Column("high", sa.Float, nullable=True),
+    sa.Column("n", sa.Integer, nullable=False),
+)
+WEIGHTS = sa.Table(
+    "weights",
+    METADATA,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("run_id", sa.Integer, sa.ForeignKey("runs.id", ondelete="CASCADE"), nullable=False, index=True),
+    sa.Column("row", sa.String(256), nullable=False),
+    sa.Column("content", sa.LargeBinary, nullable=False),
+    sa.UniqueConstraint("run_id", "row"),
+)
+TAGS = sa.Table(
+    "tags",
+    METADATA,
+    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("run_id", sa.Integer, sa.ForeignKey("runs.id", ondelete="CASCADE"), nullable=False, index=True),
+)
+
+
+def _documents(name: str) -> sa.Table:
+    """JSON by name: what is read whole and never searched."""
+    return sa.Table(
+        name,
+        METADATA,
+        sa.Column("name", sa.String(64), primary_key=True),
+        sa.Column("created_at", sa.String(32), nullable=False, index=True),
+        sa.Column("content", sa.Text, nullable=False),
+    )
+
+
+CHECKS, SIDES, BASELINES, BISECTIONS, SWEEPS = map(_documents, ("checks", "sides", "baselines", "bisections", "sweeps"))

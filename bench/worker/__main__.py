@@ -1,0 +1,5 @@
+"""``python -P -m bench.worker``."""
+
+from bench.worker.session import main
+
+main()

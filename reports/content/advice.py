@@ -1,0 +1,227 @@
+"""What the numbers of a run suggest, each with its evidence and the command. Every rule is here.
+
+A rule is a function of the run. None speaks within the noise: a gain counts if the whole 95% interval of its ratio is
+above ``WORTH``, so that a single process, which has no interval, suggests nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from bench.analysis import equivalence
+from bench.analysis.intervals import Estimate
+from bench.analysis.ratios import between
+from bench.records.record import Figure, Job, Record, Run, label
+from reports.content.footnotes import forms
+
+WORTH = 1.05
+"""Gains below are not worth a change of settings."""
+PLACES = (("train", "end-to-end", "trains"), ("infer", "end-to-end", "serves"))
+
+
+@dataclass(frozen=True)
+class Advice:
+    """``text`` says what to do or know, ``evidence`` from which figures, ``command`` how (empty: nothing to type)."""
+
+    text: str
+    evidence: str
+    command: str = ""
+
+
+def of(run: Run) -> list[Advice]:
+    """Of all rules, in their order."""
+    return [advice for rule in RULES for advice in rule(run)]
+
+
+def faster_mode(run: Run) -> Iterator[Advice]:
+    """Another mode of the same backend is faster than its default."""
+    for usual, other, task, verb, gain in _gains(run, "mode"):
+        yield Advice(
+            f"{other.job.mode} {verb} {gain.value:.2g} times as fast as {usual.job.mode} in {_name(other.job)}.",
+            f"throughput of {task}, end-to-end: {_times(gain)}",
+            f"bench run --backend {other.job.backend} --mode {other.job.mode}",
+        )
+
+
+def faster_precision(run: Run) -> Iterator[Advice]:
+    """A lower precision is faster, and what it costs in accuracy."""
+    for usual, other, task, verb, gain in _gains(run, "precision"):
+        yield Advice(
+            f"{other.job.precision} {verb} {gain.value:.2g} times as fast as {usual.job.precision} in"
+            f" {_name(other.job)}; {_accuracy_beside(usual, other)}.",
+            f"throughput of {task}, end-to-end: {_times(gain)}",
+            f"bench run --backend {other.job.backend} --precision {other.job.precision}",
+        )
+
+
+def exported_model(run: Run) -> Iterator[Advice]:
+    """A runtime serves a framework's exported model faster than the framework itself."""
+    rows = {(r.job.backend, r.job.source, r.job.precision, r.job.device): r for r in _usual_modes(run)}
+    for record in rows.values():
+        own = rows.get((record.job.source or "", None, record.job.precision, record.job.device))
+        if own is None:
+            continue
+        for name, ahead in (("latency_p50", "at batch 1"), ("throughput", "in bulk")):
+            gain = _gain(record, own, name, "infer", "end-to-end")
+            if gain is not None:
+                yield Advice(
+                    f"{record.job.backend} serves {record.job.source}'s exported model {gain.value:.2g} times as fast"
+                    f" as {record.job.source} {ahead}.",
+                    f"{name} of inference, end-to-end: {_times(gain)}",
+                    f"bench run --backend {record.job.source},{record.job.backend}",
+                )
+
+
+def larger_batch(run: Run) -> Iterator[Advice]:
+    """Where batch sizes were swept: throughput still grows a lot from the smallest one that others would take."""
+    for record in _comparable(run):
+        for task, boundary, verb in PLACES:
+            place = ("throughput", task, boundary)
+            figures = [f for f in record.figures if (f.name, f.task, f.boundary) == place and f.value]
+            figures.sort(key=lambda figure: figure.batch_size or 0)
+            best = max(figures, key=lambda figure: figure.value or 0.0, default=None)
+            if best is None or best is figures[0]:
+                continue
+            gain = between(best, figures[0])
+            if gain is not None and _clear(gain):
+                yield Advice(
+                    f"{_name(record.job)} {verb} fastest at batch {best.batch_size} of those tried, {gain.value:.2g}"
+                    f" times as fast as at batch {figures[0].batch_size}.",
+                    f"throughput of {task}, end-to-end: {_times(gain)}",
+                    f"bench run --backend {record.job.backend} --task {task} --batch-size {best.batch_size}",
+                )
+
+
+def arena(run: Run) -> Iterator[Advice]:
+    """Page faults cost: the allocator that keeps memory pays."""
+    for record in _comparable(run):
+        for ratio in record.arena:
+            gain = Estimate(ratio.value, ratio.low, ratio.high, ratio.n)
+            if _clear(gain):
+                figure = record.figure(ratio.name, ratio.task, ratio.boundary, ratio.batch_size)
+                faults = None if figure is None else figure.faults_per_step
+                counted = "" if faults is None else f"; {faults:,.0f} page faults per step without"
+                yield Advice(
+                    f"page faults cost {_name(record.job)} {100 * (1 - 1 / ratio.value):.0f}% of its speed in"
+                    f" {ratio.task}.",
+                    f"{ratio.name} with an allocator that keeps memory: {_times(gain)}{counted}",
+                    f"bench run --backend {record.job.backend} --allocator arena",
+                )
+
+
+def published_forms(run: Run) -> Iterator[Advice]:
+    """Frameworks differ by nature: who ports settings from one to the other must know."""
+    for sentence in forms(run):
+        yield Advice(sentence[0].upper() + sentence[1:] + ".", "the parity certificate, check by check", "bench report")
+
+
+def accuracy_not_settled(run: Run) -> Iterator[Advice]:
+    """How many seeds a verdict on accuracy would take."""
+    jobs = [record.job for record in run.records]
+    for a, b, found in equivalence.of(run.records, run.accuracy_margin):
+        if found.kind == "inconclusive" and found.seeds_needed is not None:
+            yield Advice(
+                f"{label(a.job, jobs)} and {label(b.job, jobs)}: {found.n} seeds do not settle whether their accuracy"
+                f" is the same; about {found.seeds_needed} would.",
+                f"difference {100 * found.difference:+.2f} points, margin {100 * run.accuracy_margin:g} points",
+                f"bench run --backend {','.join(dict.fromkeys((a.job.backend, b.job.backend)))}"
+                f" --seeds {found.seeds_needed}",
+            )
+
+
+def disturbed(run: Run) -> Iterator[Advice]:
+    """Something else ran on the machine."""
+    jobs = [record.job for record in run.records]
+    rows = [label(record.job, jobs) for record in run.records if record.disturbance.disturbed]
+    if rows:
+        marked = [r.disturbance for r in run.records if r.disturbance.disturbed]
+        yield Advice(
+            f"{', '.join(rows)}: the machine was not quiet; measure again when it is.",
+            "; ".join(dict.fromkeys(told.reason for told in marked)),
+            "bench doctor",
+        )
+
+
+def no_interval(run: Run) -> Iterator[Advice]:
+    """One process per row tells nothing of the spread between processes."""
+    counts = {f.n for r in run.records for f in r.figures if f.name == "throughput" and f.value is not None}
+    if counts == {1}:
+        yield Advice(
+            "One process per row: differences here may be chance.", "n = 1, so no interval", "bench run --rounds 3"
+        )
+
+
+RULES: tuple[Callable[[Run], Iterator[Advice]], ...] = (
+    faster_mode,
+    faster_precision,
+    exported_model,
+    larger_batch,
+    arena,
+    published_forms,
+    accuracy_not_settled,
+    disturbed,
+    no_interval,
+)
+
+
+def _comparable(run: Run) -> list[Record]:
+    return [record for record in run.records if record.comparable]
+
+
+def _usual_modes(run: Run) -> list[Record]:
+    """Of every row's modes the first: the backend's own order begins with its default."""
+    kept: dict[tuple[str, str | None, str, str], Record] = {}
+    for record in _comparable(run):
+        job = record.job
+        kept.setdefault((job.backend, job.source, job.device, job.precision), record)
+    return list(kept.values())
+
+
+def _gains(run: Run, field: str) -> Iterator[tuple[Record, Record, str, str, Estimate]]:
+    """Of rows that differ in one field of the job only: the first beside the best other one, if that clearly gains."""
+    groups: dict[str, list[Record]] = {}
+    for record in _comparable(run):
+        groups.setdefault(_key(record.job, field), []).append(record)
+    for usual, *others in groups.values():
+        for task, boundary, verb in PLACES:
+            gains = [(o, g) for o in others if (g := _gain(o, usual, "throughput", task, boundary)) is not None]
+            if gains:
+                other, gain = max(gains, key=lambda pair: pair[1].value)
+                yield usual, other, task, verb, gain
+
+
+def _key(job: Job, field: str) -> str:
+    return job.model_dump_json(exclude={field})
+
+
+def _gain(ours: Record, theirs: Record, name: str, task: str, boundary: str) -> Estimate | None:
+    """How many times as fast, if that is clear; None otherwise. Batch sizes are compared like with like."""
+    sizes = [f.batch_size for f in theirs.figures if (f.name, f.task, f.boundary) == (name, task, boundary) and f.value]
+    size = max((size for size in sizes if size is not None), default=None)
+    mine, other = (record.figure(name, task, boundary, size) for record in (ours, theirs))
+    if mine is None or other is None or not mine.value or not other.value:
+        return None
+    lower = name.startswith("latency")
+    gain = between(other, mine) if lower else between(mine, other)
+    return gain if gain is not None and _clear(gain) else None
+
+
+def _clear(gain: Estimate) -> bool:
+    return gain.low is not None and gain.low > WORTH
+
+
+def _times(gain: Estimate) -> str:
+    return f"{gain.value:.3g} times [{gain.low:.3g}, {gain.high:.3g}], n = {gain.n}"
+
+
+def _name(job: Job) -> str:
+    return job.backend if job.source is None else f"{job.backend} <- {job.source}"
+
+
+def _accuracy_beside(usual: Record, other: Record) -> str:
+    figures: Sequence[Figure | None] = [usual.figure("accuracy"), other.figure("accuracy")]
+    if any(figure is None or figure.value is None for figure in figures):
+        return "its accuracy was not measured"
+    before, after = (figure.value or 0.0 for figure in figures if figure is not None)
+    return f"accuracy {100 * (after - before):+.2f} points ({100 * before:.2f}% to {100 * after:.2f}%)"

@@ -1,0 +1,50 @@
+"""``bench compare``: what differs first, then the ratios."""
+
+from __future__ import annotations
+
+from bench.analysis.run_comparison import Compared, Comparison
+from bench.records.series import FigureKey
+from reports.table import Document, Table
+
+UNKNOWN = "not known"
+
+
+def document(comparison: Comparison) -> Document:
+    """Tables and notes."""
+    changed = [[what, before, after] for what, before, after in comparison.changed]
+    nothing = [["nothing that was recorded", "", ""]]
+    tables = [Table("What differs", ["what", comparison.first, comparison.second], changed or nothing)]
+    if comparison.figures:
+        headers = ["row", "figure", comparison.first, comparison.second, "ratio", "95% interval"]
+        rows = [_row(one) for one in comparison.figures]
+        tables.append(Table("Ratios, second over first", headers, rows, numbers_from=2, least_asked=(2, 3)))
+    return Document(tables, _notes(comparison))
+
+
+def _row(one: Compared) -> list[str]:
+    values = [f"{value:.4g} {one.unit}" for value in (one.first, one.second)]
+    interval = UNKNOWN if one.low is None or one.high is None else f"[{one.low:.3f}, {one.high:.3f}]"
+    return [one.row, figure_name(one.figure), *values, f"{one.ratio:.3f}", interval]
+
+
+def figure_name(figure: FigureKey) -> str:
+    """``infer throughput end-to-end, batch 128``."""
+    name, task, batch_size, boundary = figure
+    told = " ".join(part for part in (task, name, boundary) if part)
+    return told if batch_size is None else f"{told}, batch {batch_size}"
+
+
+def _notes(comparison: Comparison) -> list[str]:
+    lines = ["The interval holds the variance between runs of the same versions, learnt from this history (95%)."]
+    missing = {one.missing for one in comparison.figures} - {0}
+    if missing:
+        least, most = min(missing), max(missing)
+        runs = str(most) if least == most else f"{least} to {most}"
+        lines.append(f"{UNKNOWN}: {runs} more runs with the same versions are needed to know how much runs differ.")
+    for run, rows in ((comparison.first, comparison.only_first), (comparison.second, comparison.only_second)):
+        if rows:
+            lines.append(f"Only in {run}: {', '.join(rows)}.")
+    if not comparison.figures:
+        lines.append("No row is comparable in both runs.")
+    lines.append("To decide whether something got slower, measure both now: bench check --against BASE.")
+    return lines

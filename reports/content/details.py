@@ -1,0 +1,129 @@
+"""What stands behind a run's figures, as tables: trainings, disturbance, the certificate, how the rows ran, where."""
+
+from __future__ import annotations
+
+from bench.records.record import Record, Run
+from reports.content import accuracy
+from reports.content.plots import names
+from reports.table import Table
+
+SHOWN_APART = ("threads", "cpus", "allocator", "fast_path")
+"""Settings that have a column, or a row, of their own."""
+
+
+def tables(run: Run) -> list[Table]:
+    """Those that have something to show."""
+    return [table for table in (_disturbance(run), _parity(run), _rows(run)) if table.rows]
+
+
+def trainings(run: Run) -> list[Table]:
+    """Curves, classes and confusion, row by row."""
+    return [
+        table
+        for name, record in names(run)
+        for table in (accuracy.curve(name, record), accuracy.classes(name, record), accuracy.confusion(name, record))
+        if table is not None
+    ]
+
+
+def classes(run: Run) -> list[Table]:
+    """Precision, recall and F1 per class, row by row."""
+    found = (accuracy.classes(name, record) for name, record in names(run))
+    return [table for table in found if table is not None]
+
+
+def _disturbance(run: Run) -> Table:
+    headers = ["row", "disturbed", "slices", "marked", "steal", "others", "waited", "switches/s"]
+    headers += ["faults/step train", "faults/step infer", "warm-up steps"]
+    rows = [
+        [
+            name,
+            {True: "YES", False: "no", None: "not visible here"}[record.disturbance.disturbed],
+            str(record.disturbance.slices),
+            str(record.disturbance.marked),
+            *(_share(getattr(record.disturbance, part)) for part in ("steal", "others", "waited")),
+            _number(record.disturbance.switches),
+            *(_faults(record, task) for task in ("train", "infer")),
+            _warm_up(record),
+        ]
+        for name, record in names(run)
+        if record.disturbance.slices
+    ]
+    return Table("Disturbance", headers, rows, numbers_from=2)
+
+
+def _share(value: float | None) -> str:
+    return "not visible" if value is None else f"{100 * value:.1f}%"
+
+
+def _number(value: float | None) -> str:
+    return "not visible" if value is None else f"{value:,.0f}"
+
+
+def _faults(record: Record, task: str) -> str:
+    """Of the device-resident throughput, batch by batch."""
+    figure = record.figure("throughput", task, "device")
+    return "-" if figure is None or figure.value is None else _number(figure.faults_per_step)
+
+
+def _warm_up(record: Record) -> str:
+    """Fewest and most steps before the first slice of a figure."""
+    steps = [s.warm_up_steps for f in record.figures for s in f.samples if s.warm_up_steps is not None]
+    return f"{min(steps)} to {max(steps)}" if steps else "not recorded"
+
+
+def _parity(run: Run) -> Table:
+    headers = ["row", "check", "value", "tolerance", "passed", "note"]
+    rows = [
+        [
+            name,
+            check.name,
+            f"{check.value:.2e}",
+            f"{check.tolerance:.0e}",
+            "yes" if check.passed else "NO",
+            check.note,
+        ]
+        for name, record in names(run)
+        for check in (record.parity.checks if record.parity else [])
+    ]
+    return Table("Parity certificate", headers, rows)
+
+
+def _rows(run: Run) -> Table:
+    headers = ["row", "device", "precision", "mode", "threads", "CPUs", "allocator", "versions", "how it runs"]
+    rows = [
+        [
+            name,
+            record.job.device,
+            record.job.precision,
+            record.job.mode,
+            f"{record.job.threads} asked, {record.settings.get('threads', 'not read')} in force",
+            "not pinned" if record.job.cpus is None else ",".join(map(str, record.job.cpus)),
+            record.job.allocator,
+            ", ".join(f"{package} {version}" for package, version in record.versions.items()),
+            _how(record),
+        ]
+        for name, record in names(run)
+    ]
+    return Table("Rows", headers, rows)
+
+
+def _how(record: Record) -> str:
+    told = {key: value for key, value in record.settings.items() if key not in SHOWN_APART}
+    details = ", ".join(f"{key}: {value}" for key, value in told.items())
+    return str(record.settings.get("fast_path", "not known")) + (f" ({details})" if details else "")
+
+
+def machine(run: Run) -> dict[str, str]:
+    """Machine, data and commit, a line each; empty where the run has no rows."""
+    if not run.records:
+        return {}
+    machine, data = run.records[0].machine, run.records[0].data
+    gpus = ", ".join(gpu["name"] for gpu in machine["gpus"]) or "none"
+    return {
+        "machine": f"{machine['cpu']}, {machine['cores']} physical cores, {machine['memory'] / 1e9:.1f} GB,"
+        f" GPUs: {gpus}; {machine['system']} {machine['kernel']}; fingerprint {machine['id']}",
+        "data": f"{data.name}, {data.train:,} training, {data.validation:,} validation"
+        f" and {data.test:,} test images, SHA-256 {data.sha256}" + (f"; {data.note}" if data.note else ""),
+        "commit": run.records[0].commit or "not in a git repository",
+    }

@@ -1,0 +1,59 @@
+"""Which way to run is the fastest where a backend was run in several, and what is paid for it at the start."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bench.analysis.ratios import between
+from bench.records.record import Figure, Record, Run
+from reports.content.cells import spread
+
+PLACES = (("train", "end-to-end"), ("infer", "end-to-end"))
+
+
+def lines(run: Run) -> list[str]:
+    """One line per backend, task and precision that ran in more than one mode."""
+    groups: dict[tuple[str, str | None, str, str], list[Record]] = {}
+    for record in run.records:
+        job = record.job
+        if record.comparable:
+            groups.setdefault((job.backend, job.source, job.device, job.precision), []).append(record)
+    told = []
+    for (backend, source, _, precision), records in groups.items():
+        name = backend if source is None else f"{backend} <- {source}"
+        for task, boundary in PLACES if len(records) > 1 else ():
+            line = _fastest(records, task, boundary)
+            if line:
+                told.append(f"{name} {precision}, {task}: {line}")
+    return told
+
+
+def _fastest(records: Sequence[Record], task: str, boundary: str) -> str:
+    found = [(r, f) for r in records if (f := r.figure("throughput", task, boundary)) is not None and f.value]
+    if len(found) < 2:
+        return ""
+    best, figure = max(found, key=lambda pair: pair[1].value or 0)
+    return (
+        f"mode {best.job.mode} is the fastest"
+        + "".join(f", {_times(figure, other)} {r.job.mode}" for r, other in found if r is not best)
+        + f"; first inference call {_first_call(best)}"
+        + "".join(f", {r.job.mode} {_first_call(r)}" for r, _ in found if r is not best)
+    )
+
+
+def _times(figure: Figure, other: Figure) -> str:
+    ratio = between(figure, other)
+    if ratio is None:
+        return "no round in common with"
+    if ratio.low is None or ratio.high is None:
+        return f"{ratio.value:.3g} times"
+    tie = " (a tie)" if ratio.low <= 1 else ""
+    return f"{ratio.value:.3g} times [{ratio.low:.3g}, {ratio.high:.3g}]{tie}"
+
+
+def _first_call(record: Record) -> str:
+    """Compile time is in it."""
+    figure = record.figure("first_call", "infer", "end-to-end")
+    if figure is None or figure.value is None:
+        return "not measured"
+    return f"{figure.value:.3g} s{spread(figure)}"

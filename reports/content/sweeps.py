@@ -1,0 +1,33 @@
+"""A search for the best settings as text: the best of every backend, then all trials."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bench.analysis import intervals
+from bench.analysis.sweep import Sweep, Trial
+from reports.table import Document, Table
+
+
+def document(sweep: Sweep) -> Document:
+    """Two tables, and what came to nothing."""
+    seeds = f"n = {sweep.seeds} seeds, ± 95%" if sweep.seeds > 1 else "n = 1 seed"
+    headers = ["row", "settings", "validation accuracy", "test accuracy", "training [s]", "run"]
+    best = [[row, *_cells(trial, row)] for row, trial in sorted(sweep.best().items())]
+    every = [[row, *_cells(trial, row)] for trial in sweep.trials for row in trial.results]
+    failed = [f"{row}, {trial.told}: {why}" for trial in sweep.trials for row, why in trial.failed.items()]
+    title = f"Best of {len(sweep.trials)} trials by validation accuracy ({sweep.workload}; {seeds})"
+    return Document([Table(title, headers, best), Table("All trials", headers, every)], failed)
+
+
+def _cells(trial: Trial, row: str) -> list[str]:
+    found = trial.results[row]
+    shares = [_share(values) for values in (found.validation, found.test)]
+    return [trial.told, *shares, f"{intervals.arithmetic_mean(found.seconds).value:.3g}", trial.run or "-"]
+
+
+def _share(values: Sequence[float]) -> str:
+    estimate = intervals.arithmetic_mean(values)
+    if estimate.low is None or estimate.high is None:
+        return f"{estimate.value:.4f}"
+    return f"{estimate.value:.4f} ±{(estimate.high - estimate.low) / 2:.4f}"

@@ -1,0 +1,109 @@
+"""``bench check`` and ``bench bisect``: verdicts first."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from bench.analysis.bisection import Bisection
+from bench.records.gate_result import Check, FigureVerdict
+from reports.content.comparison import figure_name
+from reports.table import Document, Table, printable
+
+
+def document(check: Check) -> Document:
+    """The verdict in one line, the figures, what differs between the environments, how to read it."""
+    tables = []
+    if check.figures:
+        headers = ["row", "figure", "verdict", "change", "interval", "pairs", "could find", "base", "present"]
+        rows = [_row(one) for one in check.figures]
+        tables.append(Table("Verdicts", headers, rows, numbers_from=3, least_asked=(7, 8, 6)))
+    differing = [
+        [name, check.base.versions.get(name, "not there"), check.present.versions.get(name, "not there")]
+        for name in sorted({*check.base.versions, *check.present.versions})
+        if check.base.versions.get(name) != check.present.versions.get(name)
+    ]
+    nothing = [["no version", "", ""]]
+    title = "What differs between the environments"
+    tables.append(Table(title, ["package", check.base.told, check.present.told], differing or nothing))
+    return Document(tables, _notes(check), headline(check))
+
+
+def listing(checks: Sequence[Check]) -> Document:
+    """A table of checks."""
+    if not checks:
+        return Document(headline="No check yet; bench check --against BASE makes one.")
+    rows = [[check.name, check.started_at, headline(check), check.command] for check in checks]
+    return Document([Table("Checks", ["check", "started", "verdict", "command"], rows, least_asked=(3,))])
+
+
+def headline(check: Check) -> str:
+    """``regression: 1 of 5 figures (...)``, counts of each verdict behind it."""
+    counts = Counter(figure.verdict for figure in check.figures)
+    told = ", ".join(f"{count} {kind}" for kind, count in counts.most_common()) or "no figure was judged"
+    return printable(f"{check.verdict}: {told} ({check.present.told} against {check.base.told})")
+
+
+def change(one: FigureVerdict) -> tuple[str, str]:
+    """The change and its interval as a user reads them, in percent (accuracy in points)."""
+    if one.change is None or one.low is None or one.high is None:
+        return "n/m", "n/m"
+    unit = " points" if one.name == "accuracy" else "%"
+    return f"{100 * one.change:+.2f}{unit}", f"[{100 * one.low:+.2f}, {100 * one.high:+.2f}]"
+
+
+def _row(one: FigureVerdict) -> list[str]:
+    counted = [pair for pair in one.pairs if pair.counts]
+    values = ["n/m", "n/m"]
+    if counted:
+        middle = sorted(counted, key=lambda pair: pair.base)[len(counted) // 2]
+        values = [f"{value:.4g} {one.unit}" for value in (middle.base, middle.present)]
+    smallest = "n/m" if one.smallest is None else f"{100 * one.smallest:.1f}%"
+    figure = figure_name((one.name, one.task, one.batch_size, one.boundary))
+    verdict = one.verdict.upper() if one.verdict == "regression" else one.verdict
+    return [one.row, figure, verdict, *change(one), str(one.n), smallest, *values]
+
+
+def _notes(check: Check) -> list[str]:
+    lines = [
+        f"change: present over base less 1, from live pairs; interval: {100 * (1 - 2 * check.alpha):.0f}%, valid at"
+        f" every look (pairs {', '.join(map(str, check.looks))});",
+        "could find: the smallest true harm that these pairs would have called a regression with a chance of 80%;",
+        "base, present: the pair with the median base. Definitions: docs/method.md.",
+    ]
+    for one in check.figures:
+        if one.reason:
+            figure = figure_name((one.name, one.task, one.batch_size, one.boundary))
+            lines.append(f"{one.row}, {figure}: {one.verdict}: {one.reason}")
+        disturbed = sum(not pair.counts for pair in one.pairs)
+        if disturbed and one.verdict != "invalid":
+            lines.append(f"{one.row}, {one.name}: {disturbed} disturbed pairs do not count (the record keeps them)")
+    margins = {
+        f"{one.name} {100 * one.margin:.2g}{' points' if one.name == 'accuracy' else '%'}" for one in check.figures
+    }
+    lines.append(f"margins: {', '.join(sorted(margins))}; measured for {check.seconds:.0f} s; check {check.name}")
+    return lines
+
+
+def bisection(found: Bisection) -> Document:
+    """The steps, and the release to blame."""
+    rows = [[f"{found.package} {step.version}", step.outcome, step.told, step.check or ""] for step in found.steps]
+    steps = Table(f"Bisection of {found.package} by {found.figure}", ["version", "outcome", "seen", "check"], rows)
+    return Document([steps], [conclusion(found)])
+
+
+def conclusion(found: Bisection) -> str:
+    """The first bad release, or what stands in the way."""
+    first, last = found.versions[0], found.versions[-1]
+    if found.outcome(last) == "skipped":
+        told = next(step.told for step in reversed(found.steps) if step.version == last)
+        return printable(f"{found.package} {last} could not be judged ({told}); the same command tries it again")
+    if found.outcome(last) != "bad":
+        return f"{found.package} {last} is not called a regression against {first}: there is nothing to search for."
+    suspects = found.suspects[1:]
+    if len(suspects) == 1:
+        return f"first bad release: {found.package} {suspects[0]} (good: {found.suspects[0]})"
+    return (
+        f"the first bad release is one of {', '.join(suspects)} (good: {found.suspects[0]});"
+        " the others could not be judged"
+    )

@@ -1,0 +1,123 @@
+"""Pages that stand alone: one file, no network, Plotly's script inlined once. Jinja escapes all that is foreign."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from bench.analysis.run_comparison import Comparison
+from bench.analysis.trends import Turn
+from bench.records.gate_result import Check
+from bench.records.record import Run
+from bench.records.series import Series
+from reports.content import advice, answers, columns, details, footnotes, forest, history, plots, trend_plots, verdicts
+from reports.content import comparison as compared
+from reports.content.definitions import FIGURES, TERMS
+from reports.plot import Plot, Section
+from reports.render import plotly
+from reports.table import Document
+
+
+def of_run(run: Run) -> str:
+    """The whole report of a run."""
+    sections = plots.of(run)
+    grid = columns.grid(run)
+    return _render(
+        "run.html.j2",
+        sections,
+        run=run,
+        answers=answers.of(run),
+        advice=advice.of(run),
+        grid=grid,
+        missing=columns.notes(grid.rows),
+        notes=footnotes.lines(run),
+        classes=details.classes(run),
+        tables=details.tables(run),
+        facts=details.machine(run),
+        definitions={**FIGURES, **TERMS},
+    )
+
+
+def of_check(check: Check) -> str:
+    """Verdicts first, then the forest."""
+    document = verdicts.document(check)
+    return _comparison(document, document.headline or check.name, forest.of_check(check), check.command)
+
+
+def of_comparison(comparison: Comparison, margins: Mapping[str, float], command: str) -> str:
+    """What differs between two stored runs, the ratios, the forest."""
+    headline = f"{comparison.second} against {comparison.first}"
+    return _comparison(compared.document(comparison), headline, forest.of_comparison(comparison, margins), command)
+
+
+def _comparison(document: Document, headline: str, sections: Sequence[Section], command: str) -> str:
+    return _render(
+        "comparison.html.j2",
+        sections,
+        headline=headline,
+        tables=document.tables,
+        notes=document.notes,
+        command=command,
+    )
+
+
+def of_history(series: Sequence[Series], turns: Sequence[Turn], command: str) -> str:
+    """Every series over time, with its changes of level."""
+    document = history.change_points(series, turns)
+    trends = trend_plots.of(series, turns)
+    kinds = {"backend": "backend", "machine": "machine", "workload": "workload", "kind": "figure"}
+    filters = {kind: sorted({getattr(trend, field) for trend in trends}) for kind, field in kinds.items()}
+    notes = [*([document.headline] if document.headline else []), *document.notes]
+    return _render(
+        "history.html.j2",
+        [],
+        [trend.plot for trend in trends],
+        trends=trends,
+        filters=filters,
+        tables=document.tables,
+        notes=notes,
+        command=command,
+    )
+
+
+def _render(template: str, sections: Sequence[Section], more: Sequence[Plot] = (), **content: Any) -> str:
+    drawn = [*(plot for section in sections for plot in section.plots), *more]
+    figures = {plot.key: plotly.figure(plot) for plot in drawn}
+    return _environment().get_template(template).render(
+        sections=sections,
+        figures=_script_json(figures),
+        plotly=_plotly() if figures else "",
+        **content,
+    )  # fmt: skip
+
+
+def _script_json(content: Mapping[str, Any]) -> Markup:
+    """JSON that cannot end the script element that holds it."""
+    text = json.dumps(content, allow_nan=False, separators=(",", ":"))
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("reports.pages"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+@cache
+def _plotly() -> Markup:
+    """Plotly's script, as its Python package brings it."""
+    text = resources.files("plotly").joinpath("package_data", "plotly.min.js").read_text(encoding="utf-8")
+    return Markup(text.replace("</script", "<\\/script"))

@@ -1,0 +1,38 @@
+"""A run as Markdown: tables, parity, machine, versions, data, and the definition of every column."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bench.records.record import Run
+from reports.content import details, footnotes, tables
+from reports.content.definitions import FIGURES, TERMS
+from reports.render.text import body, in_markdown
+from reports.table import Table, printable
+
+
+def render(run: Run) -> str:
+    """The whole report, GitHub-flavoured."""
+    notes = tables.Notes()
+    parts = [f"# {in_markdown(run.name)}", f"`{code(run.command)}`, {run.started_at}, {run.rounds} rounds"]
+    parts += _tables(tables.build(run, notes), level=2)
+    below = [*notes.lines(), *footnotes.lines(run)]
+    if below:
+        parts.append("\n".join(f"- {in_markdown(line)}" for line in below))
+    parts += _tables(details.trainings(run), level=3)
+    parts += _tables(details.tables(run), level=2)
+    facts = details.machine(run)
+    if facts:
+        lines = [f"- {name}: {in_markdown(told)}" for name, told in facts.items()]
+        parts.append("## Machine and data\n\n" + "\n".join(lines))
+    definitions = [f"- **{name}**: {text}" for name, text in {**FIGURES, **TERMS}.items()]
+    return "\n\n".join([*parts, "## Definitions\n\n" + "\n".join(definitions)]) + "\n"
+
+
+def _tables(shown: Sequence[Table], level: int) -> list[str]:
+    return [f"{'#' * level} {in_markdown(table.title)}\n\n{body(table, 'github')}" for table in shown]
+
+
+def code(text: str) -> str:
+    """Foreign text inside backticks, which it must not end."""
+    return printable(text).replace("`", "'")

@@ -1,0 +1,72 @@
+"""The Markdown of a pull-request comment: the verdict first, all else folded, short enough for GitHub."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bench.records.gate_result import Check
+from bench.records.record import Run
+from reports.content import advice, answers, details, footnotes, tables, verdicts
+from reports.pages.markdown import code
+from reports.render.text import body, in_markdown
+from reports.table import Table
+
+LONGEST = 60_000
+"""Characters; GitHub takes 65,536."""
+MARKS = {"regression": "🔴", "invalid": "⚠️", "inconclusive": "🟡", "improvement": "🟢", "no change": "🟢"}
+
+
+def of_check(check: Check) -> str:
+    """A check: its verdict, the figures, then the environments and how to read it."""
+    document = verdicts.document(check)
+    shown = [f"## {MARKS[check.verdict]} {in_markdown(document.headline or '')}"]
+    first, *others = document.tables
+    if check.figures:
+        shown.append(body(first.without((6, 7, 8)), "github"))
+    else:
+        others = list(document.tables)
+    folded = [_folded(table.title, body(table, "github")) for table in ([first, *others] if check.figures else others)]
+    folded.append(_folded("How to read it", _list(document.notes)))
+    return _within([*shown, f"`{code(check.command)}`"], folded)
+
+
+def of_run(run: Run) -> str:
+    """A run: the answers, the outcome, then everything else."""
+    notes = tables.Notes()
+    outcome, *others = tables.build(run, notes)
+    shown = [f"## Benchmark {in_markdown(run.name)}"]
+    told = [f"- **{in_markdown(one.question)}:** {in_markdown(one.sentence)}" for one in answers.of(run)]
+    shown += ["\n".join(told)] if told else []
+    shown += [body(outcome, "github"), f"`{code(run.command)}`"]
+    folded = [_folded(table.title, body(table, "github")) for table in others]
+    suggestions = [f"{one.text} {one.evidence}. {one.command}".strip() for one in advice.of(run)]
+    folded += [_folded("Advice", _list(suggestions))] if suggestions else []
+    folded.append(_folded("Notes", _list([*notes.lines(), *footnotes.lines(run)])))
+    folded += [_folded(table.title, body(table, "github")) for table in _behind(run)]
+    return _within(shown, folded)
+
+
+def _behind(run: Run) -> list[Table]:
+    return [*details.tables(run), *details.trainings(run)]
+
+
+def _list(lines: Sequence[str]) -> str:
+    return "\n".join(f"- {in_markdown(line)}" for line in lines)
+
+
+def _folded(title: str, content: str) -> str:
+    return f"<details><summary>{in_markdown(title)}</summary>\n\n{content}\n\n</details>"
+
+
+def _within(shown: Sequence[str], folded: Sequence[str]) -> str:
+    """What is folded as long as it fits, whole parts only; what was left out is said."""
+    kept, length, left = list(shown), sum(len(part) + 2 for part in shown), 0
+    for part in folded:
+        if left or length + len(part) + 200 > LONGEST:
+            left += 1
+        else:
+            kept.append(part)
+            length += len(part) + 2
+    if left:
+        kept.append(f"{left} more parts are left out for length; `bench report` shows all.")
+    return "\n\n".join(kept)[:LONGEST]

@@ -1,0 +1,1 @@
+"""How tables and plots are drawn."""

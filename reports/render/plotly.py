@@ -1,0 +1,166 @@
+"""Plots as Plotly's figures (plain dictionaries: https://plotly.com/javascript/reference/), for the page to draw."""
+
+from __future__ import annotations
+
+import html
+import textwrap
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from reports.plot import Axis, HeatMap, Plot, Series
+from reports.table import printable
+
+PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31", "#7f7f7f")
+"""Okabe & Ito 2008 (its yellow and black are not legible on both grounds), told apart by the colour-blind."""
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
+"""Beyond the palette lines differ by their dashes."""
+LABEL = 24
+"""Characters in a line of a label: a phone has room for no more."""
+ROW, REST, LEGEND = 30, 130, 16
+"""Pixels of a category, of all that is around them, and of an entry of the legend (on a phone a line each)."""
+
+
+def figure(plot: Plot | HeatMap) -> dict[str, Any]:
+    """``{"data", "layout"}``. Colours of text and grid are the page's to set."""
+    if isinstance(plot, HeatMap):
+        return _heat_map(plot)
+    data = [_trace(series, plot) for series in plot.series]
+    shapes = [] if plot.band is None else [_band(*plot.band)]
+    lines = [(_date(x) if plot.x.dates else x, what) for x, what in plot.lines]
+    shapes += [_line(x) for x, _ in lines]
+    rows, listed = len(plot.y.categories), sum(series.listed for series in plot.series)
+    layout = {
+        "xaxis": _axis(plot.x),
+        "yaxis": _axis(plot.y),
+        "shapes": shapes,
+        "annotations": [_written(x, what) for x, what in lines if what],
+        "barmode": "overlay",
+        "showlegend": listed > 1,
+        "legend": {"orientation": "h", "yref": "container", "yanchor": "bottom", "y": 0, "x": 0},
+        "margin": {"l": 10, "r": 20, "t": 20, "b": 50},
+        "height": (max(320, REST + ROW * rows) if rows else 360) + LEGEND * max(0, listed - 2),
+        "hovermode": "closest",
+    }
+    return {"data": data, "layout": layout}
+
+
+def text(foreign: str) -> str:
+    """Foreign text in a figure: Plotly reads a subset of HTML everywhere."""
+    return html.escape(printable(foreign), quote=False)
+
+
+def _trace(series: Series, plot: Plot) -> dict[str, Any]:
+    colour = PALETTE[series.colour % len(PALETTE)]
+    shared: dict[str, Any] = {"name": text(series.name), "showlegend": series.listed, "legendgroup": text(series.name)}
+    more = "<br>%{text}" if series.hover else ""
+    hover = f"{_hovered('x', plot.x)}<br>{_hovered('y', plot.y)}{more}<extra>{text(series.name)}</extra>"
+    if series.hover:
+        shared |= {"text": [text(told) for told in series.hover]}
+    if series.kind == "bars":
+        base = series.base or (0.0,) * len(series.x)
+        trace = {
+            **shared,
+            "type": "bar",
+            "orientation": "h",
+            "x": [x - b for x, b in zip(series.x, base, strict=True)],
+            "base": list(base),
+            "y": list(series.y),
+            "width": 0.62,
+            "marker": {"color": colour, "opacity": 0.85},
+            "hovertemplate": hover,
+        }
+        return {**trace, **_interval("error_x", series, series.x)}
+    xs = [_date(x) for x in series.x] if plot.x.dates else list(series.x)
+    trace = {**shared, "type": "scatter", "x": xs, "y": list(series.y), "hovertemplate": hover}
+    if series.kind == "points":
+        marker = {"color": colour, "size": 7, "symbol": "circle-open", "line": {"width": 1.6}}
+        return {**trace, "mode": "markers", "marker": marker, **_interval("error_x", series, series.x)}
+    dash = DASHES[series.colour // len(PALETTE) % len(DASHES)]
+    line = {"color": colour, "width": 2, "dash": dash, "shape": "hv" if series.kind == "steps" else "linear"}
+    mode = "lines" if series.kind == "steps" else "lines+markers"
+    return {**trace, "mode": mode, "line": line, "marker": {"size": 5}, **_interval("error_y", series, series.y)}
+
+
+def _interval(name: str, series: Series, values: Sequence[float]) -> Mapping[str, Any]:
+    if not any(low is not None for low in series.low):
+        return {}
+    ends = list(zip(values, series.low, series.high, strict=True))
+    return {
+        name: {
+            "type": "data",
+            "symmetric": False,
+            "array": [0.0 if high is None else high - value for value, _, high in ends],
+            "arrayminus": [0.0 if low is None else value - low for value, low, _ in ends],
+            "thickness": 1.6,
+        }
+    }
+
+
+def _hovered(name: str, axis: Axis) -> str:
+    if axis.categories:
+        return f"%{{{name}}}"
+    return f"{text(axis.title)}: %{{{name}}}" if axis.dates else f"{text(axis.title)}: %{{{name}:.4g}}"
+
+
+def _axis(axis: Axis) -> dict[str, Any]:
+    found: dict[str, Any] = {"title": {"text": text(axis.title), "standoff": 12}, "automargin": True, "zeroline": False}
+    if axis.categories:
+        places = list(range(len(axis.categories)))
+        edges = [-0.6, len(places) - 0.4]
+        return {**found, "tickvals": places, "ticktext": [_wrapped(c) for c in axis.categories], "range": edges}
+    if axis.ticks:
+        found |= {"tickvals": list(axis.ticks)}
+    kind = {"type": "date"} if axis.dates else {"type": "log"} if axis.log else {}
+    return {**found, **(kind or ({"rangemode": "tozero"} if axis.from_zero else {}))}
+
+
+def _date(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _wrapped(label: str) -> str:
+    lines = textwrap.wrap(printable(label), LABEL) or [""]
+    return "<br>".join(text(line) for line in lines)
+
+
+def _band(low: float, high: float) -> dict[str, Any]:
+    return {
+        "type": "rect", "xref": "x", "yref": "paper", "x0": low, "x1": high, "y0": 0, "y1": 1,
+        "fillcolor": "rgba(128,128,128,0.22)", "line": {"width": 0}, "layer": "below",
+    }  # fmt: skip
+
+
+def _line(x: float | str) -> dict[str, Any]:
+    line = {"dash": "dot", "width": 1.5, "color": PALETTE[1]}
+    return {"type": "line", "xref": "x", "yref": "paper", "x0": x, "x1": x, "y0": 0, "y1": 1, "line": line}
+
+
+def _written(x: float | str, what: str) -> dict[str, Any]:
+    return {
+        "x": x, "xref": "x", "y": 1, "yref": "paper", "yanchor": "top", "xanchor": "left", "textangle": 90,
+        "text": "<br>".join(text(line) for line in textwrap.wrap(printable(what), 40)), "showarrow": False,
+        "font": {"size": 11}, "align": "left",
+    }  # fmt: skip
+
+
+def _heat_map(plot: HeatMap) -> dict[str, Any]:
+    rows, columns = plot.y.categories, plot.x.categories
+    layout = {
+        "xaxis": {**_axis(plot.x), "tickangle": 45},
+        "yaxis": {**_axis(plot.y), "autorange": "reversed", "range": None},
+        "margin": {"l": 10, "r": 10, "t": 20, "b": 50},
+        "height": REST + ROW * len(rows),
+    }
+    trace = {
+        "type": "heatmap",
+        "z": [[count or None for count in row] for row in plot.counts],
+        "x": list(range(len(columns))),
+        "y": list(range(len(rows))),
+        "colorscale": "Cividis",
+        "colorbar": {"title": {"text": "images"}},
+        "texttemplate": "%{z}" if len(rows) <= 12 else "",
+        "hoverongaps": False,
+        "hovertemplate": "true %{y}, predicted %{x}: %{z} images<extra></extra>",
+    }
+    return {"data": [trace], "layout": layout}

@@ -1,0 +1,87 @@
+"""Documents on standard output: coloured and as wide as the terminal if it is one, plain and stable otherwise."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import replace
+
+from rich.console import Console
+from rich.text import Text
+
+from reports.render.text import DEFAULT_FORMAT, body, render
+from reports.table import Document, Table, printable
+
+COLOURS = {
+    "red": r"\bREGRESSION\b|\bregression\b|\bDIFFERENT\b|\bnot comparable\b|\bWILL SPOIL\b|\bFAILED\b|\bNOT reached\b|"
+    r"\b(?:crashed|timeout|failed|out-of-memory|invalid)\b",
+    "yellow": r"\(!\)|\binconclusive\b|\bn/m\b|\bnever got steady\b|\bunsupported\b|\bunavailable\b",
+    "green": r"\bno change\b|\bimprovement\b|(?<!not )\bcomparable\b|\bsame accuracy\b",
+}
+"""Of words, wherever they are; foreign text may be coloured too, which does no harm."""
+NARROWEST = 12
+"""Characters to which a column of texts is wrapped at the most."""
+
+
+def show(document: Document, format_name: str = DEFAULT_FORMAT, console: Console | None = None) -> None:
+    """Print it. Colour follows ``NO_COLOR`` and whether this is a terminal; only there are columns left out."""
+    console = console or Console(highlight=False)
+    plain = not console.is_terminal or format_name != DEFAULT_FORMAT
+    text = Text(render(document, format_name) if plain else fitted(document, console.width))
+    if not plain:
+        for colour, words in COLOURS.items():
+            text.highlight_regex(words, style=colour)
+    console.print(text, soft_wrap=True)
+
+
+def fitted(document: Document, width: int) -> str:
+    """The document in so many columns: the least asked are left out, and named; then texts are wrapped."""
+    parts = [] if document.headline is None else [_prose(document.headline, width)]
+    notes = [_prose(note, width) for note in document.notes]
+    for table in document.tables:
+        columns = _too_many(table, width)
+        kept = table.without(columns)
+        parts.append(f"{_prose(table.title, width)}\n\n{body(kept, DEFAULT_FORMAT, _widths(kept, width))}")
+        if columns:
+            names = ", ".join(printable(table.headers[column]) for column in sorted(columns))
+            title = printable(table.title).partition(" (")[0]
+            told = f"left out of {title} to fit {width} columns: {names} (--format github shows all)"
+            notes.append(_prose(told, width))
+    return "\n\n".join([*parts, *(["\n".join(notes)] if notes else [])])
+
+
+def _prose(text: str, width: int) -> str:
+    return textwrap.fill(printable(text), width, break_on_hyphens=False)
+
+
+def _too_many(table: Table, width: int) -> list[int]:
+    """The columns to leave out: as few as will do, of those that may be."""
+    for count in range(len(table.least_asked) + 1):
+        if _width(table.without(table.least_asked[:count])) <= width:
+            return list(table.least_asked[:count])
+    return list(table.least_asked)
+
+
+def _width(table: Table) -> int:
+    return max(map(len, body(table, DEFAULT_FORMAT).splitlines()), default=0)
+
+
+def _widths(table: Table, width: int) -> Sequence[int | None] | None:
+    """Of columns of text, the widest first narrowed, until the table fits or all are narrow."""
+    longest = [max(len(printable(cell)) for cell in column) for column in zip(table.headers, *table.rows, strict=True)]
+    narrowed: dict[int, int] = {}
+    excess = _width(table) - width
+    while excess > 0:
+        candidates = [i for i in range(table.texts) if narrowed.get(i, longest[i]) > NARROWEST]
+        if not candidates:
+            break
+        widest = max(candidates, key=lambda i: narrowed.get(i, longest[i]))
+        now = narrowed.get(widest, longest[widest])
+        narrowed[widest] = max(NARROWEST, now - excess)
+        excess -= now - narrowed[widest]
+    return [narrowed.get(i) for i in range(len(table.headers))] if narrowed else None
+
+
+def with_notes(document: Document, *notes: str) -> Document:
+    """The document with more below it."""
+    return replace(document, notes=[*document.notes, *notes])

@@ -1,0 +1,170 @@
+"""One suite over every installed adapter: the certificate for both models, the chain to ONNX, what it says of itself.
+
+Each case runs in workers, as ``bench run`` would: two frameworks in one process end in a segmentation fault.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from conftest import EVERY_LAYER, Bench
+
+import backends
+from backends.base import Backend
+from bench.worker.tolerances import TOLERANCES
+
+BUILT_IN = ("keras", "onnxruntime", "pytorch", "reference")
+TRAINED = [name for name in BUILT_IN if not backends.load(name).NEEDS_SOURCE]
+
+ARTICLE = ("article-keras", "article-pytorch")
+EVERY = "every.toml"
+"""conftest's model of every layer, with a recipe that has everything."""
+DEEP = (EVERY,)
+"""``vgg-cifar``, ``resnet20`` and ``mobilenet-cifar`` take minutes: benchmarks/parity_margins.py certifies them."""
+CASES = [(name, model) for name in TRAINED for model in (*ARTICLE, *DEEP)]
+
+Records = dict[str, dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Records]:
+    """Records of one quick ``bench run --backend all`` per model, run when first asked for; one times training too."""
+    found: dict[str, Records] = {}
+
+    def of(model: str) -> Records:
+        if model not in found:
+            bench = Bench(tmp_path_factory.mktemp(model))
+            rows = ("--backend", "all", "--recipe", "article-keras")
+            if model != "article-keras":
+                rows += ("--task", "infer")
+            if model in DEEP:
+                (bench.folder / EVERY).write_text(EVERY_LAYER)
+                rows += ("--recipe", "one-cycle", "--set", "epochs=1")
+            records = bench.run(*rows, "--model", model, "--threads", "2", timeout=590)
+            names = [r["job"]["backend"] + (f" <- {r['job']['source']}" if r["job"]["source"] else "") for r in records]
+            found[model] = dict(zip(names, records, strict=True))
+        return found[model]
+
+    return of
+
+
+def figure(record: dict[str, Any], name: str, task: str | None = None, boundary: str | None = None) -> dict[str, Any]:
+    """A figure of an exported record."""
+    return next(f for f in record["figures"] if (f["name"], f["task"], f["boundary"]) == (name, task, boundary))
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_capabilities_are_readable_without_the_framework(name: str) -> None:
+    adapter = backends.load(name)
+    assert {"train", "infer", "fit", "export"} >= adapter.TASKS
+    assert set(adapter.DEVICES) <= {"cpu", "cuda"}
+    assert adapter.PRECISIONS[0] in TOLERANCES
+    assert adapter.MODES
+    assert backends.installed(adapter)[1] == [], "the tests run with every extra installed"
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_signatures_are_the_protocols(name: str) -> None:
+    import inspect
+
+    adapter = backends.load(name)
+    for method, contract in inspect.getmembers(Backend, inspect.isfunction):
+        if not method.startswith("_") or method == "__init__":
+            ours = inspect.signature(getattr(adapter, method)).parameters
+            assert list(ours) == list(inspect.signature(contract).parameters), f"{name}.{method}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "model"), CASES)
+def test_certificate(runs: Callable[[str], Records], name: str, model: str) -> None:
+    record = runs(model)[name]
+    checks = {check["name"]: check for check in record["parity"]["checks"]}
+    assert {"parameters", "logits", "gradients", "sgd_losses", "adam_losses"} <= checks.keys()
+    assert all(check["passed"] for check in checks.values()), checks
+    assert ("running_statistics" in checks) == (model in DEEP)
+    if model in DEEP and name != "reference":
+        momentum = checks["sgd_losses"]["details"]
+        assert momentum["momentum_form"] == {"keras": "rate-inside", "pytorch": "rate-outside"}[name]
+        kept = checks["running_statistics"]["details"]
+        assert kept["variance"] == {"keras": "population", "pytorch": "sample"}[name]
+        assert kept["off_other_form"] > 10 * checks["running_statistics"]["value"], "the two must be told apart"
+    if record["job"]["precision"] == "fp64":
+        assert checks["finite_differences"]["value"] < 1e-7
+    else:
+        assert "flops" in checks, "both frameworks can count"
+        assert checks["logits"]["value"] > 0, "float32 that equals float64 to the last bit was not computed"
+
+
+@pytest.mark.slow
+def test_the_two_adams(runs: Callable[[str], Records]) -> None:
+    found = runs("article-keras")
+    details = {
+        name: next(c["details"] for c in found[name]["parity"]["checks"] if c["name"] == "adam_losses")
+        for name in ("keras", "pytorch")
+    }
+    assert details["keras"]["adam_form"] == "epsilon-hat"
+    assert details["pytorch"]["adam_form"] == "corrected"
+    for told in details.values():
+        assert told["of"] == "of what 5 steps change"
+        assert told["off_other_form"] > 1e-5, "the forms must be told apart, not just be near each other"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", [*ARTICLE, *DEEP])
+@pytest.mark.parametrize("source", ["keras", "pytorch"])
+def test_chain(runs: Callable[[str], Records], source: str, model: str) -> None:
+    trained, runtime = runs(model)[source], runs(model)[f"onnxruntime <- {source}"]
+    accuracy = figure(trained, "accuracy")["value"]
+    assert (0.93 if model in ARTICLE else 0.05) < accuracy < 1
+    assert figure(runtime, "accuracy")["value"] == pytest.approx(accuracy, abs=0.001)
+    assert figure(runtime, "loss")["value"] == pytest.approx(figure(trained, "loss")["value"], rel=1e-4)
+    assert {check["name"] for check in runtime["parity"]["checks"]} == {
+        "logits_of_source",
+        "accuracy_of_source",
+        "source",
+    }
+    assert runtime["parity"]["comparable"]
+    providers = runtime["settings"]["nodes_per_provider"]
+    assert set(providers) == {"CPUExecutionProvider"}
+    assert providers["CPUExecutionProvider"] >= 5
+    size = figure(trained, "model_size")["value"]
+    parameters = figure(trained, "parameters")["value"]
+    assert size > 3.5 * parameters, "an exporter may fold batch normalization into the convolution before it"
+    assert figure(runtime, "model_size")["value"] == size
+
+
+@pytest.mark.slow
+def test_every_figure_is_measured_or_says_why(runs: Callable[[str], Records]) -> None:
+    for name, record in runs("article-keras").items():
+        for found in record["figures"]:
+            assert (found["value"] is None) == bool(found["reason"]), (name, found["name"])
+            assert found["value"] != 0, (name, found["name"])
+        assert record["settings"]["threads"] == record["job"]["threads"] == 2, name
+        assert record["settings"].get("inter_op_threads", 1) == 1, "intra-op and inter-op swapped"
+        assert record["settings"]["fast_path"]
+        assert record["versions"]
+
+
+@pytest.mark.slow
+def test_the_reference_never_trains_to_accuracy(runs: Callable[[str], Records]) -> None:
+    record = runs("article-keras")["reference"]
+    accuracy = figure(record, "accuracy")
+    assert accuracy["value"] is None
+    assert "does not train to a recipe's end" in accuracy["reason"]
+    assert figure(record, "throughput", "train", "end-to-end")["value"] > 0
+
+
+@pytest.mark.slow
+def test_speeds_are_plausible(runs: Callable[[str], Records]) -> None:
+    for name, record in runs("article-keras").items():
+        throughput = figure(record, "throughput", "infer", "end-to-end")
+        slices = throughput["samples"][0]["slices"]
+        used = [piece for piece in slices if not piece["disturbed"]] or slices
+        speed = sum(piece["images"] for piece in used) / sum(piece["seconds"] for piece in used)
+        assert throughput["value"] == pytest.approx(speed), name
+        latencies = [figure(record, f"latency_p{p}", "infer", "end-to-end")["value"] for p in (50, 90, 99)]
+        assert latencies == sorted(latencies), name
+        assert figure(record, "cold_start", "infer", "end-to-end")["value"] > latencies[0], name
+        assert 20e6 < figure(record, "peak_rss", "infer")["value"] < 8e9, name

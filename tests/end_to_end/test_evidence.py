@@ -1,0 +1,56 @@
+"""The benchmarks behind README's section on trust, each in its short form: that they run and print their figures.
+
+What they print on a quiet machine is in benchmarks/results; here nothing is asked of the figures themselves.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+PRINTED = {
+    "aa.py": r"onnxruntime <- pytorch infer: SD of the log ratio per pair \d+\.\d+%, n = 2 pairs",
+    "contention.py": r"contended: 2 of 2 rows marked; every row in 1 of 1 tries",
+    "cost.py": r"useful, sum of the above +\d+\.\d+ +\d+\.\d%",
+    "fidelity.py": r"pytorch train: harness / hand \d\.\d+ \[.*\], n = 2 processes; peak memory [+-]\d+\.\d MB",
+    "repeatability.py": r"\d+ of \d+ ratios agree",
+    "power.py": r"simulated over 20 A/A pairs, pytorch train: called a regression at 0%: 0\.\d%",
+    "change_points.py": r"evenbench +\d\.\d\d +\d\.\d\d +\d\.\d\d +\d+\.\d%",
+    "report_scale.py": r"history of 40 runs of 5 rows: \d+\.\d\d s",
+    "history_scale.py": r"compare last~1 last: \d\.\d+ s in 1,000 records",
+}
+
+
+def test_every_benchmark_of_evidence_is_tried_here() -> None:
+    scripts = {path.name for path in BENCHMARKS.glob("*.py")}
+    assert scripts == {*PRINTED, "bed.py", "parity_margins.py", "test_startup.py"}
+
+
+LONG = {"aa.py", "contention.py", "cost.py", "fidelity.py", "history_scale.py", "repeatability.py"}
+"""Those that time workers or commands for half a minute and more: they do not fit into CI."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", [pytest.param(s, marks=pytest.mark.long) if s in LONG else s for s in PRINTED])
+def test_it_runs(script: str) -> None:
+    results = {path: path.stat().st_mtime for path in (BENCHMARKS / "results").iterdir()}
+    done = subprocess.run(
+        [sys.executable, str(BENCHMARKS / script), "--quick"],
+        capture_output=True,
+        text=True,
+        timeout=500,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(PRINTED[script], done.stdout), done.stdout
+    assert {path: path.stat().st_mtime for path in (BENCHMARKS / "results").iterdir()} == results, (
+        "a trial writes no result"
+    )

@@ -1,0 +1,106 @@
+"""Exports as other tools read them, held against those tools themselves."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.records.record import Run
+from reports.exports import bencher, github_action_benchmark, pytest_benchmark
+
+
+def finite(text: str) -> Any:
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def test_pytest_benchmark_has_one_process_per_datum(run: Run) -> None:
+    document = finite(pytest_benchmark.document(run))
+    by_name = {benchmark["name"]: benchmark for benchmark in document["benchmarks"]}
+    trained = next(record for record in run.records if record.job.backend == "pytorch")
+    figure = trained.figure("throughput", "train", "end-to-end")
+    benchmark = by_name["train_throughput_end-to-end[pytorch]"]
+    assert benchmark["stats"]["data"] == [figure.batch_size / sample.value for sample in figure.samples]
+    assert benchmark["stats"]["rounds"] == figure.n
+    assert benchmark["stats"]["min"] <= benchmark["stats"]["median"] <= benchmark["stats"]["max"]
+    assert benchmark["group"] == "article-keras/digits/article-keras train throughput end-to-end"
+    assert benchmark["params"]["batch_size"] == figure.batch_size
+    assert benchmark["extra_info"]["accuracy"] == trained.figure("accuracy").value
+    assert document["commit_info"]["id"] is None or len(document["commit_info"]["id"]) == 40
+    assert document["machine_info"]["cpu"]["brand_raw"] == run.records[0].machine["cpu"]
+    names = [b["fullname"] for b in document["benchmarks"]]
+    assert len(names) == len(set(names))
+
+
+@pytest.fixture
+def storage(tmp_path: Path, run: Run) -> Path:
+    """Two exports where pytest-benchmark keeps its own."""
+    from pytest_benchmark.utils import get_machine_id
+
+    for number in ("0001", "0002"):
+        file = tmp_path / "storage" / get_machine_id() / f"{number}_run.json"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(pytest_benchmark.document(run))
+    return tmp_path / "storage"
+
+
+def test_pytest_benchmark_compare_reads_it(storage: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pytest_benchmark", "--storage", str(storage), "compare", "--group-by", "group"]
+    outputs = ["--csv", str(tmp_path / "out.csv"), "--histogram", str(tmp_path / "out")]
+    done = subprocess.run([*command, *outputs], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "train throughput end-to-end" in done.stdout
+    assert "train_throughput_end-to-end[pytorch]" in (tmp_path / "out.csv").read_text()
+    assert list(tmp_path.glob("out*.svg"))
+
+
+def test_pytest_benchmark_compare_option_reads_it(storage: Path, tmp_path: Path) -> None:
+    (tmp_path / "test_x.py").write_text("def test_x(benchmark):\n    benchmark(lambda: None)\n")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path / "test_x.py")]
+    options = [f"--benchmark-storage=file://{storage}", "--benchmark-compare=0001", "--benchmark-max-time=0.01"]
+    done = subprocess.run([*command, *options], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Comparing against benchmarks from" in done.stdout + done.stderr
+
+
+def test_bencher_metric_format(run: Run) -> None:
+    """Benchmark, measure, metric: value, and bounds where there are any."""
+    document = finite(bencher.document(run))
+    trained = next(record for record in run.records if record.job.backend == "pytorch")
+    figure = trained.figure("throughput", "train", "end-to-end")
+    name = f"article-keras/digits/article-keras pytorch train end-to-end batch={figure.batch_size}"
+    metric = document[name]["throughput"]
+    assert metric == {"value": figure.value, "lower_value": figure.low, "upper_value": figure.high}
+    latency = trained.figure("latency_p50", "infer", "end-to-end")
+    measure = document["article-keras/digits/article-keras pytorch infer end-to-end batch=1"]
+    assert measure["latency"]["value"] == pytest.approx(1e9 * latency.value)
+    allowed = {"value", "lower_value", "upper_value"}
+    assert all(set(m) <= allowed and "value" in m for measures in document.values() for m in measures.values())
+
+
+@pytest.mark.parametrize("bigger", [True, False])
+def test_github_action_benchmark(run: Run, bigger: bool) -> None:
+    """Its data structure: a list of name, unit, value, and optionally range and extra."""
+    entries = finite(github_action_benchmark.document(run, bigger))
+    assert entries
+    names = [entry["name"] for entry in entries]
+    assert len(names) == len(set(names))
+    for entry in entries:
+        assert set(entry) <= {"name", "unit", "value", "range", "extra"}
+        assert isinstance(entry["value"], float | int)
+        assert any(word in entry["name"] for word in ("throughput", "accuracy")) is bigger
+
+
+def test_rows_that_are_not_comparable_are_left_out(run: Run) -> None:
+    failed = [record.model_copy(update={"status": "failed"}) for record in run.records]
+    bad = run.model_copy(update={"records": failed})
+    assert json.loads(pytest_benchmark.document(bad))["benchmarks"] == []
+    assert json.loads(bencher.document(bad)) == {}
+    assert json.loads(github_action_benchmark.document(bad, True)) == []

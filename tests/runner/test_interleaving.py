@@ -1,0 +1,171 @@
+"""Turns of live workers: order, waiting for the last one, slices measured again, a worker that fails; grouping."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from worker_replies import row
+
+from bench.machine.slice_noise import Noise
+from bench.runner import interleaving
+from bench.runner.interleaving import Block, Timing, alive_together
+from bench.runner.plan import FigurePlan, Row
+from bench.runner.worker_process import WorkerError
+
+THROUGHPUT = FigurePlan("throughput", "infer", 8, "device")
+TRAINING = FigurePlan("throughput", "train", 8, "device")
+
+
+class FakeChild:
+    """Writes what happens to it into a list that all workers of a test share."""
+
+    def __init__(self, name: str, events: list[str], fails_at: str | None = None) -> None:
+        self.pid, self.name, self.events, self.fails_at, self.killed = 1, name, events, fails_at, False
+
+    def __enter__(self) -> FakeChild:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.killed = True
+
+    def kill(self) -> None:
+        self.killed = True
+
+    def wait_asleep(self, timeout: float) -> bool:
+        self.events.append(f"{self.name} asleep")
+        return True
+
+    def ask(self, command: str, timeout: float, **content: Any) -> dict[str, Any]:
+        self.events.append(f"{self.name} {command}")
+        if command == self.fails_at:
+            raise WorkerError("crashed", "it is gone")
+        timed = {"seconds": 0.1, "images": 80, "latencies": None, "own": {"switches": 1}, "elapsed": 0.1}
+        answers = {"slice": timed, "warm_up": {"steps": 10, "steady": True, "step_seconds": 0.01}, "nonsense": {}}
+        return dict(answers.get(command, {}))
+
+
+class FakeWatch:
+    """The noise that a test puts into the queue; quiet when it is empty."""
+
+    queue: list[Noise] = []  # noqa: RUF012
+
+    def __init__(self, *_: Any) -> None:
+        pass
+
+    def read(self) -> None:
+        pass
+
+    def since(self, before: None, asleep: bool | None, own: dict[str, int]) -> Noise:
+        return self.queue.pop(0) if self.queue else Noise(others=0.0, ran=0.1, waited=0.0, asleep=asleep, **own)
+
+
+BUSY = Noise(others=0.5, ran=0.1, waited=0.0)
+
+
+@pytest.fixture(autouse=True)
+def watch(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[FakeWatch]]:
+    monkeypatch.setattr(interleaving, "Watch", FakeWatch)
+    FakeWatch.queue = []
+    yield FakeWatch
+    FakeWatch.queue = []
+
+
+def one(name: str, **changes: Any) -> Row:
+    made = row(name)
+    return replace(made, name=name, job=made.job.model_copy(update={"cpus": [0]}), **changes)
+
+
+def measure(
+    rows: list[Row], figures: list[FigurePlan], slices: int = 3, **fails: str
+) -> tuple[dict[str, Any], list[str]]:
+    events: list[str] = []
+    children = {r.name: FakeChild(r.name, events, fails.get(r.name)) for r in rows}
+    made = Block(lambda r: children[r.name], lambda r: {}, 60.0, slices, Timing())  # type: ignore[arg-type]
+    told = made.measure(rows, figures, lambda part: None)
+    assert all(child.killed for child in children.values())
+    return told, events
+
+
+def test_turns_are_in_the_rounds_order_and_back(watch: type[FakeWatch]) -> None:
+    told, events = measure([one("a"), one("b"), one("c")], [THROUGHPUT])
+    slices = [event[0] for event in events if event.endswith("slice")]
+    assert "".join(slices) == "abc" + "cba" + "abc"
+    assert [piece["turn"] for piece in told["b"]["figures"][0][1]["slices"]] == [0, 1, 2]
+    assert told["a"]["prepared"]["alive_with"] == ["b", "c"]
+
+
+def test_before_another_workers_slice_the_last_one_sleeps() -> None:
+    _, events = measure([one("a"), one("b")], [THROUGHPUT])
+    last = None
+    for i, event in enumerate(events):
+        name, what = event.split()
+        if what in ("slice", "warm_up", "prepare"):
+            if last not in (None, name):
+                assert f"{last} asleep" in events[events.index(event) if last is None else max(0, i - 2) : i]
+            last = name
+
+
+def test_inference_of_all_comes_before_training_of_any() -> None:
+    _, events = measure([one("a"), one("b", tasks=frozenset({"infer"}))], [THROUGHPUT, TRAINING])
+    assert [event for event in events if event.endswith("warm_up")] == ["a warm_up", "b warm_up", "a warm_up"]
+
+
+def test_disturbed_slices_are_measured_again_and_all_are_kept(watch: type[FakeWatch]) -> None:
+    watch.queue = [BUSY, BUSY]
+    told, _ = measure([one("a")], [THROUGHPUT])
+    slices = told["a"]["figures"][0][1]["slices"]
+    assert [bool(piece["reasons"]) for piece in slices] == [True, True, False, False, False]
+    assert "other processes used" in slices[0]["reasons"][0]
+
+
+def test_measuring_again_is_bounded(watch: type[FakeWatch]) -> None:
+    watch.queue = [BUSY] * 100
+    told, _ = measure([one("a"), one("b")], [THROUGHPUT])
+    assert [len(told[name]["figures"][0][1]["slices"]) for name in "ab"] == [6, 6]
+
+
+@pytest.mark.parametrize("command", ["prepare", "warm_up", "slice", "finish"])
+def test_a_worker_that_fails_costs_only_itself(command: str) -> None:
+    told, _ = measure([one("a"), one("b")], [THROUGHPUT], b=command)
+    assert isinstance(told["b"], WorkerError)
+    assert len(told["a"]["figures"][0][1]["slices"]) == 3
+
+
+@contextmanager
+def clocks(values: list[float], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(interleaving.nvml, "used_memory", lambda uuid: values.pop(0) if values else 900)
+    monkeypatch.setattr(interleaving.nvml, "pids", lambda uuid: frozenset())
+    yield
+
+
+def test_growth_of_the_board_counts_in_a_workers_own_turns_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[int, frozenset[int], int]] = []
+
+    def process_memory(uuid: str, pid: int, came: frozenset[int], growth: int) -> tuple[int, str]:
+        seen.append((pid, came, growth))
+        return growth, "growth"
+
+    monkeypatch.setattr(interleaving.nvml, "process_memory", process_memory)
+    # before and after: prepare of a (+100), of b (+200), warm-up of a (+5), of b (+7)
+    with clocks([0, 100, 100, 300, 300, 305, 305, 312], monkeypatch):
+        told, _ = measure([one("a", gpu_uuid="GPU-0"), one("b", gpu_uuid="GPU-0")], [THROUGHPUT])
+    assert (told["a"]["device_memory"], told["b"]["device_memory"]) == (105, 207)
+
+
+def test_rows_are_alive_together_as_far_as_memory_goes() -> None:
+    rows = [one(name) for name in "abcd"]
+    held = {"a": 30, "b": 30, "c": 30, "d": 500}
+    names = [[r.name for r in group] for group in alive_together(rows, held, 100, {})]
+    assert names == [["a", "b"], ["c"], ["d"]], "70 of 100 bytes may be taken; what fits nowhere runs alone"
+    assert len(list(alive_together(rows, {}, 0, {}))) == 1, "of which nothing is known fits"
+
+
+def test_the_memory_of_each_gpu_is_shared_by_its_rows() -> None:
+    rows = [one("a", gpu_uuid="x"), one("b", gpu_uuid="y"), one("c", gpu_uuid="x"), one("d")]
+    held = {"a@x": 60, "b@y": 60, "c@x": 60}
+    names = [[r.name for r in group] for group in alive_together(rows, held, 10**9, {"x": 100, "y": 100})]
+    assert names == [["a", "b"], ["c", "d"]]

@@ -1,0 +1,69 @@
+"""Self-checks: a sound record passes, and each violation is named and fails its row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from worker_replies import CONTEXT, result
+
+from bench.records.record import Record
+from bench.runner.invariants import CHECKS, violations
+from bench.runner.record_builder import RowResult, to_record
+
+
+def test_a_sound_record_passes() -> None:
+    record = to_record(result(), CONTEXT)
+    assert record.status == "ok"
+    assert violations(record) == []
+
+
+def pinned(broken: RowResult, cpus: list[int]) -> None:
+    """Asked to run on CPU 1; the worker says that it ran on two."""
+    broken.row = replace(broken.row, job=broken.row.job.model_copy(update={"cpus": cpus}))
+    broken.rounds[2]["finished"].update(settings={"cpus": [0, 1]})
+
+
+BREAK: dict[str, Callable[[RowResult], object]] = {
+    "memory": lambda r: r.rounds[1]["finished"].update(rss=300_000_000),
+    "timed": lambda r: r.rounds[2]["finished"].update(phases={"timed": 3.0}),
+    "life": lambda r: r.rounds[0]["finished"].update(life=20.0),
+    "threads": lambda r: r.rounds[2]["finished"].update(settings={"threads": 1}),
+    "cpus": lambda r: pinned(r, [1]),
+    "allocator": lambda r: r.rounds[2]["finished"].update(settings={"allocator": "arena"}),
+}
+
+
+@pytest.mark.parametrize("name", BREAK)
+def test_what_workers_say_is_checked(name: str) -> None:
+    broken = result()
+    BREAK[name](broken)
+    record = to_record(broken, CONTEXT)
+    assert record.status == "failed"
+    assert record.error.startswith(f"self-check {name}: ")
+    assert record.figure("throughput", "train", "device").value is not None, "the figures stay to be looked at"
+    assert [text.split(":")[0] for text in violations(record)] == [name]
+
+
+def spoiled(name: str, spoil: Callable[[dict[str, Any]], object]) -> Record:
+    """A sound record with one figure changed behind the summary's back."""
+    plain = to_record(result(), CONTEXT).model_dump()
+    spoil(next(figure for figure in plain["figures"] if figure["name"] == name))
+    return Record.model_validate(plain)
+
+
+def test_a_throughput_that_is_not_images_over_time() -> None:
+    record = spoiled("throughput", lambda figure: figure["samples"][1].update(value=200_000.0))
+    assert violations(record) == ["throughput: 200000 images/s is not 1000 images in 0.5 s"]
+
+
+def test_percentiles_out_of_order() -> None:
+    record = spoiled("latency_p90", lambda figure: figure["samples"][0].update(value=1e-9))
+    (text,) = violations(record)
+    assert text.startswith("percentiles: round 0")
+
+
+def test_every_check_is_tried_here() -> None:
+    assert set(CHECKS) == {*BREAK, "throughput", "percentiles"}

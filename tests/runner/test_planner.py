@@ -1,0 +1,93 @@
+"""Which rows a plan has, what stands in their way, and what that costs the others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+
+def plan_under_all() -> Any:
+    from bench.runner.plan import Request
+    from bench.runner.planner import make
+    from bench.workloads.models import MODELS
+    from bench.workloads.workload import RECIPES, Workload
+
+    workload = Workload(MODELS["article-pytorch"], "digits", RECIPES["article-keras"])
+    return make(Request(("all",), workload, devices="cpu"))
+
+
+def test_under_all_what_is_missing_costs_only_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    from bench.runner import planner
+
+    load, installed = planner.backends.load, planner.backends.installed
+
+    def without_keras(name: str) -> Any:
+        if name == "keras":
+            raise RuntimeError("broken on import")
+        return load(name)
+
+    def without_torch(adapter: Any) -> tuple[dict[str, str], list[str]]:
+        return ({}, ["torch"]) if adapter.EXTRA == "pytorch" else installed(adapter)
+
+    monkeypatch.setattr(planner.backends, "load", without_keras)
+    monkeypatch.setattr(planner.backends, "installed", without_torch)
+    rows = {row.name: row for row in plan_under_all().rows}
+    assert rows["keras"].problem == ("unavailable", "cannot be imported: RuntimeError: broken on import")
+    assert rows["pytorch"].problem[0] == "unavailable"
+    assert rows["reference"].problem is None
+    assert not any(row.required for row in rows.values())
+
+
+def test_a_runtime_whose_source_is_unavailable_does_not_fail_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    from bench.records.record import Data
+    from bench.runner import planner
+    from bench.runner.record_builder import Context, to_record
+    from bench.runner.rounds import Runner, Silent
+    from bench.runner.run import _any_failed
+    from bench.workloads.datasets import digits
+
+    ready = {"onnx"}
+    monkeypatch.setattr(
+        planner.backends, "installed", lambda adapter: ({}, [] if adapter.EXTRA in ready else ["its framework"])
+    )
+    made = plan_under_all()
+    context = Context({"gpus": []}, Data(name="digits", sha256="", train=1, test=1), None, "")
+    runner = Runner(made, digits.load(), context, Silent())
+    runner.run()
+    records = {row.name: to_record(runner.results[row.name], context) for row in made.rows}
+    runtime = records["onnxruntime <- pytorch"]
+    assert runtime.status == "unavailable"
+    assert runtime.error.startswith("no ONNX file: pytorch is unavailable: not installed")
+    assert not _any_failed(made, list(records.values())), "bench run --backend all still exits 0"
+
+
+def test_a_row_and_its_source_keep_one_name_however_many_ways_they_run() -> None:
+    from bench.runner.plan import Request
+    from bench.runner.planner import make
+    from bench.workloads.models import MODELS
+    from bench.workloads.workload import RECIPES, Workload
+
+    workload = Workload(MODELS["article-pytorch"], "digits", RECIPES["article-keras"])
+    request = Request(
+        ("pytorch", "onnxruntime"), workload, devices="cpu", precisions=("all",), modes=("channels-last", "default")
+    )
+    rows = make(request).rows
+    names = {row.name for row in rows}
+    assert {"pytorch fp32 eager", "pytorch bf16 channels-last", "onnxruntime <- pytorch int8"} <= names
+    assert all(row.source is None or row.source in rows for row in rows)
+    assert len(names) == len(rows)
+
+
+def test_a_precision_that_a_backend_lacks_is_a_row_that_says_so() -> None:
+    from bench.runner.plan import Request
+    from bench.runner.planner import make
+    from bench.workloads.models import MODELS
+    from bench.workloads.workload import RECIPES, Workload
+
+    workload = Workload(MODELS["article-pytorch"], "digits", RECIPES["article-keras"])
+    asked = Request(("pytorch", "onnxruntime"), workload, devices="cpu", precisions=("fp32", "int8"))
+    found = {(row.job.backend, row.job.precision): row.problem for row in make(asked).rows if row.asked}
+    assert found["pytorch", "int8"] == ("unsupported", "it has no precision int8; it has fp32, bf16, fp16")
+    assert found["pytorch", "fp32"] is None
+    assert found["onnxruntime", "int8"] is None

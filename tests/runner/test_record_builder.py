@@ -1,0 +1,86 @@
+"""From workers' answers to figures and ratios, with numbers worked out by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from worker_replies import CERTIFICATE, CONTEXT, result
+
+from bench.analysis.ratios import with_ratios
+from bench.runner.record_builder import to_record
+
+
+def test_throughput_is_images_over_time_not_over_mean_latency() -> None:
+    figure = to_record(result(), CONTEXT).figure("throughput", "train", "end-to-end")
+    assert [sample.value for sample in figure.samples] == [1000, 2000, 4000]
+    assert figure.value == pytest.approx(2000)
+    assert (figure.unit, figure.batch_size, figure.n) == ("images/s", 128, 3)
+    assert figure.low < 2000 < figure.high
+
+
+def test_latency_percentiles_are_of_single_calls_in_seconds() -> None:
+    record = to_record(result(), CONTEXT)
+    values = [record.figure(f"latency_p{p}", "infer", "device").value for p in (50, 90, 99)]
+    assert values == pytest.approx([0.0505, 0.0901, 0.09901])
+    assert values == sorted(values)
+    assert record.figure("latency_p50", "infer", "device").samples[0].slices[0].latencies is not None
+    assert record.figure("latency_p99", "infer", "device").samples[0].slices == []
+
+
+def test_what_was_not_measured_says_why() -> None:
+    record = to_record(result(tasks=frozenset({"infer"})), CONTEXT)
+    figure = record.figure("throughput", "train", "end-to-end")
+    assert (figure.value, figure.n, figure.reason) == (None, 0, "fast does not train")
+    assert record.figure("peak_device_memory").reason == "this row runs on the CPU"
+    assert all(figure.reason for figure in record.figures if figure.value is None)
+
+
+def test_ratios_are_of_pairs_against_the_fastest_comparable_row() -> None:
+    slow, fast = with_ratios([to_record(result("slow", 0.5), CONTEXT), to_record(result("fast"), CONTEXT)])
+    throughput = next(ratio for ratio in slow.ratios if ratio.name == "throughput")
+    assert (throughput.value, throughput.low, throughput.high) == pytest.approx((0.5, 0.5, 0.5))
+    assert throughput.against == "fast"
+    latency = next(ratio for ratio in slow.ratios if ratio.name == "latency_p99")
+    assert latency.value == pytest.approx(2.0)
+    assert all(ratio.value == pytest.approx(1.0) for ratio in fast.ratios)
+
+
+def test_a_row_that_is_not_comparable_is_no_yardstick() -> None:
+    cheat = result("cheat", 100)
+    failed = {**CERTIFICATE["checks"][0], "passed": False}
+    cheat.certified = {**CERTIFICATE, "checks": [failed]}
+    cheating, honest = with_ratios([to_record(cheat, CONTEXT), to_record(result("honest"), CONTEXT)])
+    assert cheating.ratios == []
+    assert all(ratio.against == "honest" for ratio in honest.ratios)
+
+
+def test_an_answer_that_does_not_hold_fails_the_row() -> None:
+    broken = result()
+    broken.rounds[1]["figures"][0][1]["slices"][0]["images"] = -5
+    record = to_record(broken, CONTEXT)
+    assert record.status == "failed"
+    assert "positive" in record.error
+    for spoil in (
+        lambda r: r.rounds[2]["finished"].update(versions={"x": None}),
+        lambda r: r.rounds[2]["finished"].update(phases=None, settings=None),
+        lambda r: r.rounds[0].update(prepared={}),
+        lambda r: r.rounds[0]["figures"][0][1]["slices"][0].update(latencies=None, images="many"),
+    ):
+        spoiled = result()
+        spoil(spoiled)
+        assert to_record(spoiled, CONTEXT).status == "failed"
+    nan = result()
+    nan.rounds[0]["prepared"]["cold_start"] = float("nan")
+    assert to_record(nan, CONTEXT).status == "failed"
+
+
+def test_a_runtime_is_comparable_only_if_its_source_is() -> None:
+    source = result("source")
+    failed = {**CERTIFICATE["checks"][0], "passed": False}
+    runtime = replace(result("runtime"), source=source)
+    assert to_record(runtime, CONTEXT).parity.comparable
+    source.certified = {**CERTIFICATE, "checks": [failed]}
+    parity = to_record(runtime, CONTEXT).parity
+    assert not parity.comparable
+    assert [check.name for check in parity.checks if not check.passed] == ["source"]

@@ -1,0 +1,176 @@
+"""The certificate: what passes, what never passes, and the wrong adapters."""
+
+from __future__ import annotations
+
+import math
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ADAPTERS, EVERY_LAYER, WRONG, WRONG_LAYERS, Bench
+
+from bench.worker.certificate import Certifier, Result, _follows, accuracy, certify_runtime, losses_apart, relative_l2
+from bench.worker.reference_outputs import Expected, Trial
+from bench.worker.tolerances import TOLERANCES, tolerance
+from bench.worker.training import SAMPLE
+from bench.workloads.datasets import registry
+from bench.workloads.models import MODELS
+from bench.workloads.preprocessing import normalize
+from bench.workloads.workload import RECIPES
+
+
+def test_relative_l2_is_scale_free() -> None:
+    want = np.array([3.0, 4.0])
+    assert relative_l2(want + np.array([0.0, 5e-3]), want) == pytest.approx(1e-3)
+    assert relative_l2(1e6 * want, 1e6 * want) == 0
+
+
+def test_losses_are_held_against_what_the_steps_change() -> None:
+    assert losses_apart([2.30, 2.29, 2.28], [2.30, 2.29, 2.28]) == 0
+    assert losses_apart([2.30, 2.30, 2.30], [2.30, 2.29, 2.28]) == pytest.approx(1), "no step at all"
+    assert losses_apart([2.30, 2.28, 2.26], [2.30, 2.29, 2.28]) == pytest.approx(1), "steps of twice the length"
+    assert losses_apart([2.31, 2.29, 2.28], [2.30, 2.29, 2.28]) == pytest.approx(1 / math.sqrt(5))
+    assert math.isnan(losses_apart([math.nan, 2.0], [2.0, 1.0]))
+
+
+def test_a_form_is_followed_where_rounding_does_not_hide_it() -> None:
+    told, details = _follows("adam_form", {"corrected": 2e-3, "epsilon-hat": 1e-5}, "of it")
+    assert details == {"adam_form": "epsilon-hat", "off_other_form": 2e-3, "of": "of it"}
+    assert told == "in the epsilon-hat form, off the corrected form by 2.0e-03"
+    told, details = _follows("adam_form", {"corrected": 3e-5, "epsilon-hat": 2e-5}, "of it")
+    assert details == {}
+    assert told == "in the epsilon-hat or the corrected form, which rounding hides (3.0e-05)"
+    assert _follows("adam_form", {"corrected": math.inf, "epsilon-hat": 1e-5}, "of it")[1] == {}, "it cannot be stored"
+    assert _follows("adam_form", {"corrected": math.nan, "epsilon-hat": math.nan}, "of it")[1] == {}
+
+
+def test_other_shape_never_passes() -> None:
+    assert not Result("logits", relative_l2(np.zeros((2, 1)), np.zeros(2)), 1e300).to_dict()["passed"]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, 2e-6])
+def test_above_tolerance_or_not_finite_fails(value: float) -> None:
+    assert not Result("logits", value, 1e-6).to_dict()["passed"]
+
+
+def test_tolerances_are_some_times_what_was_measured() -> None:
+    for precision, entries in TOLERANCES.items():
+        for check, entry in entries.items():
+            if entry.worst is not None:
+                assert (4 if precision in ("fp32", "fp64") else 2) <= entry.cpu / entry.worst <= 20, (precision, check)
+            assert precision not in ("fp32", "bf16") or entry.worst is not None, f"{check}: what can be is measured"
+            assert precision != "fp32" or entry.cpu <= 3e-3, f"{check}: a peer's tolerance of 100% certifies anything"
+            assert entry.cpu < 0.9, f"{check}: nor does one that passes steps of a tenth of the length"
+
+
+def test_runtime_must_agree_on_accuracy_and_logits() -> None:
+    rng = np.random.default_rng(0)
+    want = rng.standard_normal((500, 10)).astype(np.float32)
+    labels = want.argmax(axis=1)
+    passed = {result.name: result for result in certify_runtime(want, want, labels, "fp32", "cpu")}
+    assert all(result.to_dict()["passed"] for result in passed.values())
+    other = want.copy()
+    other[300, labels[300]] = -100  # one image in 500 decided otherwise, beyond the first 256
+    failed = {result.name: result.to_dict()["passed"] for result in certify_runtime(other, want, labels, "fp32", "cpu")}
+    assert failed == {"logits_of_source": True, "accuracy_of_source": False}
+
+
+def test_accuracy() -> None:
+    assert accuracy(np.array([[0.0, 1.0], [1.0, 0.0], [0.0, 1.0]]), np.array([1, 0, 0])) == pytest.approx(2 / 3)
+
+
+EXPECTED_FAILURES = {
+    "flatten-chw": {"logits", "gradients", "sgd_losses", "adam_losses"},
+    "pool-off-by-one": {"logits", "gradients", "sgd_losses", "adam_losses"},
+    "doubled-learning-rate": {"sgd_losses", "adam_losses"},
+    "dampened-momentum": {"sgd_losses"},
+    "missing-bias": {"logits", "gradients", "sgd_losses", "adam_losses"},
+    "uncorrected-adam": {"adam_losses"},
+}
+
+
+def test_wrong_adapters_are_caught_and_a_right_one_is_not(bench: Bench) -> None:
+    bench.register({**WRONG, "third-party": "evenbench_wrong:Right"})
+    records = bench.run("--backend", ",".join([*WRONG, "third-party"]), "--task", "infer", "--batch-size", "8", code=1)
+    assert len(records) == len(WRONG) + 1
+    for record in records:
+        name = record["job"]["backend"]
+        failed = {check["name"] for check in record["parity"]["checks"] if not check["passed"]}
+        assert failed == EXPECTED_FAILURES.get(name, set()), name
+        assert record["parity"]["comparable"] == (name == "third-party")
+        assert record["status"] == "ok", "it runs; it just does something else"
+        assert bool(record["ratios"]) == (name == "third-party"), "only comparable rows are compared"
+    table = bench("report", "--format", "simple").stdout
+    assert "not comparable: sgd_losses" in table
+
+
+WRONG_ABOUT_LAYERS = {
+    "unbiased-variance": {"gradients", "sgd_losses", "adam_losses"},
+    "other-momentum": {"running_statistics"},
+    "swapped-padding": {"logits", "gradients", "sgd_losses", "adam_losses", "running_statistics"},
+    "forgets-masks": {"gradients", "sgd_losses", "adam_losses"},
+    "no-decay": {"sgd_losses"},
+    "no-smoothing": {"gradients", "sgd_losses", "adam_losses"},
+    "heavy-ball": {"sgd_losses"},
+}
+RECIPE = """\
+optimizer = "sgd"
+learning_rate = 0.05
+momentum = 0.9
+nesterov = true
+weight_decay = 0.0005
+label_smoothing = 0.1
+batch_size = 32
+epochs = 1
+
+[schedule]
+kind = "cosine"
+"""
+
+
+def test_wrong_adapters_of_every_layer_are_caught(bench: Bench) -> None:
+    (bench.folder / "every.toml").write_text(EVERY_LAYER)
+    (bench.folder / "recipe.toml").write_text(RECIPE)
+    bench.register({**WRONG_LAYERS, "third-party": "evenbench_wrong:Right"})
+    options = ("--model", "every.toml", "--recipe", "recipe.toml", "--task", "infer", "--batch-size", "8")
+    records = bench.run("--backend", ",".join([*WRONG_LAYERS, "third-party"]), *options, code=1)
+    for record in records:
+        name = record["job"]["backend"]
+        checks = {check["name"]: check for check in record["parity"]["checks"]}
+        failed = {name for name, check in checks.items() if not check["passed"]}
+        assert failed >= WRONG_ABOUT_LAYERS.get(name, set()), (name, checks)
+        assert record["parity"]["comparable"] == (name == "third-party"), name
+        if name == "third-party":
+            assert "variance in the population form, off the sample form by" in checks["running_statistics"]["note"]
+        if name == "third-party":
+            assert checks["sgd_losses"]["details"]["momentum_form"] == "rate-outside"
+
+
+@pytest.fixture(scope="module")
+def mistakes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, float]]:
+    """By wrong adapter, the value of every check on real images."""
+    model, recipe, images = MODELS["article-pytorch"], RECIPES["article-pytorch"], registry.load("digits")
+    x, y = normalize(images.train_x[:SAMPLE], recipe.mean, recipe.std), images.train_y[:SAMPLE]
+    weights, trial = model.initial_weights(0), Trial(recipe)
+    file: Path = tmp_path_factory.mktemp("expected") / "expected.npz"
+    expected = Expected.of(file, model, weights, x, y, trial)
+    found = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ADAPTERS)
+        for name, target in WRONG.items():
+            backend = EntryPoint(name, target, "evenbench.backends").load()("cpu", "fp32", "third-party", 2, 0)
+            results = Certifier(backend, "fp32", "cpu", model, weights, expected, trial).certify()
+            found[name] = {result.name: result.value for result in results}
+    return found
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("name", EXPECTED_FAILURES)
+def test_every_precisions_tolerances_catch_them(
+    mistakes: dict[str, dict[str, float]], name: str, precision: str
+) -> None:
+    checks = {check: value for check, value in mistakes[name].items() if check in TOLERANCES[precision]}
+    failed = {check for check, value in checks.items() if not value <= tolerance(precision, "cpu", check)}
+    too_rough = {"gradients"} if (name, precision) == ("missing-bias", "bf16") else set()
+    assert failed == EXPECTED_FAILURES[name] - too_rough, checks

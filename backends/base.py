@@ -11,7 +11,8 @@ of an adapter stays light: the parent process reads the capabilities below and m
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 
@@ -63,15 +64,6 @@ class Training:
     """Canonical names of weights that the optimizer leaves alone; batch normalization whose gamma is among them
     normalizes by its running statistics in training too, and keeps them."""
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return {**asdict(self), "frozen": sorted(self.frozen)}
-
-    @classmethod
-    def from_dict(cls, plain: dict[str, Any]) -> Training:
-        """What ``to_dict`` wrote."""
-        return cls(Optimizer(**plain["optimizer"]), plain["label_smoothing"], frozenset(plain["frozen"]))
-
 
 class Backend(Protocol):
     """One framework or runtime on one device. Every public method is in the field's terms; units in docstrings."""
@@ -86,6 +78,10 @@ class Backend(Protocol):
     """Ways to run the same model, the first is the default: ``eager``, ``graph``, ..."""
     NEEDS_SOURCE: ClassVar[bool] = False
     """True for a runtime that reads the ONNX file another backend exported."""
+    TOLERANCES: ClassVar[Mapping[str, Mapping[str, float]]] = {}
+    """Of a precision that ``bench.worker.tolerances`` does not have: by precision and check, how far the backend may be
+    off the reference (a share, as there), such as ``{"fp8": {"logits": 0.1, "gradients": 0.6, ...}}``. The certificate
+    says that they are the adapter's own. Without them a row of such a precision is ``unsupported``."""
     REQUIRES: ClassVar[tuple[tuple[str, ...], ...]] = ()
     """Distributions (PyPI names) it needs; each entry lists alternatives, one of which must be installed."""
     EXTRA: ClassVar[str | None] = None

@@ -10,7 +10,7 @@ the pipe's: the fixture gives pytest-benchmark a timer that moves on by just tha
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -71,7 +71,8 @@ def _timed(
     from bench.runner.plan import Request
     from bench.runner.planner import make
     from bench.runner.run import begin
-    from bench.runner.single_row import LiveRow, one_figure
+    from bench.runner.single_row import measure as measure_row
+    from bench.runner.single_row import one_row
     from bench.workloads.datasets import registry
     from bench.workloads.workload import DEFAULT_WORKLOAD, parse
 
@@ -87,19 +88,19 @@ def _timed(
         )
         dataset = registry.load(asked.workload.dataset, asked.data_dir)
         asked = replace(asked, workload=asked.workload.on(dataset))
-        plan = one_figure(make(asked), source, boundary)
+        plan = one_row(make(asked), source, boundary)
         _, context = begin(dataset, asked.workload)
         benchmark.group = benchmark.group or f"{asked.workload.name} {task} {boundary}, batch {batch_size}"
 
         def rounds_of(measure: Callable[[], float]) -> None:
             benchmark.pedantic(lambda: clock.add(measure()), rounds=rounds, iterations=1)
 
-        record = LiveRow.measure(plan, dataset, context, rounds_of)
+        record = measure_row(plan, dataset, context, rounds_of)
     except BenchError as error:
         pytest.fail(str(error), pytrace=False)
     benchmark.extra_info |= {
         "images_per_second": [s.value for f in record.figures if f.name == "throughput" for s in f.samples],
-        "job": record.job.model_dump(mode="json"),
+        "job": asdict(record.job),
         "versions": record.versions,
         "disturbed": record.disturbance.disturbed,
     }

@@ -52,10 +52,10 @@ def main() -> None:
 
 
 def _pair(bed: Bed, name: str, task: str, number: int) -> dict[str, Any]:
-    figure = bed.figure("throughput", task, "device")
-    twins = [replace(bed.row(name), name=twin) for twin in "AB"]
-    told = bed.measured(twins if number % 2 else twins[::-1], [figure])
-    sides: list[Sample] = [sample(number, told[t]["figures"][0][1], throughput, keep=True) for t in "AB"]
+    metric = bed.metric("throughput", task, "device")
+    twins = [replace(bed.row(name), variant=twin) for twin in "AB"]
+    measured = bed.measured(twins if number % 2 else twins[::-1], [metric])
+    sides: list[Sample] = [sample(number, measured[twin.id].metrics[0], throughput, keep=True) for twin in twins]
     slices = [[[s.turn, s.images, round(s.seconds, 7), bool(s.disturbed)] for s in side.slices] for side in sides]
     return {"ratio": of_round("throughput", *sides), "slices": slices}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -12,11 +13,16 @@ from typing import Any
 from bench.machine.host import fingerprint
 from bench.machine.placement import Placement, place
 from bench.records.record import Data
-from bench.runner.plan import FigurePlan, Plan, Request, Row
+from bench.runner.interleaving import MeasuredRound
+from bench.runner.plan import Plan, Request, Row
 from bench.runner.planner import make
 from bench.runner.record_builder import Context
-from bench.runner.rounds import Runner, Silent
+from bench.runner.results import Results, Silent
+from bench.runner.rounds import Rounds
+from bench.runner.row_jobs import RowJobs
 from bench.runner.worker_process import WorkerError
+from bench.runner.workspace import DatasetInputs, Workspace
+from bench.worker.protocol import TimedMetric
 from bench.workloads.datasets import digits
 from bench.workloads.models import MODELS
 from bench.workloads.workload import RECIPES, Workload
@@ -25,45 +31,29 @@ RESULTS = Path(__file__).parent / "results"
 
 
 @dataclass
-class Bed(Runner):
-    """A runner that hands its certified and fitted rows to ``experiment`` instead of measuring rounds."""
+class Bed:
+    """Rows that are certified and fitted, to be measured in any way."""
 
-    experiment: Callable[[Bed], None] = print
-
-    def _jobs(self) -> None:
-        for row in self.plan.rows:
-            self._guarded(row, "certify", self._certify)
-            if "fit" in row.tasks:
-                self._guarded(row, "fit", self._fit)
-            result = self.results[row.name]
-            if result.status != "ok":
-                raise SystemExit(f"{row.name}: {result.status}: {result.error}")
-        self.experiment(self)
+    workspace: Workspace
+    results: Results
+    rounds: Rounds
 
     def row(self, name: str) -> Row:
         """A row by its name in tables."""
-        return next(row for row in self.plan.rows if row.name == name)
+        return next(row for row in self.results.plan.rows if row.name == name)
 
-    def figure(self, name: str, task: str, boundary: str) -> FigurePlan:
-        """A planned figure."""
-        return next(f for f in self.plan.figures if (f.name, f.task, f.boundary) == (name, task, boundary))
+    def metric(self, name: str, task: str, boundary: str) -> TimedMetric:
+        """A planned metric."""
+        planned = self.results.plan.metrics
+        return next(m for m in planned if (m.name, m.task, m.boundary) == (name, task, boundary))
 
-    def measured(self, rows: Sequence[Row], figures: Sequence[FigurePlan]) -> dict[str, dict[str, Any]]:
-        """One block: by row name, what its fresh worker measured."""
-        outcomes = self._block("evidence").measure(rows, figures, lambda part: None)
+    def measured(self, rows: Sequence[Row], metrics: Sequence[TimedMetric]) -> dict[str, MeasuredRound]:
+        """One block: by row id, what its fresh worker measured."""
+        outcomes = self.rounds.block("evidence").measure(rows, metrics, lambda part: None)
         for outcome in outcomes.values():
             if isinstance(outcome, WorkerError):
                 raise SystemExit(f"{outcome.status}: {outcome.reason}\n{outcome.log}")
-        return {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, dict)}
-
-    @property
-    def scratch(self) -> Path:
-        """Where the workers' data is."""
-        return self._scratch
-
-    def fitted(self, row: Row) -> Path:
-        """The folder of a row's weights and ONNX file."""
-        return self._folder(row)
+        return {row_id: outcome for row_id, outcome in outcomes.items() if isinstance(outcome, MeasuredRound)}
 
 
 def lay_out(backends: Sequence[str], placement: Placement, model: str = "article-keras", quick: bool = False) -> Plan:
@@ -80,7 +70,15 @@ def run(
     plan, dataset = lay_out(backends, placement, model, quick), digits.load()
     data = Data(name=dataset.name, sha256=dataset.sha256, train=len(dataset.train_y), test=len(dataset.test_y))
     context = Context(fingerprint(), data, None, datetime.now(UTC).isoformat(timespec="seconds"))
-    Bed(plan, dataset, context, Silent(), experiment=experiment).run()
+    workspace = Workspace(plan, DatasetInputs(dataset))
+    results = Results(plan, context, Silent(), total=0)
+    with workspace.opened():
+        RowJobs(workspace, results, dataset).run_all()
+        for row in plan.rows:
+            result = results[row]
+            if result.status != "ok":
+                raise SystemExit(f"{row.name}: {result.status}: {result.error}")
+        experiment(Bed(workspace, results, Rounds(workspace, results, began=time.monotonic())))
 
 
 def placed(profile: str, slices: int | None = None) -> Placement:

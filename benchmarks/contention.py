@@ -62,11 +62,11 @@ def main() -> None:
 
 def _rows(bed: Bed) -> dict[str, Any]:
     rows = [bed.row(name) for name in ROWS]
-    told = bed.measured(rows, bed.plan.figures)
+    measured = bed.measured(rows, bed.results.plan.metrics)
     found = {}
     for row in rows:
-        result = RowResult(row, bed.plan, rounds=[told[row.name]])
-        found[row.name] = to_record(result, bed.context).disturbance.model_dump(mode="json")
+        result = RowResult(row, bed.results.plan, rounds=[measured[row.id]])
+        found[row.name] = to_record(result, bed.results.context).disturbance.model_dump(mode="json")
     return found
 
 

@@ -23,6 +23,7 @@ from bed import Bed, described, placed, run, write
 from bench.analysis import intervals
 from bench.machine import allocators
 from bench.runner.plan import Row
+from bench.worker.protocol import Finish, TimeSlice, WarmedUp, WarmUp
 
 HERE = Path(__file__).parent / "hand_loops"
 CASES = (
@@ -103,30 +104,35 @@ def main() -> None:
 
 def _process(bed: Bed, name: str, task: str, boundary: str, turns: int) -> dict[str, Any]:
     """One pair of fresh processes."""
-    row, figure = bed.row(name), bed.figure("throughput", task, boundary)
+    row, metric = bed.row(name), bed.metric("throughput", task, boundary)
     if row.source is None:
-        arguments = [task, str(bed.scratch / "sample_x.npy"), str(bed.scratch / "sample_y.npy")]
+        arguments = [task, str(bed.workspace.scratch / "sample_x.npy"), str(bed.workspace.scratch / "sample_y.npy")]
     else:
-        arguments = [task, str(bed.scratch / "sample_x.npy"), str(bed.fitted(row.source) / "model.onnx")]
+        arguments = [
+            task,
+            str(bed.workspace.scratch / "sample_x.npy"),
+            str(bed.workspace.folder(row.source) / "model.onnx"),
+        ]
     hand = HandLoop(f"{row.job.backend}.py", arguments, row)
-    with bed._spawn(row, "fidelity") as child:
-        child.ask("prepare", 600, **bed._measure_request(row))
-        step_seconds = child.ask("warm_up", 600, figure=figure.to_dict())["step_seconds"]
-        steps = max(2, round(SLICE_SECONDS / step_seconds))
+    with bed.workspace.spawn(row, "fidelity") as worker:
+        worker.ask(bed.workspace.prepare(row), 600)
+        warm_up = worker.ask(WarmUp(metric=metric), 600)
+        assert isinstance(warm_up, WarmedUp)
+        steps = max(2, round(SLICE_SECONDS / warm_up.step_seconds))
         for _ in range(3):
             hand.seconds_per_step(steps)
         ratios = []
         for turn in range(turns):
             if turn % 2:
                 by_hand = hand.seconds_per_step(steps)
-            child.wait_asleep(1.0)
-            timed = child.ask("slice", 600, figure=figure.to_dict(), seconds=SLICE_SECONDS)
-            child.wait_asleep(1.0)
+            worker.wait_asleep(1.0)
+            timed = worker.ask(TimeSlice(seconds=SLICE_SECONDS), 600)
+            worker.wait_asleep(1.0)
             if not turn % 2:
                 by_hand = hand.seconds_per_step(steps)
-            ratios.append(by_hand / (figure.batch_size * timed["seconds"] / timed["images"]))
-        finished = child.ask("finish", 600)
-    worker_peak = max(finished["peak_rss"].values())
+            ratios.append(by_hand / (metric.batch_size * timed.seconds / timed.images))
+        finished = worker.ask(Finish(), 600)
+    worker_peak = max(finished.peak_rss.values())
     return {"ratios": [round(r, 6) for r in ratios], "worker_peak": worker_peak, "hand_peak": hand.end()}
 
 

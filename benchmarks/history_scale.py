@@ -19,9 +19,10 @@ from pathlib import Path
 
 from bed import write
 
-from bench.records.record import Data, Figure, Job, Parity, Record, Run
+from bench.records.record import Data, Figure, Parity, Record, Run
 from bench.store.schema import RUNS
 from bench.store.store import Store, _inserted, _run_values, _write_record
+from bench.worker.protocol import Job
 
 ROWS = 5
 BYTES = 16_000

@@ -24,6 +24,7 @@ import numpy as np
 import backends
 from backends.base import Backend, Unsupported
 from bench.worker import certificate, reference_outputs
+from bench.worker.protocol import Job
 from bench.worker.tolerances import NORMALIZED, TOLERANCES
 from bench.worker.training import SAMPLE
 from bench.workloads.datasets import registry
@@ -80,9 +81,11 @@ def compare(backend: Backend, arguments: argparse.Namespace) -> None:
             converted = path.with_suffix(f".{arguments.precision}")
             backend.convert(path, converted, x)
         backend.load(converted)
-        results = certificate.certify_runtime(
-            backend.infer(x), want, want.argmax(axis=1), arguments.precision, arguments.device
-        )
+        job = Job(
+            backend=arguments.worker, mode=backend.MODES[0], precision=arguments.precision, device=arguments.device,
+            model=case, dataset="", recipe="", threads=int(arguments.threads),
+        )  # fmt: skip
+        results = certificate.certify_runtime(backend, job, backend.infer(x), want, want.argmax(axis=1))
         show(f"{case} <- {source}", arguments, results[:1])  # untrained weights have no accuracy to speak of
 
 

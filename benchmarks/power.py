@@ -17,7 +17,7 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -98,26 +98,9 @@ def measure(case: str, count: int, ended: Callable[[dict[str, Any]], None]) -> N
     from bench.runner.plan import Request, Side
     from bench.runner.planner import make
     from bench.runner.record_builder import Context
-    from bench.runner.rounds import Silent
+    from bench.runner.results import Results, Silent
     from bench.workloads.datasets import digits
     from bench.workloads.workload import DEFAULT_WORKLOAD, parse
-
-    @dataclass
-    class Checks(Gate):
-        """Many checks of one plan, one after the other."""
-
-        def _measure(self) -> None:
-            for number in range(count):
-                self.plan.request.__dict__["seed"] = number  # another order each time
-                self.pairs, self.verdicts, self._second_tries, self.seconds = {}, {}, {}, 0.0
-                for result in self.results.values():
-                    result.rounds.clear()
-                super()._measure()
-                (figure,) = self.check().figures
-                pairs = [[pair.harm, pair.base_first, pair.counts] for pair in figure.pairs]
-                told = {"verdict": figure.verdict, "change": figure.change, "low": figure.low, "high": figure.high}
-                ended({**told, "seconds": self.seconds, "pairs": pairs, "reason": figure.reason})
-                print(f"{case} {number + 1}: {figure.verdict} after {figure.n} pairs, {self.seconds:.0f} s", flush=True)
 
     backend, task, _ = CASES[case]
     request = Request((backend,), parse(DEFAULT_WORKLOAD), task=task, devices="cpu", placement=place("precise"))
@@ -126,21 +109,24 @@ def measure(case: str, count: int, ended: Callable[[dict[str, Any]], None]) -> N
         kept = next(row for row in plan.rows if row.asked and row.source is not None and row.job.source == "pytorch")
         plan = replace(plan, rows=tuple(row for row in plan.rows if row is kept or row == kept.source))
     sides = Side(BASE, "as it is"), Side(PRESENT, "slowed", variables=(("EVENBENCH_SLOWED", str(HARM)),))
-    criteria = Criteria(figures=("throughput",), budget=1800.0)
+    criteria = Criteria(metrics=("throughput",), budget=1800.0)
     dataset = digits.load()
     data = Data(name=dataset.name, sha256=dataset.sha256, train=len(dataset.train_y), test=len(dataset.test_y))
     context = Context(fingerprint(), data, None, datetime.now(UTC).isoformat(timespec="seconds"))
-    gate = Checks(
-        two_sided(plan, *sides, criteria),
-        dataset,
-        context,
-        Silent(),
-        trains=False,
-        base=sides[0],
-        present=sides[1],
-        criteria=criteria,
-    )
-    gate.run()
+    both = two_sided(plan, *sides, criteria)
+    results = Results(both, context, Silent(), total=0)
+    gate = Gate(results, dataset, *sides, criteria, name="", command="")
+    with gate.certified():
+        for number in range(count):
+            results.plan = replace(both, request=replace(request, seed=number))  # another order each time
+            for row in both.rows:
+                results[row].rounds.clear()
+            gate.measure()
+            (verdict,) = gate.check().figures
+            pairs = [[pair.harm, pair.base_first, pair.counts] for pair in verdict.pairs]
+            found = {"verdict": verdict.verdict, "change": verdict.change, "low": verdict.low, "high": verdict.high}
+            ended({**found, "seconds": gate.seconds, "pairs": pairs, "reason": verdict.reason})
+            print(f"{case} {number + 1}: {verdict.verdict} after {verdict.n} pairs, {gate.seconds:.0f} s", flush=True)
 
 
 def _tell_measured(case: str, found: list[dict[str, Any]]) -> None:

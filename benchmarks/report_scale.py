@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def _run(rows: int) -> Run:
     records = [Record.model_validate(record) for record in document["records"]]
     many = [
         records[i % len(records)].model_copy(
-            update={"job": records[i % len(records)].job.model_copy(update={"backend": f"backend-{i}", "source": None})}
+            update={"job": replace(records[i % len(records)].job, backend=f"backend-{i}", source=None)}
         )
         for i in range(rows)
     ]

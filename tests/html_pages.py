@@ -8,8 +8,8 @@ from builders import hostile_run, recorded, row, run, speed
 
 from bench.analysis import run_comparison, trends
 from bench.records.gate_result import Check
-from bench.records.record import RowKey
 from bench.records.series import Point, Series
+from bench.worker.protocol import RowKey
 from reports.pages import html
 
 MACHINE = {"id": "feedc0de"}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from bench.records.record import Data, Figure, Job, Parity, Record, Run
+from bench.records.record import Data, Figure, Parity, Record, Run
+from bench.worker.protocol import Job
 
 
 def record(backend: str = "pytorch", status: str = "ok", value: float = 1.0) -> Record:

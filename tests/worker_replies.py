@@ -5,29 +5,34 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from bench.records.record import Data, Job
+from bench.machine.slice_noise import Noise
+from bench.records.record import Data
+from bench.runner.interleaving import MeasuredRound, MetricReadings, SliceReading
 from bench.runner.plan import Plan, Request, Row
-from bench.runner.planner import _figures
+from bench.runner.planner import timed_metrics
 from bench.runner.record_builder import Context, RowResult
+from bench.values import Missing
+from bench.worker.protocol import (
+    Certified,
+    CheckResult,
+    Finished,
+    Job,
+    Prepared,
+    TimedMetric,
+    TimedSlice,
+    WarmedUp,
+    WorkerReport,
+)
 from bench.workloads.models import MODELS
 from bench.workloads.workload import RECIPES, Workload
 
 REQUEST = Request(("all",), Workload(MODELS["article-keras"], "digits", RECIPES["article-keras"]))
-
-
 CONTEXT = Context({"gpus": []}, Data(name="digits", sha256="0" * 64, train=10, test=5), None, "2026-01-01T00:00:00")
-
-
-QUIET = {"steal": 0.0, "others": 0.01, "waited": 0.0, "ran": 0.9, "switches": 3, "minor_faults": 20, "major_faults": 0}
-
-
-CERTIFICATE = {
-    "checks": [{"name": "logits", "value": 1e-7, "tolerance": 1e-6, "passed": True, "note": "", "details": {}}],
-    "phases": {},
-    "life": 1.0,
-    "settings": {"threads": 2},
-    "versions": {},
-}
+QUIET = Noise(steal=0.0, others=0.01, waited=0.0, ran=0.9, switches=3, minor_faults=20, major_faults=0)
+PASSED = CheckResult(name="logits", value=1e-7, tolerance=1e-6, passed=True)
+REPORT = WorkerReport(versions={"x": "1"}, settings={"threads": 2}, phases={}, held=100_000_000, life=1.0)
+CERTIFICATE = Certified(checks=(PASSED,), adapter_files=(), report=REPORT)
+FAILED = replace(CERTIFICATE, checks=(replace(PASSED, passed=False),))
 
 
 def row(name: str, tasks: frozenset[str] = frozenset({"train", "infer", "fit", "export"})) -> Row:
@@ -35,31 +40,53 @@ def row(name: str, tasks: frozenset[str] = frozenset({"train", "infer", "fit", "
     return Row(job, name, tasks, "python", None)
 
 
+def slice_reading(metric: TimedMetric, number: int, speed: float) -> SliceReading:
+    """500, 1000, 2000 images in half a second, by the number of the round; or 100 calls of 1 to 100 ms."""
+    if metric.name == "latency":
+        calls = tuple(i / 1000 / speed for i in range(1, 101))
+        timed = TimedSlice(seconds=1.0, images=100, latencies=calls, own={}, elapsed=1.0)
+    else:
+        timed = TimedSlice(seconds=0.5 / speed, images=500 * 2**number, latencies=None, own={}, elapsed=0.5)
+    return SliceReading(timed, 0, QUIET, [])
+
+
+def finished(**changes: Any) -> Finished:
+    """A worker's last reply; ``changes`` are of its report, ``rss`` of itself."""
+    rss = changes.pop("rss", 90_000_000)
+    report = replace(REPORT, **{"phases": {"timed": 30.0}, "life": 40.0, **changes})
+    return Finished(peak_rss={"infer": 100_000_000, "train": 200_000_000}, rss=rss, framework_memory={}, report=report)
+
+
 def result(name: str = "fast", speed: float = 1.0, **changes: Any) -> RowResult:
     """Three rounds of a row; throughput 1000, 2000, 4000 images/s times ``speed``."""
-    figures = tuple(_figures(REQUEST))
+    metrics = tuple(timed_metrics(REQUEST))
     the_row = replace(row(name), **changes)
-    rounds = []
-    for number in range(3):
-        slices = []
-        for figure in figures:
-            if figure.task in the_row.tasks:
-                seconds = 0.5 / speed
-                raw: dict[str, Any] = {"seconds": seconds, "images": 500 * 2**number, "latencies": None}
-                if figure.name == "latency":
-                    raw = {"seconds": 1.0, "images": 100, "latencies": [i / 1000 / speed for i in range(1, 101)]}
-                told = {"turn": 0, "noise": dict(QUIET), "reasons": []}
-                slices.append((figure, {"warm_up": {"steps": 12, "steady": True}, "slices": [raw | told]}))
-        finished = {
-            "peak_rss": {"infer": 100e6, "train": 200e6},
-            "phases": {"timed": 30.0},
-            "life": 40.0,
-            "rss": 90_000_000,
-            "settings": {"threads": 2},
-            "versions": {"x": "1"},
-        }
-        prepared = {"cold_start": 1.5, "first_call": 0.1, "alive_with": ["slow"]}
-        measured = {"prepared": prepared, "figures": slices, "finished": finished}
-        rounds.append({**measured, "device_memory": None, "device_memory_method": "this row runs on the CPU"})
-    plan = Plan(REQUEST, (the_row,), figures)
-    return RowResult(the_row, plan, certified=CERTIFICATE, rounds=rounds)
+    rounds = [
+        MeasuredRound(
+            Prepared(first_call=0.1, cold_start=1.5),
+            ("slow/cpu/fp32/eager",),
+            [
+                MetricReadings(
+                    metric, WarmedUp(steps=12, steady=True, step_seconds=0.01), [slice_reading(metric, number, speed)]
+                )
+                for metric in metrics
+                if metric.task in the_row.tasks
+            ],
+            finished(),
+            Missing("this row runs on the CPU"),
+        )
+        for number in range(3)
+    ]
+    return RowResult(the_row, Plan(REQUEST, (the_row,), metrics), certified=CERTIFICATE, rounds=rounds)
+
+
+def spoil_round(spoiled: RowResult, number: int, **changes: Any) -> None:
+    """Change fields of what one worker measured."""
+    spoiled.rounds[number] = replace(spoiled.rounds[number], **changes)
+
+
+def spoil_slice(spoiled: RowResult, number: int, index: int = 0, **changes: Any) -> None:
+    """Change fields of the only timed slice of one of a worker's metrics."""
+    readings = spoiled.rounds[number].metrics[index]
+    (reading,) = readings.slices
+    readings.slices[0] = replace(reading, timed=replace(reading.timed, **changes))

@@ -81,16 +81,16 @@ def job(given: Mapping[str, Any], saved: Mapping[str, Any] | None, name: str) ->
 
 def criteria(job: Mapping[str, Any], flags: list[str] | None, file: Path | None, budget: str, seeds: int) -> Any:
     from bench.gate import margins as tolerances
-    from bench.gate.gated_metric import FIGURES, Criteria
+    from bench.gate.gated_metric import METRICS, Criteria
 
     figures = options.split(job["figure"])
     for name in figures:
-        options.one_of("figure", name, FIGURES)
+        options.one_of("metric", name, METRICS)
     options.one_of("boundary", job["boundary"], ("end-to-end", "device"))
     if seeds > 1 and "accuracy" not in figures:
         raise UsageError("--seeds repeats the training for accuracy; add --figure accuracy")
     return Criteria(
-        figures=figures,
+        metrics=figures,
         boundary=job["boundary"],
         margins=tolerances.read(flags or [], file),
         budget=quantities.seconds("--budget", budget),

@@ -140,7 +140,7 @@ def _run_file(request: Any, file: Path, shapes: dict[str, Any], store_url: str |
 
     model = onnx_file.describe(file, shapes)
     plan, (dataset, data) = onnx_run.plan(request, model), onnx_run.data(model)
-    return _measured(plan, dataset, Store(store_url), format_name, data, onnx_run.OnnxRunner)
+    return _measured(plan, dataset, Store(store_url), format_name, onnx_run.FileInputs(model), data)
 
 
 def _measured(plan: Any, dataset: Any, store: Any, format_name: str, *others: Any) -> int:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bench.gate.gate import Gate, two_sided
+from bench.gate.gate import Gate, expected_jobs, two_sided
 from bench.gate.gated_metric import Criteria
 from bench.records.gate_result import Check
 from bench.runner.plan import Plan, Side
 from bench.runner.progress import CheckProgress
+from bench.runner.results import Results
 from bench.runner.run import begin
 from bench.store.store import Store
 from bench.workloads.datasets.dataset import Dataset
@@ -29,21 +30,11 @@ def check(
     """Measure base and present (``sides``) of every row of the plan, judge, store after every round of pairs."""
     name, context = begin(dataset, plan.request.workload)
     base, present = sides
+    both = two_sided(plan, base, present, criteria)
     interrupted = False
     with CheckProgress(store=store) as progress:
-        gate = Gate(
-            two_sided(plan, base, present, criteria),
-            dataset,
-            context,
-            progress,
-            trains="accuracy" in criteria.figures,
-            base=base,
-            present=present,
-            criteria=criteria,
-            name=f"check-{name}",
-            command=command,
-            keep=progress.keep,
-        )
+        results = Results(both, context, progress, expected_jobs(both, criteria))
+        gate = Gate(results, dataset, base, present, criteria, f"check-{name}", command, progress.keep)
         try:
             gate.run()
         except KeyboardInterrupt:

@@ -1,312 +1,294 @@
 """The gate: base and present of every row measured now, as live pairs that take turns, until each verdict is clear.
 
 Every pair is two fresh workers of one row, one in either environment; which begins alternates. At preplanned looks the
-figures that are not settled yet are judged (``regression``); a row whose figures are all settled is measured no more.
+metrics that are not settled yet are judged (``sequential_test``); a row whose metrics are all settled is measured no
+more.
 """
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from bench.analysis import sequential_test
 from bench.analysis.sequential_test import ALPHA, Evidence, Verdict
-from bench.gate.gated_metric import IMAGES, UNITS, Criteria, Target, as_change, needs, read
+from bench.gate.gated_metric import ACCURACY_IMAGES, Criteria, GatedMetric, as_change, needs, read_pair, unit_of
+from bench.gate.validity import Validity
 from bench.machine.host import fingerprint
-from bench.records.gate_result import Check, Environment, FigureVerdict, Pair, Sides
+from bench.records.gate_result import Check, Environment, MetricVerdict, Pair, Sides
+from bench.runner.interleaving import MeasuredRound
 from bench.runner.plan import Plan, Row, Side
-from bench.runner.record_builder import to_record
-from bench.runner.rounds import Runner
-from bench.runner.worker_process import WorkerError
+from bench.runner.results import Results
+from bench.runner.rounds import Rounds
+from bench.runner.row_jobs import RowJobs, trainings
+from bench.runner.workspace import DatasetInputs, Workspace
+from bench.workloads.datasets.dataset import Dataset
 
 BASE, PRESENT = "base", "present"
 SECOND_TRIES = 4
 """Pairs of a row that are measured again because something disturbed them, at most."""
+SETTLED = ("regression", "improvement", "no change")
 
 
 def two_sided(plan: Plan, base: Side, present: Side, criteria: Criteria) -> Plan:
-    """Every row in both environments, and the figures that the criteria need. Rows that nobody named and that cannot
+    """Every row in both environments, and the metrics that the criteria need. Rows that nobody named and that cannot
     run in the present one are left out."""
     pairs = [(row.on(base), row.on(present)) for row in plan.rows]
     rows = [row for pair in pairs for row in pair if row.required or pair[1].problem is None]
-    wanted = {"throughput", "latency", "memory"} & set(criteria.figures)
-    figures = [
-        figure
-        for figure in plan.figures
-        if figure.boundary == criteria.boundary
-        and (figure.name in wanted or (figure.name == "throughput" and "memory" in wanted))
+    wanted = {"throughput", "latency", "memory"} & set(criteria.metrics)
+    metrics = [
+        metric
+        for metric in plan.metrics
+        if metric.boundary == criteria.boundary
+        and (metric.name in wanted or (metric.name == "throughput" and "memory" in wanted))
     ]
-    return replace(plan, rows=tuple(rows), figures=tuple(figures))
+    return replace(plan, rows=tuple(rows), metrics=tuple(metrics))
+
+
+def expected_jobs(plan: Plan, criteria: Criteria) -> int:
+    """Jobs of a check until its first look, for progress."""
+    asked = sum(row.asked for row in plan.rows) // 2
+    return len(plan.rows) + sum(trainings(plan, row, trains=False) for row in plan.rows) + criteria.looks[0] * asked
 
 
 @dataclass
-class Gate(Runner):
+class Gate:
     """One check of a ``two_sided`` plan. ``keep`` is called with all that is known after every round of pairs."""
 
-    base: Side = field(default_factory=lambda: Side(BASE, ""))
-    present: Side = field(default_factory=lambda: Side(PRESENT, ""))
-    criteria: Criteria = field(default_factory=Criteria)
-    name: str = ""
-    command: str = ""
+    results: Results
+    dataset: Dataset
+    base: Side
+    present: Side
+    criteria: Criteria
+    name: str
+    command: str
     keep: Callable[[Check], None] = lambda check: None
-    pairs: dict[Target, list[Pair]] = field(default_factory=dict)
-    verdicts: dict[Target, Verdict] = field(default_factory=dict)
+    pairs: dict[GatedMetric, list[Pair]] = field(default_factory=dict)
+    verdicts: dict[GatedMetric, Verdict] = field(default_factory=dict)
     seconds: float = 0.0
+    """Of measuring pairs."""
     _machine_at_end: dict[str, Any] = field(default_factory=dict)
-    _ills: dict[str, tuple[tuple[str, int], str]] = field(default_factory=dict)
-    """Of each row what ``_ill`` said, and of which state: a record is long to make."""
     _second_tries: dict[str, int] = field(default_factory=dict)
-    _last: float = 0.0
-    """Seconds of the last round."""
+    _last_round: float = 0.0
+    """Seconds."""
+
+    def __post_init__(self) -> None:
+        plan = self.results.plan
+        self._workspace = Workspace(plan, DatasetInputs(self.dataset))
+        trains = "accuracy" in self.criteria.metrics
+        self._jobs = RowJobs(self._workspace, self.results, self.dataset, trains)
+        self._rounds = Rounds(self._workspace, self.results, began=time.monotonic())
+        self._validity = Validity(self.results, self.base)
 
     def run(self) -> None:
-        """As ``Runner.run``; then, unpinned as when it began, whether this is still the same machine."""
-        super().run()
-        self._machine_at_end = fingerprint()
+        """Certify, fit and measure. KeyboardInterrupt passes through: what was measured is judged as it is."""
+        with self.certified():
+            self.measure()
+        self._machine_at_end = fingerprint()  # unpinned, as when it began
 
-    def _measure(self) -> None:
-        for target in self._targets():
-            self.pairs[target] = []
-        self._accuracy()
+    @contextmanager
+    def certified(self) -> Iterator[None]:
+        """All rows are certified and fitted, and the files of their workers are there."""
+        self.results.report_problems()
+        with self._workspace.opened():
+            self._jobs.run_all()
+            yield
+
+    def measure(self) -> None:
+        """Measure and judge from the beginning; may be called again."""
+        self.pairs = {metric: [] for metric in self._gated_metrics()}
+        self.verdicts, self._second_tries, self.seconds = {}, {}, 0.0
+        self._judge_accuracy()
         self.keep(self.check())
         begin, number = time.monotonic(), 0
         for look in self.criteria.looks:
             while number < look and self._open() and self._affordable(begin):
                 start = time.monotonic()
                 self._round_of_pairs(number)
-                self._last, self.seconds = time.monotonic() - start, time.monotonic() - begin
+                self._last_round, self.seconds = time.monotonic() - start, time.monotonic() - begin
                 number += 1
                 self.keep(self.check())
-            self._look()
+            self._judge()
             if number < look:
                 break
 
     def _affordable(self, begin: float) -> bool:
-        return time.monotonic() - begin + self._last <= self.criteria.budget
+        return time.monotonic() - begin + self._last_round <= self.criteria.budget
 
-    def _targets(self) -> list[Target]:
-        wanted, found = self.criteria.figures, []
+    def _gated_metrics(self) -> list[GatedMetric]:
+        found = []
         for row in self._rows_of(self.base):
-            name = self._bare(row)
-            statuses = {self.results[side.name].status for side in self._sides(name)}
-            if not row.required and statuses & {"unavailable", "unsupported"}:
-                continue  # nobody named it, and one of the environments does not have it
-            for figure in self.plan.figures:
-                if figure.task not in row.tasks:
-                    continue
-                place = (figure.task, figure.batch_size, figure.boundary)
-                if figure.name in wanted:
-                    found.append(Target(name, "latency_p50" if figure.name == "latency" else figure.name, *place))
-            if "memory" in wanted:
-                tasks = dict.fromkeys(f.task for f in self.plan.figures if f.task in row.tasks)
-                found += [Target(name, "peak_rss", task, None, None) for task in tasks]
-            if "accuracy" in wanted and "fit" in row.tasks:
-                found.append(Target(name, "accuracy", None, None, None))
+            name = _without_side(row)
+            statuses = {self.results[side].status for side in self._sides(name)}
+            if row.required or not statuses & {"unavailable", "unsupported"}:
+                found += self.criteria.gated(name, row.tasks, self.results.plan.metrics)
         return found
 
     def _rows_of(self, side: Side) -> list[Row]:
-        return [row for row in self.plan.rows if row.side == side and row.asked]
-
-    def _bare(self, row: Row) -> str:
-        """A row's name without its side."""
-        return row.name.removesuffix(f" ({row.side.name})") if row.side else row.name
+        return [row for row in self.results.plan.rows if row.side == side and row.asked]
 
     def _sides(self, name: str) -> tuple[Row, Row]:
-        rows = {row.name: row for row in self.plan.rows}
-        return rows[f"{name} ({self.base.name})"], rows[f"{name} ({self.present.name})"]
+        """Base and present of a row by its name without a side."""
+        rows = {(_without_side(row), row.side): row for row in self.results.plan.rows}
+        return rows[name, self.base], rows[name, self.present]
 
-    def _sound(self, name: str) -> bool:
+    def _is_valid(self, name: str) -> bool:
         """Whether both sides are ok so far and comparable."""
-        return not any(self._ill(row) for row in self._sides(name))
+        return not any(self._validity.problem(row) for row in self._sides(name))
 
-    def _ill(self, row: Row) -> str:
-        """What keeps a side from a verdict; empty if nothing does."""
-        result = self.results[row.name]
-        state = (result.status, len(result.rounds))
-        if self._ills.get(row.name, (None, ""))[0] != state:
-            record, why = to_record(result, self.context), ""
-            if record.status != "ok":
-                why = f"{row.name} is {record.status}: {record.error}"
-            elif elsewhere := self._elsewhere(row):
-                why = elsewhere
-            elif not record.comparable:
-                why = f"{row.name} is not comparable: its parity certificate does not hold"
-            self._ills[row.name] = ((result.status, len(result.rounds)), why)
-        return self._ills[row.name][1]
-
-    def _elsewhere(self, row: Row) -> str:
-        """A side with folders of its own must run the adapter that is there, or both sides are the same."""
-        folders = () if row.side is None else row.side.path
-        files = (self.results[row.name].certified or {}).get("adapter", [])
-        if not folders or any(
-            Path(file).is_relative_to(Path(folder).resolve()) for folder in folders for file in files
-        ):
-            return ""
-        return f"{row.name} runs an adapter that {self.base.told} has not: both sides are the same ({', '.join(files)})"
-
-    def _settled(self, target: Target) -> bool:
-        return target in self.verdicts and self.verdicts[target].kind in ("regression", "improvement", "no change")
-
-    def _open(self) -> dict[str, list[Target]]:
-        """By row, the targets that need more pairs."""
-        found: dict[str, list[Target]] = {}
-        for target in self.pairs:
-            if target.name != "accuracy" and not self._settled(target):
-                found.setdefault(target.row, []).append(target)
-        return {name: targets for name, targets in found.items() if self._sound(name)}
+    def _open(self) -> dict[str, list[GatedMetric]]:
+        """By row, the metrics that need more pairs."""
+        found: dict[str, list[GatedMetric]] = {}
+        for metric in self.pairs:
+            settled = metric in self.verdicts and self.verdicts[metric].kind in SETTLED
+            if metric.name != "accuracy" and not settled:
+                found.setdefault(metric.row, []).append(metric)
+        return {name: metrics for name, metrics in found.items() if self._is_valid(name)}
 
     def _round_of_pairs(self, number: int) -> None:
         """One pair of every row that is still open, rows in an order drawn by the seed."""
-        seed = self.plan.request.seed
+        seed = self.results.plan.request.seed
         rows = self._open()
         for name in random.Random(f"{seed}/{number}").sample(sorted(rows), len(rows)):
-            couple = random.Random(f"{seed}/{name}/{number // 2}").random() < 0.5
-            base_first = couple != bool(number % 2)  # of every two pairs one each way round
-            while self._pair(name, rows[name], number, base_first):
+            heads = random.Random(f"{seed}/{name}/{number // 2}").random() < 0.5
+            base_first = heads != bool(number % 2)  # of every two pairs one each way round
+            while self._measure_pair(name, rows[name], number, base_first):
                 self._second_tries[name] = self._second_tries.get(name, 0) + 1
 
-    def _pair(self, name: str, targets: Sequence[Target], number: int, base_first: bool) -> bool:
-        """Measure one; whether it has to be measured again."""
-        sides = self._sides(name)
+    def _measure_pair(self, name: str, gated: Sequence[GatedMetric], number: int, base_first: bool) -> bool:
+        """Measure one pair; whether it has to be measured again."""
+        base, present = self._sides(name)
         what = f"pair {number + 1}"
-        figures = [figure for figure in self.plan.figures if any(needs(t, figure) for t in targets)]
-        ordered = sides if base_first else sides[::-1]
-        self.schedule.append([row.name for row in ordered])
-        outcomes = self._block(what).measure(ordered, figures, self._says(what))
+        metrics = [metric for metric in self.results.plan.metrics if any(needs(one, metric) for one in gated)]
+        ordered = [base, present] if base_first else [present, base]
+        self.results.schedule.append([row.id for row in ordered])
+        outcomes = self._rounds.block(what).measure(ordered, metrics, self.results.announcer(what))
         for row in ordered:
-            self._keep(self.results[row.name], outcomes[row.name])
-        both = [outcomes[row.name] for row in sides]
-        if any(isinstance(outcome, WorkerError) for outcome in both) or not self._sound(name):
+            self._rounds.keep(row, outcomes[row.id])
+        both = [outcomes[base.id], outcomes[present.id]]
+        measured = [outcome for outcome in both if isinstance(outcome, MeasuredRound)]
+        if len(measured) < 2 or not self._is_valid(name):
             return False
-        if moved := self._changed(name):
-            for row in sides:
-                self.results[row.name].fail("failed", moved)
+        if self._versions_changed(base) or self._versions_changed(present):
             return False
-        pairs = {target: read(target, number, base_first, both) for target in targets}
-        for target, pair in pairs.items():
-            self.pairs[target].append(pair)
+        pairs = {one: read_pair(one, number, base_first, measured[0], measured[1]) for one in gated}
+        for one, pair in pairs.items():
+            self.pairs[one].append(pair)
         again = any(not pair.counts for pair in pairs.values())
         return again and self._second_tries.get(name, 0) < SECOND_TRIES
 
-    def _changed(self, name: str) -> str:
-        """Versions of a side that are no longer those of its first worker."""
-        for row in self._sides(name):
-            replies = [reply["versions"] for _, _, reply in self.results[row.name].replies if reply.get("versions")]
-            for package, version in (replies[-1] if replies else {}).items():
-                if replies[0].get(package, version) != version:
-                    return f"changed during the check: {package} {replies[0][package]} became {version}"
-        return ""
+    def _versions_changed(self, row: Row) -> bool:
+        """Whether a side's versions are no longer those of its first worker; both sides end then."""
+        changed = self._validity.changed_versions(row)
+        for side in self._sides(_without_side(row)) if changed else ():
+            self.results[side].fail("failed", changed)
+        return bool(changed)
 
-    def _look(self) -> None:
+    def _judge(self) -> None:
         """Judge all that is not settled."""
-        open_targets = [target for targets in self._open().values() for target in targets]
-        evidence = {target: found for target in open_targets if (found := self._evidence(target)) is not None}
-        margins = {target: self._margin(target) for target in evidence}
+        gated = [one for metrics in self._open().values() for one in metrics]
+        evidence = {one: found for one in gated if (found := self._evidence(one)) is not None}
+        margins = {one: self._margin(one) for one in evidence}
         self.verdicts |= sequential_test.judge(evidence, margins, sequential_test.share(self.criteria.looks))
 
-    def _evidence(self, target: Target) -> Evidence | None:
-        pairs = [pair for pair in self.pairs[target] if pair.counts]
+    def _evidence(self, metric: GatedMetric) -> Evidence | None:
+        pairs = [pair for pair in self.pairs[metric] if pair.counts]
         return sequential_test.crossover([pair.harm for pair in pairs], [pair.base_first for pair in pairs])
 
-    def _margin(self, target: Target) -> float:
-        margin = self.criteria.margins[target.criterion]
-        return max(margin, IMAGES / len(self.dataset.test_y)) if target.name == "accuracy" else margin
+    def _margin(self, metric: GatedMetric) -> float:
+        margin = self.criteria.margins[metric.criterion]
+        return max(margin, ACCURACY_IMAGES / len(self.dataset.test_y)) if metric.name == "accuracy" else margin
 
-    def _accuracy(self) -> None:
+    def _judge_accuracy(self) -> None:
         """Trainings of further seeds, and the verdict on all of them."""
-        targets = [target for target in self.pairs if target.name == "accuracy" and self._sound(target.row)]
-        for target in targets:
-            base, present = self._sides(target.row)
+        gated = [one for one in self.pairs if one.name == "accuracy" and self._is_valid(one.row)]
+        for metric in gated:
             for number in range(self.criteria.seeds):
-                values = [self._accuracy_of(row, number) for row in (base, present)]
-                if values[0] is not None and values[1] is not None:
-                    lost = values[0] - values[1]
-                    pair = Pair(number=number, base_first=True, base=values[0], present=values[1], harm=lost)
-                    self.pairs[target].append(pair)
-        found = {t: sequential_test.paired([pair.harm for pair in self.pairs[t]]) for t in targets}
-        evidence = {target: e for target, e in found.items() if e is not None}
-        self.verdicts |= sequential_test.judge(evidence, {target: self._margin(target) for target in evidence}, ALPHA)
+                base, present = (self._accuracy(row, number) for row in self._sides(metric.row))
+                if base is not None and present is not None:
+                    pair = Pair(number=number, base_first=True, base=base, present=present, harm=base - present)
+                    self.pairs[metric].append(pair)
+        found = {one: sequential_test.paired([pair.harm for pair in self.pairs[one]]) for one in gated}
+        evidence = {metric: e for metric, e in found.items() if e is not None}
+        self.verdicts |= sequential_test.judge(evidence, {one: self._margin(one) for one in evidence}, ALPHA)
 
-    def _accuracy_of(self, row: Row, number: int) -> float | None:
+    def _accuracy(self, row: Row, number: int) -> float | None:
         """Test accuracy of the training with the ``number``-th seed."""
-        result = self.results[row.name]
+        result = self.results[row]
         if number == len(result.fits) and result.status == "ok":
-            self._guarded(row, f"seed {number + 1}", partial(self._fit, number=number))
+            self._jobs.guarded(row, f"seed {number + 1}", partial(self._jobs.fit, row, number))
         if result.status != "ok" or number >= len(result.fits):
             return None
-        return float(result.fits[number]["outcome"]["accuracy"])
-
-    @property
-    def _total(self) -> int:
-        fits = sum("fit" in row.tasks for row in self.plan.rows)
-        return (
-            len(self.plan.rows) + fits + max(len(self.schedule), self.criteria.looks[0] * len(self._rows_of(self.base)))
-        )
-
-    def _interrupted(self) -> None:
-        """What was measured is judged as it is."""
+        return result.fits[number].scores.accuracy
 
     def sides(self) -> Sides:
-        """All that was measured, row by row."""
-        base, present = (
-            [to_record(self.results[row.name], self.context) for row in self._rows_of(side)]
-            for side in (self.base, self.present)
-        )
+        """The records of all rows in both environments."""
+        base, present = (self.results.records(self._rows_of(side)) for side in (self.base, self.present))
         return Sides(base=base, present=present)
 
     def check(self) -> Check:
         """All that is known now."""
+        context = self.results.context
         return Check(
             name=self.name,
             command=self.command,
-            started_at=self.context.started_at,
+            started_at=context.started_at,
             base=Environment(told=self.base.told, versions=self._versions(self.base)),
             present=Environment(told=self.present.told, versions=self._versions(self.present)),
-            figures=[self._verdict(target) for target in self.pairs],
+            figures=[self._verdict(metric) for metric in self.pairs],
             looks=list(self.criteria.looks),
             alpha=ALPHA,
             seconds=self.seconds,
-            machine=self.context.machine,
-            data=self.context.data,
-            commit=self.context.commit,
+            machine=context.machine,
+            data=context.data,
+            commit=context.commit,
         )
 
     def _versions(self, side: Side) -> dict[str, str]:
-        """Of the packages that a side's workers told of."""
+        """Of the packages that a side's workers reported."""
         found: dict[str, str] = {}
         for row in self._rows_of(side):
-            for _, _, reply in self.results[row.name].replies:
-                found |= reply.get("versions", {})
+            for _, _, report in self.results[row].reports:
+                found |= report.versions
         return dict(sorted(found.items()))
 
-    def _verdict(self, target: Target) -> FigureVerdict:
-        pairs, verdict = self.pairs[target], self.verdicts.get(target)
-        told = {**target._asdict(), "unit": UNITS[target.name], "margin": self._margin(target), "pairs": pairs}
-        reason = self._why_invalid(target)
+    def _verdict(self, metric: GatedMetric) -> MetricVerdict:
+        pairs, verdict = self.pairs[metric], self.verdicts.get(metric)
+        known: dict[str, Any] = {**metric._asdict(), "unit": unit_of(metric), "margin": self._margin(metric)}
+        known["pairs"] = pairs
+        reason = self._why_invalid(metric)
         if reason:
-            return FigureVerdict(**told, verdict="invalid", reason=reason)
+            return MetricVerdict(**known, verdict="invalid", reason=reason)
         if verdict is None:
-            few = "the budget ended before the first look (--budget)"
-            if target.name == "accuracy":
-                few = "--seeds 2 or more"
-            return FigureVerdict(**told, verdict="inconclusive", reason=f"{len(pairs)} pairs are too few: {few}")
-        low, harm, high = (as_change(target, value) for value in (verdict.low, verdict.harm, verdict.high))
-        told |= {"low": min(low, high), "high": max(low, high), "change": harm, "smallest": verdict.smallest}
-        return FigureVerdict(**told, verdict=verdict.kind, reason=verdict.reason)
+            few = (
+                "--seeds 2 or more"
+                if metric.name == "accuracy"
+                else "the budget ended before the first look (--budget)"
+            )
+            return MetricVerdict(**known, verdict="inconclusive", reason=f"{len(pairs)} pairs are too few: {few}")
+        low, change, high = (as_change(metric, value) for value in (verdict.low, verdict.harm, verdict.high))
+        known |= {"low": min(low, high), "high": max(low, high), "change": change, "smallest": verdict.smallest}
+        return MetricVerdict(**known, verdict=verdict.kind, reason=verdict.reason)
 
-    def _why_invalid(self, target: Target) -> str:
-        for row in self._sides(target.row):
-            if ill := self._ill(row):
-                return ill
-        pairs = self.pairs[target]
+    def _why_invalid(self, metric: GatedMetric) -> str:
+        for row in self._sides(metric.row):
+            if problem := self._validity.problem(row):
+                return problem
+        pairs = self.pairs[metric]
         disturbed = [pair for pair in pairs if not pair.counts]
         if pairs and 2 * len(disturbed) > len(pairs):
             return f"{len(disturbed)} of {len(pairs)} pairs were disturbed: {disturbed[-1].reason}"
-        end = self._machine_at_end or self.context.machine
-        moved = [name for name in ("id", "governor", "driver") if end.get(name) != self.context.machine.get(name)]
+        machine = self.results.context.machine
+        end = self._machine_at_end or machine
+        moved = [name for name in ("id", "governor", "driver") if end.get(name) != machine.get(name)]
         return f"the machine changed during the check: {', '.join(moved)}" if moved else ""
+
+
+def _without_side(row: Row) -> str:
+    """A row's name without its side."""
+    return row.name.removesuffix(f" ({row.side.name})") if row.side else row.name

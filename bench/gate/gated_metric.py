@@ -1,23 +1,23 @@
-"""What a check judges: figures of rows, the margins around them, and what a pair of live workers says of one."""
+"""What a check judges: metrics of rows, the margins around them, and what a pair of live workers measured of one."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from bench.analysis.ratios import of_round
 from bench.analysis.sequential_test import LOOKS
 from bench.records.gate_result import Pair
-from bench.records.record import Sample
-from bench.runner.plan import FigurePlan
+from bench.runner.interleaving import MeasuredRound
 from bench.runner.record_builder import percentile, sample, throughput
+from bench.worker.protocol import TimedMetric
 
 MARGINS = {"throughput": 0.005, "latency": 0.005, "memory": 0.01, "accuracy": 0.005}
-"""What may be called no change: relative, for accuracy a difference (there at least ``IMAGES`` test images)."""
-IMAGES = 2
-FIGURES = tuple(MARGINS)
+"""What may be called no change: relative, for accuracy a difference (at least ``ACCURACY_IMAGES`` test images)."""
+ACCURACY_IMAGES = 2
+METRICS = tuple(MARGINS)
 DEFAULT_BUDGET = 600.0
 """Seconds of measuring pairs."""
 
@@ -26,8 +26,8 @@ DEFAULT_BUDGET = 600.0
 class Criteria:
     """What a check is about."""
 
-    figures: tuple[str, ...] = ("throughput", "latency", "memory")
-    """Of ``FIGURES``."""
+    metrics: tuple[str, ...] = ("throughput", "latency", "memory")
+    """Of ``METRICS``."""
     boundary: str = "end-to-end"
     """Of speeds; ``device`` is the other one."""
     margins: Mapping[str, float] = field(default_factory=lambda: dict(MARGINS))
@@ -36,19 +36,34 @@ class Criteria:
     seeds: int = 1
     """Trainings per side, for accuracy."""
 
+    def gated(self, row: str, tasks: frozenset[str], timed: Sequence[TimedMetric]) -> list[GatedMetric]:
+        """What is judged of a row whose backend does these tasks, where these metrics are timed."""
+        able = [metric for metric in timed if metric.task in tasks]
+        names = {"throughput": "throughput", "latency": "latency_p50"}
+        found = [
+            GatedMetric(row, names[one.name], one.task, one.batch_size, one.boundary)
+            for one in able
+            if one.name in self.metrics
+        ]
+        if "memory" in self.metrics:
+            found += [GatedMetric(row, "peak_rss", task) for task in dict.fromkeys(one.task for one in able)]
+        if "accuracy" in self.metrics and "fit" in tasks:
+            found.append(GatedMetric(row, "accuracy"))
+        return found
 
-class Target(NamedTuple):
-    """A figure of a row that gets a verdict; the row's name is without its side."""
+
+class GatedMetric(NamedTuple):
+    """A metric of a row that gets a verdict; the row's name is without its side."""
 
     row: str
     name: str
-    task: str | None
-    batch_size: int | None
-    boundary: str | None
+    task: str | None = None
+    batch_size: int | None = None
+    boundary: str | None = None
 
     @property
     def criterion(self) -> str:
-        """Its name among ``FIGURES``."""
+        """Its name among ``METRICS``."""
         return {"latency_p50": "latency", "peak_rss": "memory"}.get(self.name, self.name)
 
 
@@ -56,40 +71,46 @@ UNITS = {"throughput": "images/s", "latency_p50": "s", "peak_rss": "bytes", "acc
 HIGHER_IS_BETTER = {"throughput", "accuracy"}
 
 
-def needs(target: Target, figure: FigurePlan) -> bool:
-    """Whether a figure has to be timed for a target: memory needs one figure of its task."""
-    if target.name == "peak_rss":
-        return figure.task == target.task and figure.name == "throughput"
-    name = "latency" if target.name == "latency_p50" else target.name
-    return (figure.name, figure.task, figure.batch_size, figure.boundary) == (name, *target[2:])
+def unit_of(gated: GatedMetric) -> str:
+    """Of its values."""
+    return UNITS[gated.name]
 
 
-def read(target: Target, number: int, base_first: bool, both: Sequence[Any]) -> Pair:
-    """What a pair of workers came to in one figure."""
-    told: dict[str, Any] = {"number": number, "base_first": base_first}
-    if target.name == "peak_rss":
-        base, present = (float(outcome["finished"]["peak_rss"][target.task]) for outcome in both)
-        return Pair(**told, base=base, present=present, harm=math.log(present / base))
-    value = throughput if target.name == "throughput" else percentile(50)
-    samples: list[Sample] = []
-    for outcome in both:
-        measured = next(measured for figure, measured in outcome["figures"] if needs(target, figure))
-        samples.append(sample(number, measured, value, keep=True))
-    ratio = math.log(of_round(target.name, samples[1], samples[0]))
-    bad = [one for one in samples if one.disturbed]
-    reasons = [reason for one in bad for piece in one.slices for reason in piece.reasons]
+def needs(gated: GatedMetric, metric: TimedMetric) -> bool:
+    """Whether a metric has to be timed for a gated one: memory needs one metric of its task."""
+    if gated.name == "peak_rss":
+        return metric.task == gated.task and metric.name == "throughput"
+    name = "latency" if gated.name == "latency_p50" else gated.name
+    return (metric.name, metric.task, metric.batch_size, metric.boundary) == (name, *gated[2:])
+
+
+def read_pair(gated: GatedMetric, number: int, base_first: bool, base: MeasuredRound, present: MeasuredRound) -> Pair:
+    """What a pair of workers came to in one metric."""
+    if gated.name == "peak_rss":
+        peaks = [float(side.finished.peak_rss[str(gated.task)]) for side in (base, present)]
+        harm = math.log(peaks[1] / peaks[0])
+        return Pair(number=number, base_first=base_first, base=peaks[0], present=peaks[1], harm=harm)
+    value = throughput if gated.name == "throughput" else percentile(50)
+    samples = []
+    for side in (base, present):
+        readings = next(readings for readings in side.metrics if needs(gated, readings.metric))
+        samples.append(sample(number, readings, value, keep=True))
+    ratio = math.log(of_round(gated.name, samples[1], samples[0]))
+    disturbed = [one for one in samples if one.disturbed]
+    reasons = [reason for one in disturbed for piece in one.slices for reason in piece.reasons]
     return Pair(
-        **told,
+        number=number,
+        base_first=base_first,
         base=samples[0].value,
         present=samples[1].value,
-        harm=-ratio if target.name in HIGHER_IS_BETTER else ratio,
-        disturbed=bool(bad) if any(one.disturbed is not None for one in samples) else None,
+        harm=-ratio if gated.name in HIGHER_IS_BETTER else ratio,
+        disturbed=bool(disturbed) if any(one.disturbed is not None for one in samples) else None,
         reason=reasons[0] if reasons else "",
     )
 
 
-def as_change(target: Target, harm: float) -> float:
+def as_change(gated: GatedMetric, harm: float) -> float:
     """A harm as present over base less 1 (accuracy: present less base)."""
-    if target.name == "accuracy":
+    if gated.name == "accuracy":
         return 0.0 - harm
-    return math.expm1(-harm if target.name in HIGHER_IS_BETTER else harm)
+    return math.expm1(-harm if gated.name in HIGHER_IS_BETTER else harm)

@@ -6,7 +6,8 @@ from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict
 
-from bench.records.record import Boundary, Data, Record, Task
+from bench.records.record import Data, Record
+from bench.worker.protocol import Boundary, Task
 
 CHECK_SCHEMA = 1
 Kind: TypeAlias = Literal["regression", "improvement", "no change", "inconclusive", "invalid"]
@@ -37,7 +38,7 @@ class Pair(_Frozen):
         return not self.disturbed
 
 
-class FigureVerdict(_Frozen):
+class MetricVerdict(_Frozen):
     """The verdict on one figure of one row. ``change`` is present over base less 1, with its interval (for accuracy the
     difference); null where it is not known."""
 
@@ -80,7 +81,7 @@ class Check(_Frozen):
     started_at: str
     base: Environment
     present: Environment
-    figures: list[FigureVerdict] = []
+    figures: list[MetricVerdict] = []
     looks: list[int]
     alpha: float
     """Error rate of the whole check in each direction."""

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
+
+from bench.worker.protocol import Boundary, Job, RowKey, Task
 
 SCHEMA = 3
 """1: one slice per process and figure. 2: slices in turns with what was read meanwhile, disturbance, warm-up. 3: what
@@ -18,54 +20,10 @@ training came to (classes, confusion, curves), over seeds; images held out; mode
 Status: TypeAlias = Literal[
     "ok", "unsupported", "unavailable", "failed", "timeout", "crashed", "out-of-memory", "interrupted"
 ]
-Task: TypeAlias = Literal["train", "infer"]
-Boundary: TypeAlias = Literal["end-to-end", "device"]
 
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class RowKey(NamedTuple):
-    """What tells a row from the others of its run (fields of ``Job``)."""
-
-    backend: str
-    source: str | None
-    device: str
-    precision: str
-    mode: str
-
-
-class Job(_Frozen):
-    """One row of a comparison on one workload."""
-
-    backend: str
-    source: str | None = None
-    """The backend whose ONNX file is read, for a runtime that needs one."""
-    device: str = "cpu"
-    """``cpu``, ``cuda`` or ``cuda:N``."""
-    precision: str = "fp32"
-    mode: str
-    model: str
-    dataset: str
-    recipe: str
-    threads: int = Field(ge=1)
-    cpus: list[int] | None = None
-    """Pinned to these; null: not pinned."""
-    allocator: str = "system"
-    profile: str = "deploy"
-    validation: float = 0.0
-    """Share of the training split that is held out (older recipes held out none)."""
-    started_from: str | None = None
-    """The run whose weights training began with; null: those drawn from the seed."""
-    frozen: bool = False
-    """Only the last dense layer was trained."""
-    seed: int = 0
-
-    @property
-    def row(self) -> RowKey:
-        """Its key among the rows of its run."""
-        return RowKey(self.backend, self.source, self.device, self.precision, self.mode)
 
 
 class Slice(_Frozen):
@@ -86,9 +44,12 @@ class Slice(_Frozen):
 
 
 class Sample(_Frozen):
-    """What one process contributes to a figure."""
+    """What one process, or the training of one seed, contributes to a figure."""
 
     round: int
+    """Number of the process, from 0; of the training where the sample is by seed."""
+    seed: int | None = None
+    """Of the training; null where the sample is by process."""
     value: float
     slices: list[Slice] = []
     """All of them, in order, those that were measured again as well."""

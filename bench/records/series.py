@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from bench.records.record import RowKey, label
+from bench.records.record import label
+from bench.worker.protocol import RowKey
 
 FigureKey: TypeAlias = tuple[str, str | None, int | None, str | None]
 """Name, task, batch size, boundary."""

@@ -10,10 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 from bench.errors import UsageError
-from bench.records.record import Job, Record
+from bench.records.record import Record
+from bench.worker.protocol import Job
 
 Key = dict[str, str]
 
@@ -25,11 +27,13 @@ ALWAYS = {"versions"}
 
 def key(record: Record) -> Key:
     """Name to value, as text, of what must agree."""
-    defaults = {name: field.default for name, field in Job.model_fields.items() if not field.is_required()}
-    job = record.job.model_dump(exclude={"seed"})
-    told = {name: value for name, value in job.items() if name not in defaults or value != defaults[name]}
-    told |= {DATA: record.data.sha256, MACHINE: record.machine.get("id", "unknown")}
-    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in sorted(told.items())}
+    parts: dict[str, Any] = {
+        field.name: value
+        for field in fields(Job)
+        if field.name != "seed" and (value := getattr(record.job, field.name)) != field.default
+    }
+    parts |= {DATA: record.data.sha256, MACHINE: record.machine.get("id", "unknown")}
+    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in sorted(parts.items())}
 
 
 def digest(of: Mapping[str, str]) -> str:
@@ -51,7 +55,7 @@ def across(text: str | None) -> frozenset[str]:
     """
     asked = [part.strip() for part in (text or "").split(",") if part.strip()]
     names = {PLURALS.get(part, part) for part in asked}
-    known = {*Job.model_fields, DATA, MACHINE, *ALWAYS} - {"seed"}
+    known = {*(field.name for field in fields(Job)), DATA, MACHINE, *ALWAYS} - {"seed"}
     if unknown := sorted(names - known):
         raise UsageError(
             f"--across {unknown[0]}: not a part of the comparability key; one of {', '.join(sorted(known))}"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
+from functools import partial
 
 from bench.errors import UsageError
 from bench.machine import gpu_checks, nvml
@@ -14,9 +14,12 @@ from bench.machine.host import fingerprint
 from bench.records.record import Data
 from bench.runner.plan import Request, Row
 from bench.runner.planner import make
-from bench.runner.record_builder import Context, RowResult
-from bench.runner.rounds import Runner, Silent
+from bench.runner.record_builder import Context
+from bench.runner.results import Results, Silent
+from bench.runner.row_jobs import RowJobs
 from bench.runner.worker_process import WorkerError
+from bench.runner.workspace import DatasetInputs, Workspace
+from bench.worker.protocol import ProbeGpu
 from bench.workloads.datasets import digits
 from bench.workloads.models import MODELS
 from bench.workloads.workload import RECIPES, Workload
@@ -37,8 +40,12 @@ def check(backends: Sequence[str], pythons: dict[str, str]) -> list[Finding]:
     dataset = digits.load()
     data = Data(name=dataset.name, sha256=dataset.sha256, train=len(dataset.train_y), test=len(dataset.test_y))
     context = Context(fingerprint(), data, None, datetime.now(UTC).isoformat(timespec="seconds"))
-    checker = _Checker(plan, dataset, context, Silent())
-    checker.run()
+    workspace = Workspace(plan, DatasetInputs(dataset))
+    results = Results(plan, context, Silent(), total=0)
+    checker = _Checker(workspace, RowJobs(workspace, results, dataset))
+    with workspace.opened():
+        checker.jobs.run_all()
+        checker.probe_all()
     findings = [Finding("machine", "driver", *gpu_checks.driver(nvml.driver()))]
     for row in plan.rows:
         if row.asked and (row.problem is None or row.problem[0] != "unsupported"):
@@ -46,43 +53,55 @@ def check(backends: Sequence[str], pythons: dict[str, str]) -> list[Finding]:
     return findings
 
 
-class _Checker(Runner):
-    """Certifies and exports as a run does, then probes every row, and tries it with the GPU hidden."""
+@dataclass
+class _Checker:
+    """Probes every row that was certified and exported, and tries it with the GPU hidden."""
 
-    def _jobs(self) -> None:
-        self.probes: dict[str, dict[str, Any]] = {}
-        self.refusals: dict[str, str] = {}
-        super()._jobs()
-        for row in self.plan.rows:
-            self._guarded(row, "probe", self._probe)
-            if self.results[row.name].status == "ok":
-                self.refusals[row.name] = self._hidden(row)
+    workspace: Workspace
+    jobs: RowJobs
+    facts: dict[str, gpu_checks.Facts] = field(default_factory=dict)
+    """By row id."""
+    refusals: dict[str, str] = field(default_factory=dict)
 
-    def _probe(self, row: Row, result: RowResult) -> None:
+    def probe_all(self) -> None:
+        """One row after the other."""
+        results = self.jobs.results
+        for row in results.plan.rows:
+            self.jobs.guarded(row, "probe", partial(self._probe, row))
+            if results[row].status == "ok":
+                self.refusals[row.id] = self._hidden(row)
+
+    def _probe(self, row: Row) -> None:
         assert row.gpu_uuid is not None
         before, pids = nvml.used_memory(row.gpu_uuid), nvml.pids(row.gpu_uuid)
-        with self._spawn(row, "probe") as child:
-            request = {**self._common(row), "gpu_uuid": row.gpu_uuid}
-            facts = child.ask("probe", self.plan.request.timeout, **request)
+        with self.workspace.spawn(row, "probe") as worker:
+            request = ProbeGpu(work=self.workspace.work(row), gpu_uuid=row.gpu_uuid)
+            found = worker.ask(request, self.workspace.plan.request.timeout)
             growth = (nvml.used_memory(row.gpu_uuid) or 0) - (before or 0)
             came = nvml.pids(row.gpu_uuid) - pids
-            used, method = nvml.process_memory(row.gpu_uuid, child.pid, came, growth)
-        memory = {"nvml": used, "method": method, "framework": facts["framework_memory"]}
-        self.probes[row.name] = {**facts, "memory": memory}
+            used, method = nvml.process_memory(row.gpu_uuid, worker.pid, came, growth)
+        peak = max(found.framework_memory.values(), default=0)
+        self.facts[row.id] = gpu_checks.Facts(
+            libraries=found.libraries,
+            settings=found.report.settings,
+            probe=found.probe,
+            memory=gpu_checks.Memory(nvml=used, method=method, framework_peak=peak),
+            energy=found.energy,
+        )
 
     def _hidden(self, row: Row) -> str:
         """Status of a worker that is told to use CUDA while no GPU is visible; must be ``unavailable``."""
         try:
-            with self._spawn(replace(row, gpu_uuid=None), "hidden") as child:
-                child.ask("prepare", self.plan.request.timeout, **self._common(row))
+            with self.workspace.spawn(replace(row, gpu_uuid=None), "hidden") as worker:
+                worker.ask(self.workspace.prepare(row), self.workspace.plan.request.timeout)
         except WorkerError as error:
             return error.status
         return "ok"
 
     def findings(self, row: Row) -> list[Finding]:
         """The checks of one row; a row that never came to its probe has one finding, why."""
-        key, result = row.name, self.results[row.name]
-        if key not in self.probes:
+        result = self.jobs.results[row]
+        if row.id not in self.facts:
             return [Finding(row.name, "runs", False, f"{result.status}: {result.error}")]
-        checks = (result.certified or {}).get("checks", [])
-        return gpu_checks.judge(row.name, self.probes[key], checks, self.refusals.get(key, "not tried"))
+        checks = result.certified.checks if result.certified is not None else ()
+        return gpu_checks.judge(row.name, self.facts[row.id], checks, self.refusals.get(row.id, "not tried"))

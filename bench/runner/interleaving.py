@@ -1,8 +1,8 @@
 """One randomized block: a fresh worker per row, alive together, taking turns in short slices of timed work.
 
-Only one worker runs at a time. Before another's slice the parent waits, outside the clock, until every thread of the
-last one sleeps. The order of a turn is the block's, then its reverse, and so on, so that a steady drift of the machine
-falls on all rows alike (counterbalancing).
+Only one worker runs at a time. Before another worker's slice the parent waits, outside the clock, until every thread of
+the last one sleeps. The order of a turn is the block's, then its reverse, and so on: a steady drift of the machine then
+affects all rows alike (counterbalancing).
 """
 
 from __future__ import annotations
@@ -11,61 +11,97 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import partial
+from typing import TypeVar
 
 from bench.machine import nvml
 from bench.machine.host import available_cpus
 from bench.machine.placement import slice_seconds
 from bench.machine.slice_noise import Noise, Watch, reasons
-from bench.runner.plan import FigurePlan, Row
-from bench.runner.worker_process import Child, WorkerError
+from bench.runner.plan import Row
+from bench.runner.worker_process import WorkerError, WorkerProcess
+from bench.runner.workspace import Timing
+from bench.values import Missing
+from bench.worker.protocol import (
+    Finish,
+    Finished,
+    Prepare,
+    Prepared,
+    Request,
+    TimedMetric,
+    TimedSlice,
+    TimeSlice,
+    WarmedUp,
+    WarmUp,
+)
 
+Reply = TypeVar("Reply")
 ASLEEP_SECONDS = 1.0
-"""A worker whose threads still run after so long lets the next slice begin, which is then marked."""
+"""If a worker's threads still run after this time, the next slice begins all the same, and is marked."""
 MEMORY_SHARE = 0.7
-"""Of the memory available, the part that workers alive together may take by what was seen of them."""
+"""Share of the available memory that workers alive together may take, by what earlier workers held."""
+
+
+@dataclass(frozen=True)
+class SliceReading:
+    """A timed slice and what the machine did meanwhile; ``reasons``: why it is disturbed, None: not visible here."""
+
+    timed: TimedSlice
+    turn: int
+    noise: Noise
+    reasons: list[str] | None
 
 
 @dataclass
-class Timing:
-    """Where a run's wall time went, in seconds; ``phases`` adds up what all its workers told."""
+class MetricReadings:
+    """What one worker measured of one metric; Missing: its batch did not fit into memory."""
 
-    wall: float = 0.0
-    timed: float = 0.0
-    """The parent waited for slices."""
-    parent_cpu_while_timed: float = 0.0
-    """CPU time of the parent meanwhile."""
-    asleep_wait: float = 0.0
-    """Until the threads of the worker before slept."""
-    phases: dict[str, float] = field(default_factory=dict)
+    metric: TimedMetric
+    warm_up: WarmedUp | Missing
+    slices: list[SliceReading] = field(default_factory=list)
 
-    def add(self, phases: Mapping[str, float]) -> None:
-        """The phases of a worker that has ended."""
-        for name, seconds in phases.items():
-            self.phases[name] = self.phases.get(name, 0.0) + seconds
+
+@dataclass(frozen=True)
+class DeviceMemory:
+    """Bytes that a worker holds on its GPU, and how they were found."""
+
+    bytes: int
+    method: str
+
+
+@dataclass(frozen=True)
+class MeasuredRound:
+    """Everything that one worker measured in its life."""
+
+    prepared: Prepared
+    alive_with: tuple[str, ...]
+    """Ids of the rows whose workers took turns with it."""
+    metrics: list[MetricReadings]
+    finished: Finished
+    device_memory: DeviceMemory | Missing
 
 
 @dataclass
 class Block:
     """How a block is measured; ``measure`` may be called again and again."""
 
-    open_worker: Callable[[Row], Child]
-    request: Callable[[Row], dict[str, Any]]
+    open_worker: Callable[[Row], WorkerProcess]
+    prepare: Callable[[Row], Prepare]
     timeout: float
     slices: int
     timing: Timing
     too_large: dict[tuple[str, str], int] = field(default_factory=dict)
-    """By row name and task: the batch size at which memory ended. Larger ones are not tried again."""
+    """By row id and task: the batch size at which memory ended. Larger ones are not tried again."""
 
     def measure(
-        self, rows: Sequence[Row], figures: Sequence[FigurePlan], says: Callable[[str], None]
-    ) -> dict[str, dict[str, Any] | WorkerError]:
-        """By row name: what its worker measured, or why it did not."""
+        self, rows: Sequence[Row], metrics: Sequence[TimedMetric], announce: Callable[[str], None]
+    ) -> dict[str, MeasuredRound | WorkerError]:
+        """By row id: what its worker measured, or why it did not. ``announce`` is told what begins."""
         with ExitStack() as stack:
-            turns = _Turns(self, stack, says)
+            turns = _Turns(self, stack, announce)
             turns.prepare(rows)
-            for figure in figures:
-                turns.figure(figure)
+            for metric in metrics:
+                turns.measure(metric)
             return turns.finish()
 
 
@@ -74,148 +110,136 @@ class _Live:
     """A worker that is alive, and what is known of it."""
 
     row: Row
-    child: Child
+    worker: WorkerProcess
     watch: Watch
     cpus: int
-    prepared: dict[str, Any] = field(default_factory=dict)
-    figures: list[tuple[FigurePlan, dict[str, Any]]] = field(default_factory=list)
+    prepared: Prepared | None = None
+    alive_with: tuple[str, ...] = ()
+    readings: list[MetricReadings] = field(default_factory=list)
     fastest: Noise = field(default_factory=Noise)
     gpu_pids: frozenset[int] = frozenset()
     gpu_growth: int = 0
 
-    def ask(self, command: str, timeout: float, **content: Any) -> dict[str, Any]:
-        """As ``Child.ask``; on a GPU the growth of the board's use during our own turns is ours."""
+    def ask(self, request: Request[Reply], timeout: float) -> Reply:
+        """As ``WorkerProcess.ask``; on a GPU the growth of the board's use during our own turns is ours."""
         if self.row.gpu_uuid is None:
-            return self.child.ask(command, timeout, **content)
+            return self.worker.ask(request, timeout)
         before = nvml.used_memory(self.row.gpu_uuid)
-        answer = self.child.ask(command, timeout, **content)
+        reply = self.worker.ask(request, timeout)
         after = nvml.used_memory(self.row.gpu_uuid)
         self.gpu_growth += (after or 0) - (before or 0)
-        return answer
+        return reply
 
 
 class _Turns:
     """The live workers of one block."""
 
-    def __init__(self, block: Block, stack: ExitStack, says: Callable[[str], None]) -> None:
-        self._block, self._stack, self._says = block, stack, says
+    def __init__(self, block: Block, stack: ExitStack, announce: Callable[[str], None]) -> None:
+        self._block, self._stack, self._announce = block, stack, announce
         self._live: list[_Live] = []
-        self._ended: dict[str, dict[str, Any] | WorkerError] = {}
-        self._last: Child | None = None
-        self._turn = 0
+        self._ended: dict[str, MeasuredRound | WorkerError] = {}
+        self._last: WorkerProcess | None = None
 
     def prepare(self, rows: Sequence[Row]) -> None:
-        """Spawn and make ready, one after the other."""
+        """Spawn the workers and make them ready, one after the other."""
         for row in rows:
-            self._says(row.name)
+            self._announce(row.name)
             self._wait_asleep(None)
             try:
                 self._live.append(self._prepared(row))
             except WorkerError as error:
-                self._ended[row.name] = error
+                self._ended[row.id] = error
         for live in self._live:
-            live.prepared["alive_with"] = [other.row.name for other in self._live if other is not live]
+            live.alive_with = tuple(other.row.id for other in self._live if other is not live)
 
     def _prepared(self, row: Row) -> _Live:
         pids = frozenset() if row.gpu_uuid is None else nvml.pids(row.gpu_uuid)
-        child = self._stack.enter_context(self._block.open_worker(row))
+        worker = self._stack.enter_context(self._block.open_worker(row))
         cpus = tuple(row.job.cpus or available_cpus())
-        live = _Live(row, child, Watch(child.pid, cpus, row.gpu_uuid), len(cpus))
-        self._last = child
-        live.prepared = live.ask("prepare", self._block.timeout, **self._block.request(row))
+        live = _Live(row, worker, Watch(worker.pid, cpus, row.gpu_uuid), len(cpus))
+        self._last = worker
+        live.prepared = live.ask(self._block.prepare(row), self._block.timeout)
         if row.gpu_uuid is not None:
             live.gpu_pids = nvml.pids(row.gpu_uuid) - pids
         return live
 
-    def figure(self, figure: FigurePlan) -> None:
-        """Warm up and time one figure in all workers that can do it."""
-        able = [live for live in self._live if figure.task in live.row.tasks and self._fits(live, figure)]
+    def measure(self, metric: TimedMetric) -> None:
+        """Warm up and time one metric in all workers that can do it."""
+        able = [live for live in self._live if metric.task in live.row.tasks and self._fits(live, metric)]
         if able:
-            self._says(f"{figure.task} {figure.name} {figure.boundary}")
+            self._announce(f"{metric.task} {metric.name} {metric.boundary}")
         for live in able:
-            self._guarded(live, self._warm_up, figure)
-        able = [live for live in able if live in self._live and "out_of_memory" not in live.figures[-1][1]]
+            self._guarded(live, metric, partial(self._warm_up, live, metric))
+        able = [live for live in able if live in self._live and isinstance(live.readings[-1].warm_up, WarmedUp)]
         for turn in range(2 * self._block.slices):  # as many again, for those that were disturbed
             order = able if turn % 2 == 0 else list(reversed(able))
             for live in order:
-                if live in self._live and _clean(live, figure) < self._block.slices:
-                    self._turn = turn
-                    self._guarded(live, self._slice, figure)
+                if live in self._live and _undisturbed(live) < self._block.slices:
+                    self._guarded(live, metric, partial(self._slice, live, turn))
 
-    def _fits(self, live: _Live, figure: FigurePlan) -> bool:
+    def _fits(self, live: _Live, metric: TimedMetric) -> bool:
         """Whether memory has not ended at this batch size or a smaller one before."""
-        limit = self._block.too_large.get((live.row.name, figure.task))
-        if limit is None or figure.batch_size < limit:
+        limit = self._block.too_large.get((live.row.id, metric.task))
+        if limit is None or metric.batch_size < limit:
             return True
-        live.figures.append((figure, {"out_of_memory": f"batch {limit} did not fit into memory"}))
+        live.readings.append(MetricReadings(metric, Missing(f"batch {limit} did not fit into memory")))
         return False
 
-    def _ends_memory(self, live: _Live, figure: FigurePlan) -> bool:
+    def _ends_memory(self, live: _Live, metric: TimedMetric) -> bool:
         """Whether a smaller batch of this task has fitted: then memory ends here, and the row goes on without."""
-        smaller = any(f.task == figure.task and f.batch_size < figure.batch_size for f, _ in live.figures)
+        done = [readings.metric for readings in live.readings]
+        smaller = any(other.task == metric.task and other.batch_size < metric.batch_size for other in done)
         if smaller:
-            self._block.too_large[live.row.name, figure.task] = figure.batch_size
+            self._block.too_large[live.row.id, metric.task] = metric.batch_size
         return smaller
 
-    def finish(self) -> dict[str, dict[str, Any] | WorkerError]:
-        """The last words of all workers."""
+    def finish(self) -> dict[str, MeasuredRound | WorkerError]:
+        """Finish every worker and return its measurements, or its error, by row id."""
         for live in list(self._live):
-            self._guarded(live, self._finish, None)
+            self._guarded(live, None, partial(self._finish, live))
         return self._ended
 
-    def _guarded(self, live: _Live, job: Callable[[_Live, Any], None], figure: FigurePlan | None) -> None:
+    def _guarded(self, live: _Live, metric: TimedMetric | None, job: Callable[[], None]) -> None:
+        """A worker that fails ends alone; where memory ended, that is kept for the next try."""
         try:
-            job(live, figure)
+            job()
         except WorkerError as error:
-            if error.status == "out-of-memory" and figure is not None:
-                self._ends_memory(live, figure)
-            self._drop(live, error)
-        except (KeyError, TypeError, AttributeError) as error:
-            reason = f"the worker's answer does not hold: {type(error).__name__}: {error}"
-            self._drop(live, WorkerError("failed", reason))
+            if error.status == "out-of-memory" and metric is not None:
+                self._ends_memory(live, metric)
+            live.worker.kill()
+            self._live.remove(live)
+            self._ended[live.row.id] = error
 
-    def _drop(self, live: _Live, error: WorkerError) -> None:
-        live.child.kill()
-        self._live.remove(live)
-        self._ended[live.row.name] = error
+    def _warm_up(self, live: _Live, metric: TimedMetric) -> None:
+        self._wait_asleep(live.worker)
+        warm_up = live.ask(WarmUp(metric=metric), self._block.timeout)
+        if isinstance(warm_up, Missing) and not self._ends_memory(live, metric):
+            raise WorkerError("out-of-memory", warm_up.reason)
+        live.readings.append(MetricReadings(metric, warm_up))
 
-    def _warm_up(self, live: _Live, figure: FigurePlan) -> None:
-        self._wait_asleep(live.child)
-        warm_up = live.ask("warm_up", self._block.timeout, figure=figure.to_dict())
-        if "out_of_memory" in warm_up:
-            if not self._ends_memory(live, figure):
-                raise WorkerError("out-of-memory", warm_up["out_of_memory"])
-            live.figures.append((figure, warm_up))
-            return
-        live.figures.append((figure, {"warm_up": warm_up, "slices": []}))
-
-    def _slice(self, live: _Live, figure: FigurePlan) -> None:
-        measured = live.figures[-1][1]
-        seconds = slice_seconds(measured["warm_up"]["step_seconds"])
-        timeout, timing = self._block.timeout + seconds, self._block.timing
-        asleep = self._wait_asleep(live.child)
+    def _slice(self, live: _Live, turn: int) -> None:
+        readings, timing = live.readings[-1], self._block.timing
+        assert isinstance(readings.warm_up, WarmedUp)
+        seconds = slice_seconds(readings.warm_up.step_seconds)
+        asleep = self._wait_asleep(live.worker)
         before = live.watch.read()
         begin, cpu = time.perf_counter(), time.process_time()
-        timed = live.child.ask("slice", timeout, figure=figure.to_dict(), seconds=seconds)
+        timed = live.worker.ask(TimeSlice(seconds=seconds), self._block.timeout + seconds)
         timing.timed += time.perf_counter() - begin
         timing.parent_cpu_while_timed += time.process_time() - cpu
-        noise = live.watch.since(before, asleep, timed.pop("own"))
+        noise = live.watch.since(before, asleep, timed.own)
         live.fastest = _fastest(live.fastest, noise)
-        why = reasons(noise, timed["elapsed"], live.cpus, live.fastest)
-        measured["slices"].append({**timed, "turn": self._turn, "noise": noise.to_dict(), "reasons": why})
+        why = reasons(noise, timed.elapsed, live.cpus, live.fastest)
+        readings.slices.append(SliceReading(timed, turn, noise, why))
 
-    def _finish(self, live: _Live, _: Any) -> None:
-        device_memory = _device_memory(live)
-        finished = live.ask("finish", self._block.timeout)
-        self._ended[live.row.name] = {
-            "prepared": live.prepared,
-            "figures": live.figures,
-            "finished": finished,
-            **device_memory,
-        }
+    def _finish(self, live: _Live) -> None:
+        assert live.prepared is not None
+        memory = _device_memory(live)
+        finished = live.ask(Finish(), self._block.timeout)
+        self._ended[live.row.id] = MeasuredRound(live.prepared, live.alive_with, live.readings, finished, memory)
 
-    def _wait_asleep(self, coming: Child | None) -> bool | None:
-        """Until the worker that ran last sleeps, if another one comes."""
+    def _wait_asleep(self, coming: WorkerProcess | None) -> bool | None:
+        """Wait until the worker that ran last sleeps, if another one comes."""
         last, self._last = self._last, coming or self._last
         if last is None or last is coming:
             return True
@@ -225,11 +249,9 @@ class _Turns:
         return asleep
 
 
-def _clean(live: _Live, figure: FigurePlan) -> int:
-    """Slices of the present figure that nothing disturbed, as far as can be seen."""
-    planned, measured = live.figures[-1]
-    assert planned == figure
-    return sum(not piece["reasons"] for piece in measured["slices"])
+def _undisturbed(live: _Live) -> int:
+    """Slices of the present metric that nothing disturbed, as far as can be seen."""
+    return sum(not reading.reasons for reading in live.readings[-1].slices)
 
 
 def _fastest(so_far: Noise, noise: Noise) -> Noise:
@@ -241,26 +263,24 @@ def _fastest(so_far: Noise, noise: Noise) -> Noise:
     return replace(so_far, **clocks)
 
 
-def _device_memory(live: _Live) -> dict[str, Any]:
-    """What the worker holds on its GPU after the last slice (allocators keep what they reached), and how that was
-    found."""
+def _device_memory(live: _Live) -> DeviceMemory | Missing:
+    """What the worker holds on its GPU after the last slice (allocators keep what they reached)."""
     if live.row.gpu_uuid is None:
-        return {"device_memory": None, "device_memory_method": "this row runs on the CPU"}
-    used, method = nvml.process_memory(live.row.gpu_uuid, live.child.pid, live.gpu_pids, live.gpu_growth)
-    return {"device_memory": used, "device_memory_method": method}
+        return Missing("this row runs on the CPU")
+    used, method = nvml.process_memory(live.row.gpu_uuid, live.worker.pid, live.gpu_pids, live.gpu_growth)
+    return Missing(method) if used is None else DeviceMemory(used, method)
 
 
 def alive_together(
     rows: Sequence[Row], held: Mapping[str, int], available: int, gpu_available: Mapping[str, int]
 ) -> Iterator[list[Row]]:
-    """Rows in groups that fit into memory together: ``held`` are bytes by row name, seen of earlier workers of the
-    row (host memory under its name, GPU memory under ``name@uuid``)."""
+    """Rows in groups that fit into memory together; ``held`` as ``Workspace.held``."""
     group: list[Row] = []
     left, gpu_left = MEMORY_SHARE * available, {uuid: MEMORY_SHARE * free for uuid, free in gpu_available.items()}
     host, boards = left, dict(gpu_left)
     for row in rows:
-        needs, uuid = held.get(row.name, 0), row.gpu_uuid
-        gpu_needs = held.get(f"{row.name}@{uuid}", 0)
+        needs, uuid = held.get(row.id, 0), row.gpu_uuid
+        gpu_needs = held.get(f"{row.id}@{uuid}", 0)
         if group and (needs > host or (uuid is not None and gpu_needs > boards.get(uuid, 0))):
             yield group
             group, host, boards = [], left, dict(gpu_left)

@@ -90,8 +90,8 @@ def _threads(record: Record) -> Iterator[str]:
 def _cpus(record: Record) -> Iterator[str]:
     """The worker runs on the CPUs that it was pinned to."""
     effective = record.settings.get("cpus")
-    if record.job.cpus is not None and effective is not None and effective != record.job.cpus:
-        yield f"{record.job.cpus} asked for, {effective} in force"
+    if record.job.cpus is not None and effective is not None and effective != list(record.job.cpus):
+        yield f"{list(record.job.cpus)} asked for, {effective} in force"
 
 
 def _allocator(record: Record) -> Iterator[str]:

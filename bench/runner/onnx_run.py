@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from bench.records.record import Data
-from bench.runner.plan import Plan, Request, Row
+from bench.runner.plan import Plan, Request
 from bench.runner.planner import make_runtimes
-from bench.runner.rounds import Runner
 from bench.workloads.datasets.dataset import Dataset
 from bench.workloads.onnx_file import RANDOM, OnnxModel
 from bench.workloads.recipe import Recipe
@@ -48,24 +48,23 @@ def plan(request: Request, model: OnnxModel) -> Plan:
     return make_runtimes(request)
 
 
-class OnnxRunner(Runner):
-    """Runs such a plan."""
+@dataclass(frozen=True)
+class FileInputs:
+    """Random inputs of a user's file."""
+
+    model: OnnxModel
 
     @property
-    def _file(self) -> OnnxModel:
-        model = self.plan.request.workload.model
-        assert isinstance(model, OnnxModel)
-        return model
+    def certified_batch(self) -> int:
+        """The file's batch size where it fixes one."""
+        return self.model.batch or FILE_BATCH
 
-    def _write_data(self) -> None:
-        request = self.plan.request
-        samples: dict[str, Any] = self._file.samples(request.seed, 4 * max(request.batch_sizes))
-        np.savez(self._scratch / INPUTS, **samples)
+    def write(self, folder: Path, plan: Plan) -> None:
+        """As one ``.npz`` file."""
+        request = plan.request
+        samples: dict[str, Any] = self.model.samples(request.seed, 4 * max(request.batch_sizes))
+        np.savez(folder / INPUTS, **samples)
 
-    def _common(self, row: Row) -> dict[str, Any]:
-        return {
-            **super()._common(row),
-            "onnx": str(self._file.path),
-            "inputs": INPUTS,
-            "certified_batch": self._file.batch or FILE_BATCH,
-        }
+    def files(self, folder: Path) -> dict[str, Any]:
+        """The user's file and the inputs."""
+        return {"onnx": self.model.path, "inputs": folder / INPUTS}

@@ -5,11 +5,10 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from backends.model import ModelSpec, Weights
 from bench.machine.placement import Placement, place
-from bench.records.record import Job
+from bench.worker.protocol import Job, Task, TimedMetric
 from bench.workloads.workload import Workload
 
 ALL = "all"
@@ -17,6 +16,7 @@ DEFAULT = "default"
 """Of modes and precisions: a backend's first."""
 BEST = "best"
 """All modes; the report names the fastest."""
+TASKS: tuple[Task, ...] = ("infer", "train")
 DEFAULT_BUDGET = 300.0
 """Seconds for a precision target where none are given."""
 
@@ -68,9 +68,9 @@ class Request:
         return frozenset(set(model.trained) - {f"{model.head}.kernel", f"{model.head}.bias"})
 
     @property
-    def tasks(self) -> tuple[str, ...]:
+    def tasks(self) -> tuple[Task, ...]:
         """Inference first: its memory is read before training adds to it."""
-        return ("infer", "train") if self.task == "all" else (self.task,)
+        return tuple(task for task in TASKS if self.task in (task, "all"))
 
 
 @dataclass(frozen=True)
@@ -108,10 +108,18 @@ class Row:
     """Status and reason, where it is known before the start that it cannot run."""
     side: Side | None = None
 
+    variant: str = ""
+    """What tells a row from its twin that is measured beside it, such as one on another allocator."""
+
     @property
-    def label(self) -> str:
-        """What is fitted once: alike for a row and its twin on another allocator."""
-        return "-".join(part for part in (*self.job.row, self.side and self.side.name) if part)
+    def fit_id(self) -> str:
+        """Of what is fitted once: alike for a row and its twin."""
+        return self.job.row.id + (f" ({self.side.name})" if self.side else "")
+
+    @property
+    def id(self) -> str:
+        """Of the row in its plan: ``onnxruntime<-keras/cpu/fp32/all-optimizations``, with its side if there are two."""
+        return f"{self.fit_id} {self.variant}".rstrip()
 
     def on(self, side: Side) -> Row:
         """The same row in one of two environments; another interpreter speaks for itself of what is missing there."""
@@ -127,31 +135,12 @@ class Row:
 
 
 @dataclass(frozen=True)
-class FigurePlan:
-    """A figure that is timed in every round."""
-
-    name: str
-    task: str
-    batch_size: int
-    boundary: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for the worker."""
-        return {
-            "name": self.name,
-            "task": self.task,
-            "batch_size": self.batch_size,
-            "boundary": self.boundary,
-        }
-
-
-@dataclass(frozen=True)
 class Plan:
-    """Rows with sources before the rows that read them, and the figures."""
+    """Rows with sources before the rows that read them, and the metrics that are timed in every round."""
 
     request: Request
     rows: tuple[Row, ...]
-    figures: tuple[FigurePlan, ...]
+    metrics: tuple[TimedMetric, ...]
 
     @property
     def rounds(self) -> int:

@@ -11,8 +11,9 @@ from backends.base import Backend
 from bench.errors import UsageError, unknown
 from bench.machine.host import resolve_devices
 from bench.machine.nvml import Gpu
-from bench.records.record import Job, label
-from bench.runner.plan import ALL, BEST, DEFAULT, FigurePlan, Plan, Request, Row
+from bench.records.record import label
+from bench.runner.plan import ALL, BEST, DEFAULT, Plan, Request, Row
+from bench.worker.protocol import Boundary, Job, TimedMetric
 
 
 def make(request: Request) -> Plan:
@@ -25,7 +26,7 @@ def make(request: Request) -> Plan:
     rows = _name(_rows(request))
     if not any(row.asked for row in rows):
         raise UsageError("nothing to run: no backend here can do it (bench list says what is missing)")
-    return Plan(request, tuple(rows), tuple(_figures(request)))
+    return Plan(request, tuple(rows), tuple(timed_metrics(request)))
 
 
 def make_runtimes(request: Request) -> Plan:
@@ -56,7 +57,7 @@ def make_runtimes(request: Request) -> Plan:
     if not rows:
         raise UsageError("nothing to run: no runtime here reads ONNX files; pip install 'evenbench[onnx]'")
     rows = _name(list({row.job.row: row for row in rows}.values()))
-    return Plan(request, tuple(rows), tuple(_figures(request)))
+    return Plan(request, tuple(rows), tuple(timed_metrics(request)))
 
 
 def _check(request: Request) -> None:
@@ -217,7 +218,7 @@ def _job(request: Request, name: str, device: str, precision: str, mode: str, so
         dataset=request.workload.dataset,
         recipe=request.workload.recipe.name,
         threads=request.placement.threads,
-        cpus=None if request.placement.cpus is None else list(request.placement.cpus),
+        cpus=request.placement.cpus,
         allocator=request.placement.allocator,
         profile=request.placement.profile.name,
         validation=request.workload.recipe.validation,
@@ -246,12 +247,13 @@ def _name(rows: list[Row]) -> list[Row]:
     return [row if row.source is None else replace(row, source=named[row.source.job.row]) for row in named.values()]
 
 
-def _figures(request: Request) -> list[FigurePlan]:
-    figures = []
+def timed_metrics(request: Request) -> list[TimedMetric]:
+    """What is timed in every round: throughput at every batch size, and the latency of inference."""
+    boundaries: tuple[Boundary, ...] = ("end-to-end", "device")
+    metrics = []
     for task in request.tasks:
-        kinds = [("throughput", size) for size in request.batch_sizes] + [("latency", request.first_batch)] * (
-            task == "infer"
-        )
-        for name, size in kinds:
-            figures += [FigurePlan(name, task, size, boundary) for boundary in ("end-to-end", "device")]
-    return figures
+        kinds = [("throughput", size) for size in request.batch_sizes]
+        if task == "infer":
+            kinds.append(("latency", request.first_batch))
+        metrics += [TimedMetric(name, task, size, boundary) for name, size in kinds for boundary in boundaries]
+    return metrics

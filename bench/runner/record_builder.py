@@ -10,9 +10,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from bench.analysis import intervals
-from bench.records.record import Check, Data, Figure, Parity, Ratio, Record, Sample, Slice
+from bench.records.record import Check, Data, Figure, Outcome, Parity, Ratio, Record, Sample, Slice, Training
 from bench.runner import disturbance, invariants
-from bench.runner.plan import FigurePlan, Plan, Row
+from bench.runner.classification import ClassReport
+from bench.runner.interleaving import DeviceMemory, MeasuredRound, MetricReadings, SliceReading
+from bench.runner.plan import Plan, Row
+from bench.values import Missing
+from bench.worker.protocol import Certified, Exported, Fitted, NotExported, TimedMetric, WarmedUp, WorkerReport
 
 PERCENTILES = (50, 90, 99)
 KEEP_SLICES = ("throughput", "latency_p50")
@@ -40,13 +44,13 @@ class RowResult:
     status: str = "ok"
     error: str | None = None
     log: str = ""
-    certified: dict[str, Any] | None = None
-    fits: list[dict[str, Any]] = field(default_factory=list)
+    certified: Certified | None = None
+    fits: list[Fitted] = field(default_factory=list)
     """Of every seed, the first one's first."""
-    scores: dict[str, Any] = field(default_factory=dict)
-    """Class by class, of the first seed (``bench.runner.classification``)."""
-    rounds: list[dict[str, Any]] = field(default_factory=list)
-    arena: list[tuple[FigurePlan, list[float]]] = field(default_factory=list)
+    classes: ClassReport | None = None
+    """Of the first seed."""
+    rounds: list[MeasuredRound] = field(default_factory=list)
+    arena: list[tuple[TimedMetric, list[float]]] = field(default_factory=list)
     """Ratios of throughput with glibc's arena settings over that without, of workers alive together."""
     arena_error: str | None = None
     """Why that trial came to nothing."""
@@ -54,12 +58,12 @@ class RowResult:
     """Why it was not trained to the recipe's end, where it was not meant to."""
 
     @property
-    def fitted(self) -> dict[str, Any] | None:
-        """The training whose weights are exported and timed."""
-        return self.fits[0] if self.fits else None
+    def export(self) -> Exported | NotExported | None:
+        """The ONNX file of the first training; None: there is none yet, or it exports none."""
+        return self.fits[0].export if self.fits else None
 
     @property
-    def label(self) -> str:
+    def name(self) -> str:
         """The row's name in tables."""
         return self.row.name
 
@@ -68,36 +72,44 @@ class RowResult:
         self.status, self.error, self.log = status, reason, log
 
     @property
-    def replies(self) -> list[tuple[str, int | None, dict[str, Any]]]:
-        """``(kind, round, reply)`` of every worker that has versions, settings and phases to tell."""
-        found = [("certify", self.certified), *(("fit", reply) for reply in self.fits)]
-        told: list[tuple[str, int | None, dict[str, Any]]] = [(kind, None, reply) for kind, reply in found if reply]
-        return told + [("measure", i, measured["finished"]) for i, measured in enumerate(self.rounds)]
+    def reports(self) -> list[tuple[str, int | None, WorkerReport]]:
+        """``(kind, round, report)`` of every worker that came to its end."""
+        found: list[tuple[str, int | None, WorkerReport]] = []
+        if self.certified is not None:
+            found.append(("certify", None, self.certified.report))
+        found += [("fit", None, fitted.report) for fitted in self.fits]
+        return found + [("measure", i, measured.finished.report) for i, measured in enumerate(self.rounds)]
+
+    def why_not(self, task: str | None = None) -> Missing:
+        """Why there is no value: the backend does not do the task, the row ended, or no round has ended yet."""
+        if task is not None and task not in self.row.tasks:
+            return Missing(f"{self.row.job.backend} does not {task}")
+        return Missing(f"{self.status}: {self.error}" if self.status != "ok" else "no round has ended yet")
 
 
 def to_record(result: RowResult, context: Context) -> Record:
     """The record of a row; an answer that does not fit, or breaks a self-check, makes the row ``failed``."""
     try:
-        record = _record(result, context, _told(result))
+        record = _record(result, context, _from_workers(result))
         violated = invariants.violations(record)
         if violated and result.status == "ok":
             result.fail("failed", f"self-check {violated[0]}")
-            record = _record(result, context, _told(result))
+            record = _record(result, context, _from_workers(result))
         return record
-    except (ValidationError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+    except (ValidationError, ValueError, ArithmeticError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         result.fail("failed", f"the worker's answer does not hold: {reason}")
         return _record(result, context, {})
 
 
-def _record(result: RowResult, context: Context, told: dict[str, Any]) -> Record:
+def _record(result: RowResult, context: Context, from_workers: dict[str, Any]) -> Record:
     return Record.model_validate(
         {
             "status": result.status,
             "error": result.error,
             "log": result.log,
             "job": result.row.job,
-            **told,
+            **from_workers,
             "machine": context.machine,
             "data": context.data,
             "commit": context.commit,
@@ -106,29 +118,31 @@ def _record(result: RowResult, context: Context, told: dict[str, Any]) -> Record
     )
 
 
-def _told(result: RowResult) -> dict[str, Any]:
+def _from_workers(result: RowResult) -> dict[str, Any]:
     """The part of the record that comes from the workers."""
-    last = result.replies[-1][2] if result.replies else {}
+    last = result.reports[-1][2] if result.reports else None
     figures = _figures(result)
     return {
         "figures": figures,
         "disturbance": disturbance.of(figures, result.row.job.cpus),
-        "arena": [_arena_ratio(planned, ratios) for planned, ratios in result.arena],
+        "arena": [_arena_ratio(metric, ratios) for metric, ratios in result.arena],
         "parity": _parity(result),
         "outcome": _class_by_class(result),
-        "settings": {**last.get("settings", {}), **_device_memory(result), **_arena_error(result)},
-        "versions": last.get("versions", {}),
-        "phases": [
-            {
-                "kind": kind,
-                "round": number,
-                "seconds": reply["phases"],
-                "life": reply["life"],
-                "rss": reply.get("rss"),
-                "alive_with": [] if number is None else result.rounds[number]["prepared"]["alive_with"],
-            }
-            for kind, number, reply in result.replies
-        ],
+        "settings": {**(last.settings if last else {}), **_device_memory(result), **_arena_error(result)},
+        "versions": dict(last.versions) if last else {},
+        "phases": [_phase(result, *told) for told in result.reports],
+    }
+
+
+def _phase(result: RowResult, kind: str, number: int | None, report: WorkerReport) -> dict[str, Any]:
+    measured = None if number is None else result.rounds[number]
+    return {
+        "kind": kind,
+        "round": number,
+        "seconds": dict(report.phases),
+        "life": report.life,
+        "rss": None if measured is None else measured.finished.rss,
+        "alive_with": [] if measured is None else list(measured.alive_with),
     }
 
 
@@ -137,9 +151,10 @@ def _device_memory(result: RowResult) -> dict[str, Any]:
     if result.row.gpu_uuid is None or not result.rounds:
         return {}
     last = result.rounds[-1]
+    found = last.device_memory
     return {
-        "device_memory_method": last["device_memory_method"],
-        "framework_memory": last["finished"]["framework_memory"],
+        "device_memory_method": found.reason if isinstance(found, Missing) else found.method,
+        "framework_memory": dict(last.finished.framework_memory),
     }
 
 
@@ -147,35 +162,34 @@ def _parity(result: RowResult) -> Parity | None:
     """The certificate; that of a runtime holds only if its source's does."""
     if result.certified is None:
         return None
-    checks = [Check.model_validate(check) for check in result.certified["checks"]]
+    checks = [Check.model_validate(asdict(check)) for check in result.certified.checks]
     if result.source is not None:
         source = _parity(result.source)
         holds = source is not None and source.comparable
-        note = f"{result.source.label} is {'comparable' if holds else 'not comparable'}"
+        note = f"{result.source.name} is {'comparable' if holds else 'not comparable'}"
         checks.append(Check(name="source", value=0 if holds else 1, tolerance=0, passed=holds, note=note))
     return Parity(comparable=all(check.passed for check in checks), checks=checks)
 
 
 def _figures(result: RowResult) -> list[Figure]:
-    timed = [figure for planned in result.plan.figures for figure in _timed(result, planned)]
+    timed = [figure for metric in result.plan.metrics for figure in _timed(result, metric)]
     return timed + _starts(result) + _outcome(result) + _memory(result) + _sizes(result)
 
 
-def _timed(result: RowResult, planned: FigurePlan) -> list[Figure]:
+def _timed(result: RowResult, metric: TimedMetric) -> list[Figure]:
     """The figures of one kind of slice: a throughput, or three percentiles of latency."""
-    told = [
-        (number, measured)
-        for number, whole in enumerate(result.rounds)
-        for figure, measured in whole["figures"]
-        if figure == planned
+    found = [
+        (number, readings)
+        for number, measured in enumerate(result.rounds)
+        for readings in measured.metrics
+        if readings.metric == metric
     ]
-    measured = [(number, slices) for number, slices in told if "out_of_memory" not in slices]
-    too_large = next((slices["out_of_memory"] for _, slices in told if "out_of_memory" in slices), None)
-    if planned.name == "throughput":
-        return [_speed("throughput", "images/s", planned, result, measured, throughput, too_large)]
-    return [
-        _speed(f"latency_p{percent}", "s", planned, result, measured, percentile(percent)) for percent in PERCENTILES
-    ]
+    missing = next((r.warm_up for _, r in found if isinstance(r.warm_up, Missing)), None)
+    why = result.why_not(metric.task) if missing is None else Missing(f"out of memory: {missing.reason}")
+    readings = [(number, r) for number, r in found if isinstance(r.warm_up, WarmedUp)]
+    if metric.name == "throughput":
+        return [_speed("throughput", "images/s", metric, readings, throughput, why)]
+    return [_speed(f"latency_p{percent}", "s", metric, readings, percentile(percent), why) for percent in PERCENTILES]
 
 
 def throughput(slices: Sequence[Slice]) -> float:
@@ -193,92 +207,84 @@ def percentile(percent: int) -> Callable[[Sequence[Slice]], float]:
 def _speed(
     name: str,
     unit: str,
-    planned: FigurePlan,
-    result: RowResult,
-    measured: Sequence[tuple[int, dict[str, Any]]],
+    metric: TimedMetric,
+    readings: Sequence[tuple[int, MetricReadings]],
     value: Callable[[Sequence[Slice]], float],
-    too_large: str | None = None,
+    why: Missing,
 ) -> Figure:
-    samples = [sample(number, told, value, name in KEEP_SLICES) for number, told in measured]
-    reason = None
-    if not samples:
-        can = planned.task in result.row.tasks
-        reason = _why_not(result) if can else f"{result.row.job.backend} does not {planned.task}"
-        reason = f"out of memory: {too_large}" if too_large else reason
-    place = {"task": planned.task, "batch_size": planned.batch_size, "boundary": planned.boundary}
-    return _over_processes(name, unit, samples, reason, **place)
+    samples = [sample(number, one, value, name in KEEP_SLICES) for number, one in readings]
+    place = {"task": metric.task, "batch_size": metric.batch_size, "boundary": metric.boundary}
+    return _over_processes(name, unit, samples, why, **place)
 
 
-def sample(number: int, told: dict[str, Any], value: Callable[[Sequence[Slice]], float], keep: bool) -> Sample:
+def sample(number: int, readings: MetricReadings, value: Callable[[Sequence[Slice]], float], keep: bool) -> Sample:
     """What one process contributes: its value is of the slices that nothing disturbed."""
-    slices = [_slice(raw) for raw in told["slices"]]
-    warm_up = {"warm_up_steps": told["warm_up"]["steps"], "steady": told["warm_up"]["steady"]}
-    whole = Sample(round=number, value=0, slices=slices, **warm_up)
+    assert isinstance(readings.warm_up, WarmedUp)
+    slices = [_slice(reading) for reading in readings.slices]
+    steps, steady = readings.warm_up.steps, readings.warm_up.steady
+    whole = Sample(round=number, value=0, slices=slices, warm_up_steps=steps, steady=steady)
     return whole.model_copy(update={"value": value(whole.used), "slices": slices if keep else []})
 
 
-def _slice(raw: dict[str, Any]) -> Slice:
-    latencies = raw["latencies"] and [round(call, 8) for call in raw["latencies"]]
+def _slice(reading: SliceReading) -> Slice:
+    timed = reading.timed
     return Slice(
-        seconds=raw["seconds"],
-        images=raw["images"],
-        turn=raw["turn"],
-        disturbed=None if raw["reasons"] is None else bool(raw["reasons"]),
-        reasons=raw["reasons"] or [],
-        noise={
-            name: reading if isinstance(reading, list) else round(reading, 6) for name, reading in raw["noise"].items()
-        },
-        latencies=latencies,
+        seconds=timed.seconds,
+        images=timed.images,
+        turn=reading.turn,
+        disturbed=None if reading.reasons is None else bool(reading.reasons),
+        reasons=reading.reasons or [],
+        noise={name: _rounded(value) for name, value in reading.noise.to_dict().items()},
+        latencies=None if timed.latencies is None else [round(call, 8) for call in timed.latencies],
     )
+
+
+def _rounded(value: Any) -> Any:
+    """A measured number to a millionth; counts, flags and texts as they are."""
+    return round(value, 6) if isinstance(value, float) else value
 
 
 def _arena_error(result: RowResult) -> dict[str, Any]:
     return {} if result.arena_error is None else {"arena_trial": result.arena_error}
 
 
-def _arena_ratio(planned: FigurePlan, ratios: Sequence[float]) -> Ratio:
+def _arena_ratio(metric: TimedMetric, ratios: Sequence[float]) -> Ratio:
     estimate = intervals.geometric_mean(ratios)
-    return Ratio.model_validate(
-        {
-            "name": planned.name,
-            "task": planned.task,
-            "batch_size": planned.batch_size,
-            "boundary": planned.boundary,
-            **asdict(estimate),
-            "against": "--allocator system",
-        }
-    )
+    return Ratio.model_validate({**asdict(metric), **asdict(estimate), "against": "--allocator system"})
 
 
-def _over_processes(name: str, unit: str, samples: list[Sample], reason: str | None = None, **place: Any) -> Figure:
+def _over_processes(name: str, unit: str, samples: list[Sample], why: Missing, **place: Any) -> Figure:
+    """Geometric mean with a Student t interval on logarithms over processes, or why there is none."""
     if not samples:
-        return Figure(name=name, unit=unit, value=None, reason=reason, **place)
+        return Figure(name=name, unit=unit, value=None, reason=why.reason, **place)
     estimate = intervals.geometric_mean([sample.value for sample in samples])
-    return Figure(
-        name=name,
-        unit=unit,
-        value=estimate.value,
-        low=estimate.low,
-        high=estimate.high,
-        n=estimate.n,
-        samples=samples,
-        **place,
-    )
+    return Figure(name=name, unit=unit, **asdict(estimate), samples=samples, **place)
 
 
-def _why_not(result: RowResult) -> str:
-    return f"{result.status}: {result.error}" if result.status != "ok" else "no round has ended yet"
+def _over_seeds(name: str, unit: str, values: Sequence[float] | Missing, first_seed: int, **place: Any) -> Figure:
+    """Mean with a Student t interval over seeds, or why there is none."""
+    if isinstance(values, Missing):
+        return Figure(name=name, unit=unit, value=None, reason=values.reason, **place)
+    samples = [Sample(round=number, seed=first_seed + number, value=value) for number, value in enumerate(values)]
+    estimate = intervals.arithmetic_mean(values)
+    return Figure(name=name, unit=unit, **asdict(estimate), samples=samples, **place)
+
+
+def _once(name: str, unit: str, value: float | Missing, **place: Any) -> Figure:
+    """A value that has no spread: one was measured, or counted."""
+    if isinstance(value, Missing):
+        return Figure(name=name, unit=unit, value=None, reason=value.reason, **place)
+    return Figure(name=name, unit=unit, value=value, n=1, samples=[Sample(round=0, value=value)], **place)
 
 
 def _starts(result: RowResult) -> list[Figure]:
-    first = result.plan.request.first_batch
-    place = {"task": "infer", "batch_size": first, "boundary": "end-to-end"}
+    place = {"task": "infer", "batch_size": result.plan.request.first_batch, "boundary": "end-to-end"}
     return [
         _over_processes(
             name,
             "s",
-            [Sample(round=i, value=measured["prepared"][name]) for i, measured in enumerate(result.rounds)],
-            _why_not(result),
+            [Sample(round=i, value=getattr(measured.prepared, name)) for i, measured in enumerate(result.rounds)],
+            result.why_not(),
             **place,
         )
         for name in ("cold_start", "first_call")
@@ -287,92 +293,142 @@ def _starts(result: RowResult) -> list[Figure]:
 
 def _outcome(result: RowResult) -> list[Figure]:
     """Training time, export time, and the test split's accuracies and loss: one value per seed."""
-    certified = (result.certified or {}).get("outcome")
-    outcomes = [fit["outcome"] for fit in result.fits] or ([certified] if certified else [])
-    seconds: list[float | None] = [fit["fit_seconds"] for fit in result.fits]
-    reached: list[float | None] = [fit["time_to_accuracy"] for fit in result.fits]
-    export = (result.fitted or {}).get("export", {})
-    recipe, target = result.plan.request.workload.recipe, result.plan.request.target_accuracy
-    name = result.row.job.backend
-    no_fit = _why_not(result) if "fit" in result.row.tasks else f"{name} does not train to a recipe's end"
-    if result.untrained:
-        seconds, reached, outcomes, no_fit = [], [], [], result.untrained
-    no_export = export.get("reason") or (no_fit if "export" in result.row.tasks else f"{name} has no exporter")
-    no_outcome = no_fit if result.row.source is None or result.untrained else _why_not(result)
-    place = {"task": "train", "batch_size": recipe.batch_size, "boundary": "end-to-end"}
-    top5 = result.scores.get("top5_accuracy")
-    no_top5 = no_outcome if not outcomes else "five classes or fewer: always 1"
+    request, seed = result.plan.request, result.row.job.seed
+    place = {"task": "train", "batch_size": request.workload.recipe.batch_size, "boundary": "end-to-end"}
+    scores = _scores(result)
+    accuracies = scores if isinstance(scores, Missing) else [each.accuracy for each in scores]
+    losses = scores if isinstance(scores, Missing) else [each.loss for each in scores]
     figures = [
-        _over_seeds("fit", "s", seconds, no_fit, **place),
-        _once("export", "s", export.get("seconds"), no_export),
-        _over_seeds("accuracy", "fraction", [found["accuracy"] for found in outcomes], no_outcome),
-        _once("top5_accuracy", "fraction", top5, no_top5),
-        _over_seeds("loss", "nats", [found["loss"] for found in outcomes], no_outcome),
+        _over_seeds("fit", "s", _fit_seconds(result), seed, **place),
+        _once("export", "s", _export_seconds(result)),
+        _over_seeds("accuracy", "fraction", accuracies, seed),
+        _once("top5_accuracy", "fraction", _top5(result, scores)),
+        _over_seeds("loss", "nats", losses, seed),
     ]
-    if target is not None:
-        missed = f"not reached within {recipe.epochs} epochs: {sum(s is None for s in reached)} of {len(reached)} seeds"
-        whole = [] if any(second is None for second in reached) else reached
-        figures.append(_over_seeds("time_to_accuracy", "s", whole, missed if reached else no_fit, **place))
+    if request.target_accuracy is not None:
+        figures.append(_over_seeds("time_to_accuracy", "s", _times_to_accuracy(result), seed, **place))
     return figures
 
 
-def _class_by_class(result: RowResult) -> dict[str, Any] | None:
-    """The record's ``outcome``."""
-    if not result.scores:
+def _no_fit(result: RowResult) -> Missing | None:
+    """Why there is no training; None: there is at least one."""
+    if result.untrained:
+        return Missing(result.untrained)
+    if result.fits:
         return None
-    seed = result.row.job.seed
-    return {
-        "classes": result.scores["classes"],
-        "confusion": result.scores["confusion"],
-        "target_accuracy": result.plan.request.target_accuracy,
-        "trainings": [
-            {"seed": seed + number, "curve": fit["curve"], "time_to_accuracy": fit["time_to_accuracy"]}
-            for number, fit in enumerate(result.fits)
-        ],
-    }
+    if "fit" not in result.row.tasks:
+        return Missing(f"{result.row.job.backend} does not train to a recipe's end")
+    return result.why_not()
 
 
-def _over_seeds(name: str, unit: str, values: Sequence[float | None], reason: str, **place: Any) -> Figure:
-    """Mean with a Student t interval over seeds; ``round`` of a sample is the number of its seed."""
-    samples = [Sample(round=number, value=value) for number, value in enumerate(values) if value is not None]
-    if not samples:
-        return Figure(name=name, unit=unit, value=None, reason=reason, **place)
-    estimate = intervals.arithmetic_mean([sample.value for sample in samples])
-    return Figure(name=name, unit=unit, **asdict(estimate), samples=samples, **place)
+def _fit_seconds(result: RowResult) -> list[float] | Missing:
+    return _no_fit(result) or [fitted.fit_seconds for fitted in result.fits]
 
 
-def _once(name: str, unit: str, value: float | None, reason: str, **place: Any) -> Figure:
-    return _over_seeds(name, unit, [] if value is None else [value], reason, **place)
+def _scores(result: RowResult) -> Any:
+    """Scores of every seed's model, of a runtime those of the exported one; or why there are none."""
+    if result.untrained:
+        return Missing(result.untrained)
+    if result.fits:
+        return [fitted.scores for fitted in result.fits]
+    if result.certified is not None and result.certified.scores is not None:
+        return [result.certified.scores]
+    return _no_fit(result) if result.row.source is None else result.why_not()
+
+
+def _top5(result: RowResult, scores: Any) -> float | Missing:
+    if isinstance(scores, Missing):
+        return scores
+    found = None if result.classes is None else result.classes.top5_accuracy
+    return Missing("five classes or fewer: always 1") if found is None else found
+
+
+def _export_seconds(result: RowResult) -> float | Missing:
+    if isinstance(result.export, Exported):
+        return result.export.seconds
+    return _no_export(result)
+
+
+def _no_export(result: RowResult) -> Missing:
+    if isinstance(result.export, NotExported):
+        return Missing(result.export.reason)
+    if "export" not in result.row.tasks:
+        return Missing(f"{result.row.job.backend} has no exporter")
+    return _no_fit(result) or result.why_not()
+
+
+def _times_to_accuracy(result: RowResult) -> list[float] | Missing:
+    missing = _no_fit(result)
+    if missing is not None:
+        return missing
+    reached = [fitted.time_to_accuracy for fitted in result.fits]
+    found = [seconds for seconds in reached if seconds is not None]
+    if len(found) < len(reached):
+        epochs = result.plan.request.workload.recipe.epochs
+        missed = len(reached) - len(found)
+        return Missing(f"not reached within {epochs} epochs: {missed} of {len(reached)} seeds")
+    return found
+
+
+def _class_by_class(result: RowResult) -> Outcome | None:
+    """The record's ``outcome``."""
+    if result.classes is None:
+        return None
+    trainings = [
+        Training.model_validate(
+            {
+                "seed": result.row.job.seed + number,
+                "curve": [asdict(point) for point in fitted.curve],
+                "time_to_accuracy": fitted.time_to_accuracy,
+            }
+        )
+        for number, fitted in enumerate(result.fits)
+    ]
+    return Outcome(
+        classes=result.classes.classes,
+        confusion=result.classes.confusion,
+        target_accuracy=result.plan.request.target_accuracy,
+        trainings=trainings,
+    )
 
 
 def _memory(result: RowResult) -> list[Figure]:
     figures = []
     for task in result.plan.request.tasks:
         samples = [
-            Sample(round=i, value=measured["finished"]["peak_rss"][task])
+            Sample(round=i, value=measured.finished.peak_rss[task])
             for i, measured in enumerate(result.rounds)
-            if task in measured["finished"]["peak_rss"]
+            if task in measured.finished.peak_rss
         ]
-        can = task in result.row.tasks
-        reason = _why_not(result) if can else f"{result.row.job.backend} does not {task}"
-        figures.append(_over_processes("peak_rss", "bytes", samples, reason, task=task))
+        figures.append(_over_processes("peak_rss", "bytes", samples, result.why_not(task), task=task))
     on_device = [
-        Sample(round=i, value=measured["device_memory"])
+        Sample(round=i, value=measured.device_memory.bytes)
         for i, measured in enumerate(result.rounds)
-        if measured["device_memory"] is not None
+        if isinstance(measured.device_memory, DeviceMemory)
     ]
-    why = result.rounds[-1]["device_memory_method"] if result.rounds else _why_not(result)
+    last = result.rounds[-1].device_memory if result.rounds else None
+    why = last if isinstance(last, Missing) else result.why_not()
     return [*figures, _over_processes("peak_device_memory", "bytes", on_device, why)]
 
 
 def _sizes(result: RowResult) -> list[Figure]:
     model = result.plan.request.workload.model
-    export = ((result.source or result).fitted or {}).get("export", {})
-    exports = result.source is not None or "export" in result.row.tasks
-    reason = export.get("reason") or (_why_not(result) if exports else f"{result.row.job.backend} has no exporter")
-    size = (result.certified or {}).get("bytes", export.get("bytes"))  # a runtime's own file, where it converts
+    flops = Missing("not counted for a file of the user's") if model.flops is None else float(model.flops)
     return [
-        _once("model_size", "bytes", size, reason),
-        _once("parameters", "count", model.parameters, ""),
-        _once("flops", "FLOP/image", model.flops, "not counted for a file of the user's"),
+        _once("model_size", "bytes", _model_size(result)),
+        _once("parameters", "count", float(model.parameters)),
+        _once("flops", "FLOP/image", flops),
     ]
+
+
+def _model_size(result: RowResult) -> float | Missing:
+    """Of the row's own file where it converts or reads one, else of the one that it exports."""
+    if result.certified is not None and result.certified.bytes is not None:
+        return result.certified.bytes
+    exporter = result.source or result
+    if isinstance(exporter.export, Exported):
+        return exporter.export.bytes
+    if isinstance(exporter.export, NotExported):
+        return Missing(exporter.export.reason)
+    exports = result.source is not None or "export" in result.row.tasks
+    return result.why_not() if exports else Missing(f"{result.row.job.backend} has no exporter")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
@@ -12,15 +13,18 @@ from bench.records.record import Data, Record, Run
 from bench.runner import time_left
 from bench.runner.plan import DEFAULT_BUDGET, Plan
 from bench.runner.progress import RunProgress
-from bench.runner.record_builder import Context, to_record
-from bench.runner.rounds import Runner
+from bench.runner.record_builder import Context
+from bench.runner.results import Results
+from bench.runner.rounds import Rounds
+from bench.runner.row_jobs import RowJobs, trainings
+from bench.runner.workspace import DatasetInputs, Inputs, Workspace
 from bench.store.store import Store
 from bench.workloads.datasets.dataset import Dataset
 from bench.workloads.workload import Workload
 
 
 @dataclass(frozen=True)
-class Finished:
+class FinishedRun:
     """A run that came to its end, or was interrupted."""
 
     run: Run
@@ -29,10 +33,11 @@ class Finished:
 
 
 def run(
-    plan: Plan, dataset: Dataset, store: Store, command: str, data: Data | None = None, runner: type[Runner] = Runner
-) -> Finished:
+    plan: Plan, dataset: Dataset, store: Store, command: str, inputs: Inputs | None = None, data: Data | None = None
+) -> FinishedRun:
     """Measure and store. Exit code 0 if every row that was asked for is ok and comparable, 1 if not (or it could not
-    be stored), 130 when interrupted; what was measured is in ``Finished`` in any case."""
+    be stored), 130 when interrupted; what was measured is in ``FinishedRun`` in any case. ``inputs`` and ``data`` stand
+    in place of the data set's own where a user's file is run."""
     request = plan.request
     name, context = begin(dataset, request.workload, data)
     begun = Run(
@@ -45,22 +50,43 @@ def run(
         accuracy_margin=request.accuracy_margin,
     )
     store.add_run(begun)
-    code = 0
+    counts = [trainings(plan, row) for row in plan.rows]
+    total = len(plan.rows) + sum(counts) + plan.rounds * len(plan.order(0))
     with RunProgress(store=store, run_name=name) as progress:
-        running = runner(plan, dataset, context, progress)
-        progress.steps = time_left.seconds(plan, [running.trainings(row) for row in plan.rows], store)
-        try:
-            running.run()
-        except KeyboardInterrupt:
-            code = 130
-    records = [to_record(running.results[row.name], context) for row in plan.rows if row.asked]
-    told = {"rounds": len(running.schedule), "schedule": running.schedule, "timing": asdict(running.timing)}
-    ended = begun.model_copy(update={**told, "records": with_ratios(records)})
+        progress.steps = time_left.seconds(plan, counts, store)
+        workspace = Workspace(plan, inputs or DatasetInputs(dataset))
+        results = Results(plan, context, progress, total)
+        interrupted = _measure(workspace, results, dataset)
+    timing = asdict(workspace.timing)
+    ended = begun.model_copy(
+        update={
+            "rounds": len(results.schedule),
+            "schedule": results.schedule,
+            "timing": timing,
+            "records": with_ratios(results.records()),
+        }
+    )
     progress.ended(ended)
-    if code == 0 and (progress.store_error or _any_failed(plan, records)):
-        code = 1
-    where = f"no store: {progress.store_error}" if progress.store_error else store.url.render_as_string()
-    return Finished(ended, code, where)
+    failed = progress.store_error is not None or _any_failed(plan, ended.records)
+    code = 130 if interrupted else 1 if failed else 0
+    where = f"no store: {progress.store_error}" if progress.store_error else store.shown
+    return FinishedRun(ended, code, where)
+
+
+def _measure(workspace: Workspace, results: Results, dataset: Dataset) -> bool:
+    """Certify and fit every row, then measure rounds; whether Ctrl-C stopped it."""
+    results.report_problems()
+    began = time.monotonic()
+    try:
+        with workspace.opened():
+            RowJobs(workspace, results, dataset).run_all()
+            Rounds(workspace, results, began).run_all()
+    except KeyboardInterrupt:
+        results.interrupt()
+        return True
+    finally:
+        workspace.timing.wall = time.monotonic() - began
+    return False
 
 
 def begin(dataset: Dataset, workload: Workload, data: Data | None = None) -> tuple[str, Context]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from bench.records.record import Job, Record, Run
+from bench.records.record import Record, Run
 from bench.runner.plan import Plan, Row
 from bench.store import queries
 from bench.store.store import Store
+from bench.worker.protocol import Job
 
 LOOKED_AT = 5
 """Of the newest runs of the workload; older ones tell of another machine or version more likely than of this."""
@@ -55,9 +57,9 @@ def of_run(plan: Plan, trainings: Sequence[int], earlier: Run) -> list[float] | 
     return [*steps, *[share] * (plan.rounds * len(together))]
 
 
-def _identity(job: Job) -> str:
+def _identity(job: Job) -> Job:
     """A job without its seed, which does not change how long it takes."""
-    return job.model_dump_json(exclude={"seed"})
+    return replace(job, seed=0)
 
 
 def _mean(record: Record, kind: str) -> float | None:
@@ -74,5 +76,5 @@ def _speeds(record: Record) -> Speeds:
 
 
 def _planned(plan: Plan, row: Row) -> Speeds:
-    ours = [f for f in plan.figures if f.name == "throughput" and f.task in row.tasks]
+    ours = [f for f in plan.metrics if f.name == "throughput" and f.task in row.tasks]
     return {(f.task, f.batch_size, f.boundary) for f in ours}

@@ -7,22 +7,19 @@ import os
 import queue
 import signal
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO, TypeVar
 
-from bench.machine import allocators
-from bench.runner.plan import Row
+from bench.worker.protocol import ALIVE, ProtocolError, Request, command_of, decode, write_request
+
+Reply = TypeVar("Reply")
 
 LONGEST_LINE = 64 * 2**20
-ALIVE = b'{"alive": true}\n'
-"""What a worker says while a training goes on; its deadline begins anew."""
 LOG_KEPT = 4000
 """Characters of a failed worker's standard error that its record keeps."""
-TOLD = ("unsupported", "unavailable", "out-of-memory", "failed")
+STATUSES_OF_WORKERS = ("unsupported", "unavailable", "out-of-memory", "failed")
 """Statuses that a worker may give itself; the parent finds the others."""
 
 
@@ -37,7 +34,7 @@ class WorkerError(Exception):
         """The end of the worker's standard error."""
 
 
-class Child:
+class WorkerProcess:
     """One worker in a process group of its own.
 
     ``environment`` is added to this process' (None removes a variable). ``log`` receives its standard error.
@@ -60,7 +57,7 @@ class Child:
         self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         threading.Thread(target=_pump, args=(self._process.stdout, self._lines), daemon=True).start()
 
-    def __enter__(self) -> Child:
+    def __enter__(self) -> WorkerProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -71,16 +68,16 @@ class Child:
         """Of the worker."""
         return self._process.pid
 
-    def ask(self, command: str, timeout: float, **content: Any) -> dict[str, Any]:
+    def ask(self, request: Request[Reply], timeout: float) -> Reply:
         """Send a request and block until its reply; at most ``timeout`` seconds without a sign of life.
 
         Raises:
             WorkerError: an error reply, a deadline passed (the group is killed), garbage, or a crash.
         """
-        request = json.dumps({"command": command, "spawned_at": self.spawned_at, **content})
+        command = command_of(request)
         assert self._process.stdin is not None
         try:
-            self._process.stdin.write(request.encode() + b"\n")
+            self._process.stdin.write(write_request(request, self.spawned_at))
             self._process.stdin.flush()
         except OSError:
             raise self._crashed(command) from None
@@ -93,7 +90,7 @@ class Child:
                 raise self._error("timeout", f"no answer to {command} within {timeout:g} s (--timeout)") from None
         if not line:
             raise self._crashed(command)
-        return self._parse(line, command)
+        return self._read(line, request)
 
     def wait_asleep(self, timeout: float) -> bool | None:
         """Block until no thread of the worker is running (proc(5), state R), at most ``timeout`` seconds; False if one
@@ -123,22 +120,26 @@ class Child:
         except BrokenPipeError:
             return  # what was still buffered has no reader any more
 
-    def _parse(self, line: bytes, command: str) -> dict[str, Any]:
+    def _read(self, line: bytes, request: Request[Reply]) -> Reply:
+        command = command_of(request)
         try:
-            reply = json.loads(line)
-            if "error" in reply:
-                status, reason = reply["error"]["status"], reply["error"]["reason"]
-                if status not in TOLD or not isinstance(reason, str):
+            plain = json.loads(line)
+            if "error" in plain:
+                status, reason = plain["error"]["status"], plain["error"]["reason"]
+                if status not in STATUSES_OF_WORKERS or not isinstance(reason, str):
                     raise ValueError(status)
                 raise self._error(status, reason)
-            answer = reply["ok"]
-            if not isinstance(answer, dict):
-                raise TypeError(answer)
+            content = plain["ok"]
         except (ValueError, KeyError, TypeError):
             self.kill()
             shown = line[:60].decode("utf-8", "backslashreplace").strip()
             raise self._error("failed", f"the worker's answer to {command} is garbage: {shown!r}") from None
-        return answer
+        try:
+            reply: Reply = decode(request.reply_type(), content)
+        except ProtocolError as error:
+            self.kill()
+            raise self._error("failed", f"the worker's answer to {command} does not hold: {error}") from None
+        return reply
 
     def _crashed(self, command: str) -> WorkerError:
         """End of file before the answer: say how the worker ended."""
@@ -208,84 +209,3 @@ def _oom_kills() -> int:
     except OSError:
         return 0
     return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
-
-
-def worker_environment(row: Row, scratch: Path) -> dict[str, str | None]:
-    """Environment variables of a worker: threads of BLAS and OpenMP, its CPUs and allocator, one visible GPU or none,
-    nothing that overrules what the adapters set (TF32, autotuning), no foreign CUDA libraries before those that a
-    framework brings, and for another interpreter, or a side with folders of its own, a path with our two packages,
-    those folders, and nothing else of this environment."""
-    job, gpu_uuid = row.job, row.gpu_uuid
-    counts = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
-    environment: dict[str, str | None] = dict.fromkeys(counts, str(job.threads))
-    environment |= dict.fromkeys(("NVIDIA_TF32_OVERRIDE", "TF_CUDNN_USE_AUTOTUNE"), None)
-    environment |= allocators.environment(job.allocator)
-    environment["EVENBENCH_CPUS"] = None if job.cpus is None else ",".join(map(str, job.cpus))
-    environment["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
-    environment["CUDA_VISIBLE_DEVICES"] = gpu_uuid or "-1"
-    if gpu_uuid:
-        environment["LD_LIBRARY_PATH"] = _without_cuda_libraries(os.environ.get("LD_LIBRARY_PATH", ""))
-    folders = () if row.side is None else row.side.path
-    if folders or not _same_interpreter(row.python):
-        ours = str(_our_packages(scratch, folders))
-        given = os.environ.get("PYTHONPATH", "")
-        environment["PYTHONPATH"] = os.pathsep.join(part for part in (ours, *folders, given) if part)
-    return environment | dict(() if row.side is None else row.side.variables)
-
-
-def _without_cuda_libraries(path: str) -> str | None:
-    """``LD_LIBRARY_PATH`` without folders of cuDNN or cuBLAS: it beats TensorFlow's RUNPATH, so that the libraries of
-    another CUDA version would be loaded. Folders of the driver stay."""
-    folders = [folder for folder in path.split(os.pathsep) if folder]
-    kept = [f for f in folders if not any(any(Path(f).glob(f"{name}*")) for name in ("libcudnn", "libcublas"))]
-    return os.pathsep.join(kept) or None
-
-
-def _same_interpreter(python: str) -> bool:
-    return os.path.abspath(python) == os.path.abspath(sys.executable)  # a venv's python is a link: not resolved
-
-
-def _our_packages(scratch: Path, folders: Sequence[str] = ()) -> Path:
-    """A folder that holds links to ``bench`` and ``backends`` only (copies where links are refused). A side's folder
-    that has ``backends`` of its own (another revision of this repository) keeps them; the harness is always ours."""
-    import backends
-    import bench
-
-    own_backends = any((Path(folder) / "backends" / "base.py").is_file() for folder in folders)
-    folder = scratch / f"packages-{int(own_backends)}{int(bool(folders))}"
-    if not folder.exists():
-        folder.mkdir()
-        for package in (bench,) if own_backends else (bench, backends):
-            _link(Path(str(package.__file__)).parent, folder)
-        if not folders:  # a side with folders of its own brings its adapters
-            _link_adapters(folder)
-    return folder
-
-
-def _link_adapters(folder: Path) -> None:
-    """Third-party adapters of this environment for another one: their modules, and the entry points that name them."""
-    from importlib.metadata import entry_points
-    from importlib.util import find_spec
-
-    import backends
-
-    points = entry_points(group=backends.ENTRY_POINT_GROUP)
-    for name in dict.fromkeys(point.module.partition(".")[0] for point in points):
-        spec = find_spec(name)
-        if spec is not None and spec.origin is not None:
-            origin = Path(spec.origin)
-            _link(origin.parent if spec.submodule_search_locations else origin, folder)
-    info = folder / "evenbench_adapters-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: evenbench-adapters\nVersion: 1.0\n")
-    lines = "".join(f"{point.name} = {point.value}\n" for point in points)
-    (info / "entry_points.txt").write_text(f"[{backends.ENTRY_POINT_GROUP}]\n{lines}")
-
-
-def _link(source: Path, folder: Path) -> None:
-    import shutil
-
-    try:
-        (folder / source.name).symlink_to(source, target_is_directory=source.is_dir())
-    except OSError:
-        (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / source.name)

@@ -14,10 +14,11 @@ from pydantic import ValidationError
 
 from bench import quantities
 from bench.errors import BenchError, UsageError
-from bench.records.record import SCHEMA, RowKey, Run, label
+from bench.records.record import SCHEMA, Run, label
 from bench.records.series import FigureKey, Listed, Point, Series
 from bench.store.schema import CHECKS, FIGURES, RECORDS, RUNS, SIDES, TAGS
 from bench.store.store import Store
+from bench.worker.protocol import RowKey
 
 
 @dataclass(frozen=True)

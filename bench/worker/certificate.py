@@ -7,7 +7,7 @@ Runs in the worker (NumPy only). ``bench.worker.reference_outputs`` has what the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,9 @@ from backends.base import Backend, Images, Labels, Training
 from backends.model import ModelSpec, Weights
 from backends.optimizers import forms
 from backends.reference import Network
+from bench.worker.protocol import CheckResult, Job
 from bench.worker.reference_outputs import STEPS, Expected, Trial, rows
-from bench.worker.tolerances import ACCURACY_OF_SOURCE, tolerance
+from bench.worker.tolerances import stated_by, tolerance, with_origin
 
 OF_THE_CHANGE = f"of what {STEPS} steps change"
 """The scale of ``losses_apart``."""
@@ -36,10 +37,22 @@ class Result:
     note: str = ""
     details: dict[str, Any] = field(default_factory=dict)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON. A value that is not finite is sent as the largest float: JSON has no NaN."""
-        finite = self.value if np.isfinite(self.value) else np.finfo(np.float64).max
-        return {**asdict(self), "value": float(finite), "passed": bool(self.value <= self.tolerance)}
+    @property
+    def passed(self) -> bool:
+        """Whether the value is within the tolerance."""
+        return bool(self.value <= self.tolerance)
+
+    def as_check(self) -> CheckResult:
+        """For the parent. A value that is not finite is sent as the largest float: JSON has no NaN."""
+        finite = float(self.value if np.isfinite(self.value) else np.finfo(np.float64).max)
+        return CheckResult(
+            name=self.name,
+            value=finite,
+            tolerance=float(self.tolerance),
+            passed=self.passed,
+            note=self.note,
+            details=self.details,
+        )
 
 
 def relative_l2(got: npt.NDArray[Any], want: npt.NDArray[Any]) -> float:
@@ -84,8 +97,9 @@ class Certifier:
         return [*results, *self._sgd(), self._adam()]
 
     def _result(self, check: str, value: float, note: str = "") -> Result:
-        allowed = tolerance(self.precision, self.device, check, self.model.normalizes)
-        return Result(check, value, allowed, note)
+        stated = stated_by(self.backend, self.precision)
+        allowed = tolerance(self.precision, self.device, check, self.model.normalizes, stated)
+        return Result(check, value, allowed, with_origin(note, stated, check))
 
     def _counts(self) -> list[Result]:
         counts = self.backend.counts()
@@ -208,25 +222,23 @@ def finite_differences(
 
 
 def certify_runtime(
-    got: npt.NDArray[Any], want: npt.NDArray[Any], labels: Labels, precision: str, device: str
+    backend: Backend, job: Job, got: npt.NDArray[Any], want: npt.NDArray[Any], labels: Labels
 ) -> list[Result]:
     """A runtime's logits on the test split against those of the framework that exported the file: the first 256
     images' logits, and the accuracy over the whole split."""
     difference = accuracy(got, labels) - accuracy(want, labels)
-    allowed = ACCURACY_OF_SOURCE[precision]
-    note = f"{100 * difference:+.2f} points over {len(labels)} test images"
+    stated = stated_by(backend, job.precision)
+    values = {
+        "logits_of_source": (relative_l2(got[:256], want[:256]), f"{len(want[:256])} images"),
+        "accuracy_of_source": (abs(difference), f"{100 * difference:+.2f} points over {len(labels)} test images"),
+    }
     return [
-        Result(
-            "logits_of_source",
-            relative_l2(got[:256], want[:256]),
-            tolerance(precision, device, "logits_of_source"),
-            f"{len(want[:256])} images",
-        ),
-        Result("accuracy_of_source", abs(difference), allowed, note),
+        Result(name, value, tolerance(job.precision, job.device, name, stated=stated), with_origin(note, stated, name))
+        for name, (value, note) in values.items()
     ]
 
 
-def certify_file(backend: Backend, path: str, x: Any, precision: str, device: str) -> Result:
+def certify_file(backend: Backend, job: Job, path: str, x: Any) -> Result:
     """A file of the user's: a runtime's first output against that of ``onnx.reference``, the specification in NumPy."""
     from onnx.reference import ReferenceEvaluator
 
@@ -235,7 +247,9 @@ def certify_file(backend: Backend, path: str, x: Any, precision: str, device: st
     want = np.asarray(evaluator.run(None, named)[0])
     note = f"first output of {len(next(iter(named.values())))} random inputs, against onnx.reference"
     value = relative_l2(np.asarray(backend.infer(x), np.float64), want.astype(np.float64))
-    return Result("output_of_reference", value, tolerance(precision, device, "logits_of_source"), note)
+    stated = stated_by(backend, job.precision)
+    allowed = tolerance(job.precision, job.device, "logits_of_source", stated=stated)
+    return Result("output_of_reference", value, allowed, with_origin(note, stated, "logits_of_source"))
 
 
 def accuracy(logits: npt.NDArray[Any], labels: Labels) -> float:

@@ -12,9 +12,9 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-from bench.worker import steady_state as steady
+from bench.worker import steady_state
+from bench.worker.protocol import WarmedUp
 
 now = time.perf_counter
 
@@ -35,31 +35,13 @@ class Timed:
 
     seconds: float
     images: int
-    latencies: list[float] | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return {"seconds": self.seconds, "images": self.images, "latencies": self.latencies}
+    latencies: tuple[float, ...] | None = None
 
 
-@dataclass(frozen=True)
-class WarmUp:
-    """Steps that were done before the first slice, whether they became steady (None: too few to tell), and the median
-    seconds of those after the cut."""
-
-    steps: int
-    steady: bool | None
-    step_seconds: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return {"steps": self.steps, "steady": self.steady, "step_seconds": self.step_seconds}
-
-
-def warm_up(step: Callable[[], object], fence: Callable[[], None]) -> WarmUp:
-    """Run fenced steps until they are steady (``steady.mser``), at least ``MIN_WARM_UP_STEPS`` and
+def warm_up(step: Callable[[], object], fence: Callable[[], None]) -> WarmedUp:
+    """Run fenced steps until they are steady (``steady_state.mser``), at least ``MIN_WARM_UP_STEPS`` and
     ``MIN_WARM_UP_SECONDS``, at most ``MAX_WARM_UP_SECONDS`` (and those steps)."""
-    begin, seconds, next_look = now(), list[float](), steady.FEWEST
+    begin, seconds, next_look = now(), list[float](), steady_state.FEWEST
     while True:
         start = now()
         step()
@@ -69,9 +51,10 @@ def warm_up(step: Callable[[], object], fence: Callable[[], None]) -> WarmUp:
         spent, steps = done - begin, len(seconds)
         late = spent >= MAX_WARM_UP_SECONDS and steps >= MIN_WARM_UP_STEPS
         if late or (spent >= MIN_WARM_UP_SECONDS and steps >= next_look):
-            verdict = steady.mser(seconds)
+            verdict = steady_state.mser(seconds)
             if late or verdict.steady:
-                return WarmUp(steps, verdict.steady, statistics.median(seconds[verdict.warm_up :]))
+                median = statistics.median(seconds[verdict.warm_up :])
+                return WarmedUp(steps=steps, steady=verdict.steady, step_seconds=median)
             next_look = math.ceil(1.25 * steps)
 
 
@@ -105,7 +88,7 @@ def latency_slice(
         latencies.append(done - begin)
         if done >= end:
             break
-    return Timed(math.fsum(latencies), images * len(latencies), latencies)
+    return Timed(math.fsum(latencies), images * len(latencies), tuple(latencies))
 
 
 def _ramp(step: Callable[[], object], seconds: float, step_seconds: float) -> None:

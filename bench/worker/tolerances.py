@@ -4,7 +4,10 @@ the margins in it. Every value is relative: ||got - want|| / ||want||, for losse
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+from backends.base import Backend, Unsupported
 
 
 @dataclass(frozen=True)
@@ -73,8 +76,41 @@ ACCURACY_OF_SOURCE = {"fp32": 0.001, "fp64": 0.001, "fp16": 0.005, "bf16": 0.01,
 in a lower precision what its users would still call the same model. The difference itself is in the note."""
 
 
-def tolerance(precision: str, device: str, check: str, normalizes: bool = False) -> float:
-    """The table's entry for a row, that of models with batch normalization where there is one."""
-    entries = TOLERANCES[precision]
-    entry = entries.get(check + NORMALIZED, entries[check]) if normalizes else entries[check]
+def stated_by(backend: Backend, precision: str) -> Mapping[str, float]:
+    """Tolerances by check that an adapter states itself (``Backend.TOLERANCES``) for a precision that the table does
+    not have."""
+    if precision in TOLERANCES:
+        return {}
+    stated: Mapping[str, Mapping[str, float]] = getattr(backend, "TOLERANCES", {})
+    return stated.get(precision, {})
+
+
+def with_origin(note: str, stated: Mapping[str, float], check: str) -> str:
+    """A check's note; it says so where the tolerance is the adapter's own."""
+    return f"{note}; tolerance stated by the adapter".removeprefix("; ") if check in stated else note
+
+
+def tolerance(
+    precision: str,
+    device: str,
+    check: str,
+    normalizes: bool = False,
+    stated: Mapping[str, float] | None = None,
+) -> float:
+    """The tolerance of a check: the table's (that of models with batch normalization where there is one), or the one
+    that the adapter states.
+
+    Raises:
+        Unsupported: neither has one for this precision.
+    """
+    if stated and check in stated:
+        return stated[check]
+    if check == "accuracy_of_source" and precision in ACCURACY_OF_SOURCE:
+        return ACCURACY_OF_SOURCE[precision]
+    entries = TOLERANCES.get(precision, {})
+    entry = entries.get(check + NORMALIZED, entries.get(check)) if normalizes else entries.get(check)
+    if entry is None:
+        raise Unsupported(
+            f"no tolerance for {check} in precision {precision}: the adapter must state it in its attribute TOLERANCES"
+        )
     return entry.cpu if device == "cpu" else entry.cuda

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +13,7 @@ import numpy.typing as npt
 from backends.base import Backend, Images, Labels, Unsupported
 from backends.reference import cross_entropy
 from bench.worker import clock
+from bench.worker.protocol import CurvePoint, Exported, NotExported, Scores, Work
 from bench.workloads.preprocessing import augment, normalize
 from bench.workloads.recipe import Augmentation, Recipe
 
@@ -37,36 +37,36 @@ class Split:
     std: float
 
     @classmethod
-    def train(cls, request: dict[str, Any]) -> Split:
+    def train(cls, work: Work) -> Split:
         """What is trained on: the training split without what the recipe holds out."""
-        whole = cls._load(request, "train")
-        return whole.part("train", 0, len(whole.labels) - whole._held_out(request))
+        whole = cls._load(work, "train")
+        return whole.part("train", 0, len(whole.labels) - whole._held_out(work))
 
     @classmethod
-    def test(cls, request: dict[str, Any]) -> Split:
+    def test(cls, work: Work) -> Split:
         """The test split."""
-        return cls._load(request, "test")
+        return cls._load(work, "test")
 
     @classmethod
-    def watched(cls, request: dict[str, Any]) -> Split:
+    def watched(cls, work: Work) -> Split:
         """What is evaluated during training: the images held out, or the test split where there are none."""
-        whole = cls._load(request, "train")
-        count = whole._held_out(request)
-        return whole.part("validation", len(whole.labels) - count, len(whole.labels)) if count else cls.test(request)
+        whole = cls._load(work, "train")
+        count = whole._held_out(work)
+        return whole.part("validation", len(whole.labels) - count, len(whole.labels)) if count else cls.test(work)
 
     def part(self, name: str, start: int, stop: int) -> Split:
         """Images from ``start`` to ``stop``."""
         return Split(name, self.pixels[start:stop], self.labels[start:stop], self.mean, self.std)
 
-    def _held_out(self, request: dict[str, Any]) -> int:
-        return Recipe.from_dict(request["recipe"]).held_out(len(self.labels))
+    def _held_out(self, work: Work) -> int:
+        return _recipe(work).held_out(len(self.labels))
 
     @classmethod
-    def _load(cls, request: dict[str, Any], name: str) -> Split:
-        folder, recipe = Path(request["data"]), request["recipe"]
-        pixels = np.load(folder / f"{name}_x.npy", mmap_mode="r", allow_pickle=False)
-        labels = np.load(folder / f"{name}_y.npy", allow_pickle=False)
-        return cls(name, pixels, labels, recipe["mean"], recipe["std"])
+    def _load(cls, work: Work, name: str) -> Split:
+        recipe = _recipe(work)
+        pixels = np.load(work.data / f"{name}_x.npy", mmap_mode="r", allow_pickle=False)
+        labels = np.load(work.data / f"{name}_y.npy", allow_pickle=False)
+        return cls(name, pixels, labels, recipe.mean, recipe.std)
 
     def take(
         self,
@@ -81,46 +81,43 @@ class Split:
         return normalize(pixels, self.mean, self.std), self.labels[index]
 
 
+def _recipe(work: Work) -> Recipe:
+    return Recipe.from_dict(dict(work.recipe))
+
+
 def epoch_order(seed: int, epoch: int, images: int) -> npt.NDArray[np.int64]:
     """The permutation of an epoch: the same for every backend."""
     return np.random.default_rng([seed, epoch]).permutation(images)
 
 
-@dataclass(frozen=True)
-class Point:
-    """One evaluation during training."""
-
-    epoch: float
-    """Epochs trained until then."""
-    seconds: float
-    """Of training steps until then."""
-    train_loss: float | None
-    """Mean over the steps since the last point, as they were taken (each before its update, on augmented images)."""
-    split: str
-    loss: float
-    accuracy: float
-
-
 @dataclass
-class Fit:
+class TrainingRun:
     """One training: its clock, and what was seen on the way."""
 
     backend: Backend
-    request: dict[str, Any]
+    work: Work
+    target_accuracy: float | None = None
     alive: Callable[[], None] = lambda: None
     """Called after every chunk of batches, outside the clock."""
     seconds: float = 0.0
     """Of steps, copies to the device included; gathering, augmenting, normalizing and evaluating not."""
-    curve: list[Point] = field(default_factory=list)
+    curve: list[CurvePoint] = field(default_factory=list)
     _losses: list[float] = field(default_factory=list)
 
-    def run(self) -> dict[str, Any]:
-        """Train to the recipe's end; seconds, curve, and when the target was reached."""
-        recipe = Recipe.from_dict(self.request["recipe"])
-        split, seed, step = Split.train(self.request), self.request["seed"], 0
+    @property
+    def time_to_accuracy(self) -> float | None:
+        """Seconds of training steps until the target was seen; None: not reached, or no target."""
+        if self.target_accuracy is None:
+            return None
+        return next((point.seconds for point in self.curve if point.accuracy >= self.target_accuracy), None)
+
+    def run(self) -> None:
+        """Train to the recipe's end."""
+        recipe, seed, step = _recipe(self.work), self.work.job.seed, 0
+        split = Split.train(self.work)
         steps, per_epoch = recipe.steps(len(split.labels)), recipe.steps(len(split.labels)) // max(recipe.epochs, 1)
-        target = self.request.get("target_accuracy")
-        pause = max(per_epoch // (EVALUATIONS_FOR_A_TARGET if target is not None else 1), 1)
+        has_target = self.target_accuracy is not None
+        pause = max(per_epoch // (EVALUATIONS_FOR_A_TARGET if has_target else 1), 1)
         for epoch in range(recipe.epochs):
             order, rng = epoch_order(seed, epoch, len(split.labels)), np.random.default_rng([seed, epoch, 1])
             for start, batches in _chunks(split, order, recipe, rng, pause):
@@ -129,10 +126,8 @@ class Fit:
                 self.alive()
                 step += len(batches)
                 done = start + len(batches)
-                if done == per_epoch or (target is not None and done % pause == 0 and per_epoch - done >= pause):
+                if done == per_epoch or (has_target and done % pause == 0 and per_epoch - done >= pause):
                     self._evaluate(epoch + done / per_epoch)
-        reached = None if target is None else next((p.seconds for p in self.curve if p.accuracy >= target), None)
-        return {"fit_seconds": self.seconds, "curve": [asdict(p) for p in self.curve], "time_to_accuracy": reached}
 
     def _train(self, batches: list[tuple[Images, Labels]], rates: list[float]) -> None:
         backend = self.backend
@@ -146,11 +141,17 @@ class Fit:
         self._losses += [float(backend.to_numpy(loss)) for loss in losses]
 
     def _evaluate(self, epoch: float) -> None:
-        split = Split.watched(self.request)
-        logits, labels = predict(self.backend, split)
-        told = outcome(logits, labels)
+        split = Split.watched(self.work)
+        scores = score(*predict(self.backend, split))
         train_loss = float(np.mean(self._losses)) if self._losses else None
-        point = Point(epoch, self.seconds, train_loss, split.name, told["loss"], told["accuracy"])
+        point = CurvePoint(
+            epoch=epoch,
+            seconds=self.seconds,
+            train_loss=train_loss,
+            split=split.name,
+            loss=scores.loss,
+            accuracy=scores.accuracy,
+        )
         self.curve.append(point)
         self._losses.clear()
 
@@ -177,7 +178,7 @@ def predict(backend: Backend, split: Split) -> tuple[npt.NDArray[np.float32], La
     return np.concatenate(pieces).astype(np.float32), split.labels
 
 
-def outcome(logits: npt.NDArray[np.float32], labels: Labels) -> dict[str, float]:
+def score(logits: npt.NDArray[np.float32], labels: Labels) -> Scores:
     """Top-1 accuracy and mean cross-entropy (nats, float64) of logits on a split.
 
     Raises:
@@ -187,10 +188,10 @@ def outcome(logits: npt.NDArray[np.float32], labels: Labels) -> dict[str, float]
         raise ArithmeticError("logits are not finite: training diverged; lower the learning rate")
     loss, _ = cross_entropy(logits.astype(np.float64), labels)
     correct = int((logits.argmax(axis=1) == labels).sum())
-    return {"accuracy": correct / len(labels), "correct": correct, "images": len(labels), "loss": loss}
+    return Scores(accuracy=correct / len(labels), correct=correct, images=len(labels), loss=float(loss))
 
 
-def export(backend: Backend, path: Path) -> dict[str, Any]:
+def export(backend: Backend, path: Path) -> Exported | NotExported:
     """Write, check and weigh the ONNX file; a failed export costs the rows that read it, not this one."""
     begin = clock.now()
     try:
@@ -200,8 +201,8 @@ def export(backend: Backend, path: Path) -> dict[str, Any]:
     except Exception as error:  # noqa: BLE001  (an exporter may raise anything; the reason is kept)
         status = "unsupported" if isinstance(error, Unsupported) else "failed"
         first = next(iter(str(error).splitlines()), "")
-        return {"status": status, "reason": f"export: {type(error).__name__}: {first}"}
-    return {"status": "ok", "seconds": seconds, "bytes": path.stat().st_size}
+        return NotExported(status=status, reason=f"export: {type(error).__name__}: {first}")
+    return Exported(seconds=seconds, bytes=path.stat().st_size)
 
 
 def _check(path: Path) -> None:

@@ -50,10 +50,6 @@ class OnnxModel:
     """Not counted."""
     trained: tuple[str, ...] = ()
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for the worker."""
-        return {"onnx": str(self.path), "name": self.name}
-
     def samples(self, seed: int, count: int) -> dict[str, npt.NDArray[Any]]:
         """Random inputs by name: normal values, integers below ``TOKENS``; fewer than ``count`` of large ones."""
         rng = np.random.default_rng(seed)

@@ -7,12 +7,14 @@ above ``WORTH``, so that a single process, which has no interval, suggests nothi
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from bench.analysis import equivalence
 from bench.analysis.intervals import Estimate
 from bench.analysis.ratios import between
-from bench.records.record import Figure, Job, Record, Run, label
+from bench.records.record import Figure, Record, Run, label
+from bench.worker.protocol import Job
 from reports.content.footnotes import forms
 
 WORTH = 1.05
@@ -180,7 +182,7 @@ def _usual_modes(run: Run) -> list[Record]:
 
 def _gains(run: Run, field: str) -> Iterator[tuple[Record, Record, str, str, Estimate]]:
     """Of rows that differ in one field of the job only: the first beside the best other one, if that clearly gains."""
-    groups: dict[str, list[Record]] = {}
+    groups: dict[Job, list[Record]] = {}
     for record in _comparable(run):
         groups.setdefault(_key(record.job, field), []).append(record)
     for usual, *others in groups.values():
@@ -191,8 +193,10 @@ def _gains(run: Run, field: str) -> Iterator[tuple[Record, Record, str, str, Est
                 yield usual, other, task, verb, gain
 
 
-def _key(job: Job, field: str) -> str:
-    return job.model_dump_json(exclude={field})
+def _key(job: Job, field: str) -> Job:
+    """The job with one field left out."""
+    left_out: dict[str, Any] = {field: ""}
+    return replace(job, **left_out)
 
 
 def _gain(ours: Record, theirs: Record, name: str, task: str, boundary: str) -> Estimate | None:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from bench.analysis.bisection import Bisection
-from bench.records.gate_result import Check, FigureVerdict
+from bench.records.gate_result import Check, MetricVerdict
 from reports.content.comparison import figure_name
 from reports.table import Document, Table, printable
 
@@ -44,7 +44,7 @@ def headline(check: Check) -> str:
     return printable(f"{check.verdict}: {told} ({check.present.told} against {check.base.told})")
 
 
-def change(one: FigureVerdict) -> tuple[str, str]:
+def change(one: MetricVerdict) -> tuple[str, str]:
     """The change and its interval as a user reads them, in percent (accuracy in points)."""
     if one.change is None or one.low is None or one.high is None:
         return "n/m", "n/m"
@@ -52,7 +52,7 @@ def change(one: FigureVerdict) -> tuple[str, str]:
     return f"{100 * one.change:+.2f}{unit}", f"[{100 * one.low:+.2f}, {100 * one.high:+.2f}]"
 
 
-def _row(one: FigureVerdict) -> list[str]:
+def _row(one: MetricVerdict) -> list[str]:
     counted = [pair for pair in one.pairs if pair.counts]
     values = ["n/m", "n/m"]
     if counted:

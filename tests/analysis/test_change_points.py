@@ -9,8 +9,8 @@ import pytest
 
 from bench.analysis import change_points, trends
 from bench.analysis.change_points import AFTER, FEWEST
-from bench.records.record import RowKey
 from bench.records.series import Point, Series, row_name
+from bench.worker.protocol import RowKey
 
 VERSIONS = {"torch": "2.13.0", "numpy": "2.4.0"}
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
 
 import pytest
 from scipy.stats import t
@@ -12,8 +14,9 @@ from bench.analysis import run_comparison
 from bench.analysis.run_comparison import FEWEST_DIFFERENCES
 from bench.errors import UsageError
 from bench.records import series_key
-from bench.records.record import Job, Record, Run
+from bench.records.record import Record, Run
 from bench.records.series import Point
+from bench.worker.protocol import Job
 from reports.content import comparison as shown
 from reports.render.text import render
 
@@ -34,24 +37,26 @@ def points(values: list[float], versions: list[str] | None = None) -> list[Point
 
 def test_the_key_leaves_out_the_seed_and_defaults() -> None:
     first = comparable()
-    other_seed = first.model_copy(update={"job": first.job.model_copy(update={"seed": 7})})
+    other_seed = first.model_copy(update={"job": replace(first.job, seed=7)})
     assert series_key.key(first) == series_key.key(other_seed)
     assert not {"seed", "precision", "device", "allocator"} & series_key.key(first).keys()
     assert series_key.key(first)["data"] == "0" * 64
-    for field in sorted(set(Job.model_fields) - {"seed"}):
-        other = {"threads": 7, "cpus": [1], "validation": 0.1, "frozen": True}.get(field, "another")
-        moved = first.model_copy(update={"job": first.job.model_copy(update={field: other})})
+    for field in sorted({each.name for each in fields(Job)} - {"seed"}):
+        other = {"threads": 7, "cpus": (1,), "validation": 0.1, "frozen": True}.get(field, "another")
+        changed: dict[str, Any] = {field: other}
+        moved = first.model_copy(update={"job": replace(first.job, **changed)})
         assert series_key.differences(series_key.key(first), series_key.key(moved)).keys() == {field}
 
 
 def test_a_field_that_a_later_version_adds_changes_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    @dataclass(frozen=True, kw_only=True)
     class Later(Job):
         new: str = "as always"
 
     first = comparable()
     before = series_key.digest(series_key.key(first))
     monkeypatch.setattr(series_key, "Job", Later)
-    later = first.model_copy(update={"job": Later(**first.job.model_dump())})
+    later = first.model_copy(update={"job": Later(**asdict(first.job))})
     assert series_key.digest(series_key.key(later)) == before
 
 

@@ -6,15 +6,17 @@ import json
 import subprocess
 import sys
 import types
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bench.machine import nvml
-from bench.records.record import Job
 from bench.runner.plan import Row
-from bench.runner.worker_process import Child, WorkerError, worker_environment
+from bench.runner.worker_environment import worker_environment
+from bench.runner.worker_process import WorkerError, WorkerProcess
+from bench.worker.protocol import Job, Prepare, Work
 from bench.workloads.models import MODELS
 from bench.workloads.workload import RECIPES
 
@@ -22,21 +24,16 @@ JOB = Job(backend="b", mode="m", model="article-pytorch", dataset="digits", reci
 GPU = bool(nvml.gpus()[0])
 
 
-def request_on_cuda(backend: str, mode: str, folder: Path) -> dict[str, Any]:
-    return {
-        "backend": backend,
-        "device": "cuda",
-        "precision": "fp32",
-        "mode": mode,
-        "threads": 1,
-        "seed": 0,
-        "model": MODELS["article-pytorch"].to_dict(),
-        "recipe": RECIPES["article-pytorch"].to_dict(),
-        "frozen": [],
-        "first_batch": 1,
-        "onnx": str(folder / "model.onnx"),
-        "data": str(folder),
-    }
+def on_cuda(backend: str, mode: str, folder: Path) -> Prepare:
+    return Prepare(
+        work=Work(
+            job=replace(JOB, backend=backend, device="cuda", mode=mode),
+            model=MODELS["article-pytorch"].to_dict(),
+            recipe=RECIPES["article-pytorch"].to_dict(),
+            data=folder,
+            onnx=folder / "model.onnx",
+        )
+    )
 
 
 @pytest.mark.skipif(GPU, reason="there is a GPU: nothing to refuse")
@@ -44,10 +41,10 @@ def request_on_cuda(backend: str, mode: str, folder: Path) -> dict[str, Any]:
 def test_a_framework_without_a_gpu_refuses_for_real(tmp_path: Path, backend: str, mode: str) -> None:
     environment = worker_environment(Row(JOB, "b", frozenset(), sys.executable, None), tmp_path)
     with (
-        Child(sys.executable, environment, tmp_path / "log") as child,
+        WorkerProcess(sys.executable, environment, tmp_path / "log") as worker,
         pytest.raises(WorkerError, match="sees no") as caught,
     ):
-        child.ask("prepare", 120, **request_on_cuda(backend, mode, tmp_path))
+        worker.ask(on_cuda(backend, mode, tmp_path), 120)
     assert caught.value.status == "unavailable"
 
 
@@ -59,8 +56,8 @@ def test_onnxruntime_never_falls_back_to_the_cpu(tmp_path: Path) -> None:
     np.save(tmp_path / "sample_x.npy", np.zeros((1, 32, 32, 3), np.float32))
     np.save(tmp_path / "sample_y.npy", np.zeros(1, np.int64))
     environment = worker_environment(Row(JOB, "b", frozenset(), sys.executable, None), tmp_path)
-    with Child(sys.executable, environment, tmp_path / "log") as child, pytest.raises(WorkerError) as caught:
-        child.ask("prepare", 120, **request_on_cuda("onnxruntime", "all-optimizations", tmp_path))
+    with WorkerProcess(sys.executable, environment, tmp_path / "log") as worker, pytest.raises(WorkerError) as caught:
+        worker.ask(on_cuda("onnxruntime", "all-optimizations", tmp_path), 120)
     assert caught.value.status == "unavailable", caught.value.reason
     assert "CPU" in caught.value.reason or "no CUDA" in caught.value.reason
 

@@ -224,10 +224,8 @@ def test_a_full_disk_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     import numpy as np
 
     from bench.errors import BenchError
-    from bench.records.record import Data
-    from bench.runner import plan, planner, rounds
-    from bench.runner.record_builder import Context
-    from bench.runner.rounds import Silent
+    from bench.runner import plan, planner
+    from bench.runner.workspace import DatasetInputs, Workspace
     from bench.workloads.datasets import digits
     from bench.workloads.models import MODELS
     from bench.workloads.workload import RECIPES, Workload
@@ -237,10 +235,12 @@ def test_a_full_disk_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
 
     workload = Workload(MODELS["article-keras"], "digits", RECIPES["article-keras"])
     made = planner.make(plan.Request(("reference",), workload, devices="cpu"))
-    context = Context({}, Data(name="digits", sha256="", train=1, test=1), None, "")
     monkeypatch.setattr(np, "save", full)
-    with pytest.raises(BenchError, match="No space left on device; set TMPDIR"):
-        rounds.Runner(made, digits.load(), context, Silent()).run()
+    with (
+        pytest.raises(BenchError, match="No space left on device; set TMPDIR"),
+        Workspace(made, DatasetInputs(digits.load())).opened(),
+    ):
+        pytest.fail("it was opened")
 
 
 def test_a_task_that_no_backend_can_do(bench: Bench) -> None:

@@ -15,7 +15,7 @@ import pytest
 from conftest import RUDE, WRONG, Bench
 
 from bench.gate import baselines
-from bench.records.gate_result import Check, FigureVerdict, Sides
+from bench.records.gate_result import Check, MetricVerdict, Sides
 from bench.store.schema import BASELINES, CHECKS, SIDES
 from bench.store.store import Store
 
@@ -48,7 +48,7 @@ def check_of(bench: Bench) -> Check:
     return Check.model_validate_json(content)
 
 
-def orders_of(figure: FigureVerdict) -> dict[int, bool]:
+def orders_of(figure: MetricVerdict) -> dict[int, bool]:
     """Which side began, by the pair's number; one that something disturbed was measured again under its number."""
     return {pair.number: pair.base_first for pair in figure.pairs}
 

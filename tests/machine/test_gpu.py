@@ -16,11 +16,11 @@ from conftest import Bench
 from bench.errors import UsageError
 from bench.machine import gpu_checks, nvml
 from bench.machine.host import resolve_devices
-from bench.records.record import Job
 from bench.runner import plan, planner
 from bench.runner.plan import Row
-from bench.runner.worker_process import worker_environment
+from bench.runner.worker_environment import worker_environment
 from bench.worker.gpu_probe import cuda_libraries
+from bench.worker.protocol import CheckResult, Job
 from bench.workloads.models import MODELS
 from bench.workloads.workload import RECIPES, Workload
 
@@ -198,7 +198,7 @@ def test_cuda_libraries_of_a_process() -> None:
     assert cuda_libraries(maps) == ["libcudart.so.13", "libcudnn.so.9"]
 
 
-FACTS: dict[str, Any] = {
+PLAIN: dict[str, Any] = {
     "libraries": ["libcublasLt.so.13", "libcudart.so.13", "libcudnn.so.9"],
     "settings": {"nodes_per_provider": {"CUDAExecutionProvider": 12}},
     "probe": {
@@ -211,18 +211,23 @@ FACTS: dict[str, Any] = {
         "explicit_fence_s": 1.02e-3,
         "output_on_gpu": 1.0,
     },
-    "memory": {"nvml": 900, "method": "NVML, own PID", "framework": {"peak_reserved": 500}},
-    "energy": {"joules": 6000.0, "watts": 300.0, "seconds": 20.0, "clock_mhz": 1980.0, "throttled": []},
+    "memory": {"nvml": 900, "method": "NVML, own PID", "framework_peak": 500},
+    "energy": {"joules": 6000.0, "watts": 300.0, "seconds": 20.0, "clock_mhz": 1980.0, "throttled": ()},
 }
-CHECKS = [{"name": "logits", "value": 1e-7, "tolerance": 1e-5, "passed": True}]
+CHECKS = [CheckResult(name="logits", value=1e-7, tolerance=1e-5, passed=True)]
+
+
+def facts_of(plain: dict[str, Any]) -> gpu_checks.Facts:
+    memory, energy = gpu_checks.Memory(**plain["memory"]), gpu_checks.Energy(**plain["energy"])
+    return gpu_checks.Facts(**{**plain, "memory": memory, "energy": energy})
 
 
 def verdicts(facts: dict[str, Any], refused: str = "unavailable") -> dict[str, bool | None]:
-    return {finding.check: finding.passed for finding in gpu_checks.judge("row", facts, CHECKS, refused)}
+    return {finding.check: finding.passed for finding in gpu_checks.judge("row", facts_of(facts), CHECKS, refused)}
 
 
 def test_good_facts_pass_every_check() -> None:
-    assert set(verdicts(FACTS).values()) == {True}
+    assert set(verdicts(PLAIN).values()) == {True}
     assert gpu_checks.driver("580.65.06")[0]
     assert not gpu_checks.driver("570.10")[0]
 
@@ -238,38 +243,38 @@ def test_good_facts_pass_every_check() -> None:
             "settings",
             {"nodes_per_provider": {"CUDAExecutionProvider": 9, "CPUExecutionProvider": 3}},
         ),
-        ("fence", "probe", {**FACTS["probe"], "matmul_unfenced_s": 1.9e-2}),
-        ("events", "probe", {**FACTS["probe"], "matmul_events_s": 1.5e-2}),
-        ("explicit fence", "probe", {**FACTS["probe"], "implicit_fence_s": 1e-5}),
-        ("TF32 switch", "probe", {**FACTS["probe"], "tf32_off_error": 3e-4}),
-        ("memory", "memory", {**FACTS["memory"], "nvml": 400}),
-        ("energy", "energy", {**FACTS["energy"], "joules": 3000.0}),
+        ("fence", "probe", {**PLAIN["probe"], "matmul_unfenced_s": 1.9e-2}),
+        ("events", "probe", {**PLAIN["probe"], "matmul_events_s": 1.5e-2}),
+        ("explicit fence", "probe", {**PLAIN["probe"], "implicit_fence_s": 1e-5}),
+        ("TF32 switch", "probe", {**PLAIN["probe"], "tf32_off_error": 3e-4}),
+        ("memory", "memory", {**PLAIN["memory"], "nvml": 400}),
+        ("energy", "energy", {**PLAIN["energy"], "joules": 3000.0}),
     ],
 )
 def test_each_bad_fact_fails_its_check(check: str, part: str, change: Any) -> None:
-    found = verdicts({**FACTS, part: change})
+    found = verdicts({**PLAIN, part: change})
     assert found.pop(check) is False
     assert set(found.values()) == {True}
 
 
 def test_logits_on_the_host_fail_where_nodes_are_not_told() -> None:
-    there = {**FACTS, "settings": {}}
+    there = {**PLAIN, "settings": {}}
     assert verdicts(there)["runs on the GPU"] is True
-    assert verdicts({**there, "probe": {**FACTS["probe"], "output_on_gpu": 0.0}})["runs on the GPU"] is False
+    assert verdicts({**there, "probe": {**PLAIN["probe"], "output_on_gpu": 0.0}})["runs on the GPU"] is False
 
 
 def test_facts_that_are_not_given_are_not_measured() -> None:
     bare = {
-        **FACTS,
+        **PLAIN,
         "settings": {},
         "probe": {},
-        "memory": {"nvml": None, "method": "a container", "framework": {}},
-        "energy": {**FACTS["energy"], "joules": None},
+        "memory": {"nvml": None, "method": "a container", "framework_peak": 0},
+        "energy": {**PLAIN["energy"], "joules": None},
     }
     found = verdicts(bare)
     unknown = {check for check, passed in found.items() if passed is None}
     assert unknown == {"runs on the GPU", "fence", "events", "explicit fence", "TF32 switch", "memory", "energy"}
-    assert verdicts(FACTS, refused="ok")["hidden GPU refused"] is False
+    assert verdicts(PLAIN, refused="ok")["hidden GPU refused"] is False
 
 
 @pytest.mark.cuda

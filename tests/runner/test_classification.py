@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bench.runner.classification import scores
+from bench.runner.classification import class_report
 
 NAMES = ("cat", "dog", "fish")
 
@@ -15,23 +15,23 @@ def logits(*predicted: int) -> np.ndarray:
 
 
 def test_precision_recall_and_confusion() -> None:
-    found = scores(logits(0, 0, 1, 1, 1, 2), np.array([0, 1, 1, 1, 0, 2]), NAMES)
-    cat, dog, fish = found["classes"]
-    assert (cat["precision"], cat["recall"], cat["support"]) == (0.5, 0.5, 2)
-    assert dog["precision"] == pytest.approx(2 / 3)
-    assert dog["f1"] == pytest.approx(2 / 3)
-    assert (fish["name"], fish["f1"]) == ("fish", 1.0)
-    assert found["confusion"] == [[1, 1, 0], [1, 2, 0], [0, 0, 1]]
-    assert "top5_accuracy" not in found, "five of three classes are always right"
+    found = class_report(logits(0, 0, 1, 1, 1, 2), np.array([0, 1, 1, 1, 0, 2]), NAMES)
+    cat, dog, fish = found.classes
+    assert (cat.precision, cat.recall, cat.support) == (0.5, 0.5, 2)
+    assert dog.precision == pytest.approx(2 / 3)
+    assert dog.f1 == pytest.approx(2 / 3)
+    assert (fish.name, fish.f1) == ("fish", 1.0)
+    assert found.confusion == [[1, 1, 0], [1, 2, 0], [0, 0, 1]]
+    assert found.top5_accuracy is None, "five of three classes are always right"
 
 
 def test_a_class_that_is_never_predicted_or_never_there() -> None:
-    found = scores(logits(0, 0), np.array([0, 1]), NAMES)
-    _, dog, fish = found["classes"]
-    assert (dog["precision"], dog["recall"]) == (None, 0.0)
-    assert (fish["precision"], fish["recall"], fish["support"]) == (None, None, 0)
+    found = class_report(logits(0, 0), np.array([0, 1]), NAMES)
+    _, dog, fish = found.classes
+    assert (dog.precision, dog.recall) == (None, 0.0)
+    assert (fish.precision, fish.recall, fish.support) == (None, None, 0)
 
 
 def test_top5() -> None:
     rows = np.array([[9, 8, 7, 6, 5, 4, 3], [1, 2, 3, 4, 5, 6, 7]], np.float32)
-    assert scores(rows, np.array([5, 6]), tuple("abcdefg"))["top5_accuracy"] == 0.5
+    assert class_report(rows, np.array([5, 6]), tuple("abcdefg")).top5_accuracy == 0.5

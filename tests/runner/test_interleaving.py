@@ -5,28 +5,39 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
-from worker_replies import row
+from worker_replies import finished, row
 
 from bench.machine.slice_noise import Noise
 from bench.runner import interleaving
-from bench.runner.interleaving import Block, Timing, alive_together
-from bench.runner.plan import FigurePlan, Row
+from bench.runner.interleaving import Block, alive_together
+from bench.runner.plan import Row
 from bench.runner.worker_process import WorkerError
+from bench.runner.workspace import Timing
+from bench.worker.protocol import Prepare, Prepared, Request, TimedMetric, TimedSlice, WarmedUp, Work, command_of
 
-THROUGHPUT = FigurePlan("throughput", "infer", 8, "device")
-TRAINING = FigurePlan("throughput", "train", 8, "device")
+THROUGHPUT = TimedMetric("throughput", "infer", 8, "device")
+TRAINING = TimedMetric("throughput", "train", 8, "device")
 
 
-class FakeChild:
+ANSWERS = {
+    "prepare": Prepared(first_call=0.1, cold_start=1.0),
+    "warm_up": WarmedUp(steps=10, steady=True, step_seconds=0.01),
+    "slice": TimedSlice(seconds=0.1, images=80, latencies=None, own={"switches": 1}, elapsed=0.1),
+    "finish": finished(),
+}
+
+
+class FakeWorker:
     """Writes what happens to it into a list that all workers of a test share."""
 
     def __init__(self, name: str, events: list[str], fails_at: str | None = None) -> None:
         self.pid, self.name, self.events, self.fails_at, self.killed = 1, name, events, fails_at, False
 
-    def __enter__(self) -> FakeChild:
+    def __enter__(self) -> FakeWorker:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -39,13 +50,12 @@ class FakeChild:
         self.events.append(f"{self.name} asleep")
         return True
 
-    def ask(self, command: str, timeout: float, **content: Any) -> dict[str, Any]:
+    def ask(self, request: Request[Any], timeout: float) -> Any:
+        command = command_of(request)
         self.events.append(f"{self.name} {command}")
         if command == self.fails_at:
             raise WorkerError("crashed", "it is gone")
-        timed = {"seconds": 0.1, "images": 80, "latencies": None, "own": {"switches": 1}, "elapsed": 0.1}
-        answers = {"slice": timed, "warm_up": {"steps": 10, "steady": True, "step_seconds": 0.01}, "nonsense": {}}
-        return dict(answers.get(command, {}))
+        return ANSWERS[command]
 
 
 class FakeWatch:
@@ -76,26 +86,32 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[FakeWatch]]:
 
 def one(name: str, **changes: Any) -> Row:
     made = row(name)
-    return replace(made, name=name, job=made.job.model_copy(update={"cpus": [0]}), **changes)
+    return replace(made, name=name, job=replace(made.job, cpus=(0,)), **changes)
+
+
+def id_of(name: str) -> str:
+    return one(name).id
 
 
 def measure(
-    rows: list[Row], figures: list[FigurePlan], slices: int = 3, **fails: str
+    rows: list[Row], metrics: list[TimedMetric], slices: int = 3, **fails: str
 ) -> tuple[dict[str, Any], list[str]]:
+    """Outcomes by row name, and what happened in its order."""
     events: list[str] = []
-    children = {r.name: FakeChild(r.name, events, fails.get(r.name)) for r in rows}
-    made = Block(lambda r: children[r.name], lambda r: {}, 60.0, slices, Timing())  # type: ignore[arg-type]
-    told = made.measure(rows, figures, lambda part: None)
-    assert all(child.killed for child in children.values())
-    return told, events
+    workers = {r.id: FakeWorker(r.name, events, fails.get(r.name)) for r in rows}
+    prepare = Prepare(work=Work(job=rows[0].job, model=None, recipe={}, data=Path()))
+    block = Block(lambda r: workers[r.id], lambda r: prepare, 60.0, slices, Timing())  # type: ignore[arg-type,return-value]
+    outcomes = block.measure(rows, metrics, lambda part: None)
+    assert all(worker.killed for worker in workers.values())
+    return {r.name: outcomes[r.id] for r in rows}, events
 
 
 def test_turns_are_in_the_rounds_order_and_back(watch: type[FakeWatch]) -> None:
     told, events = measure([one("a"), one("b"), one("c")], [THROUGHPUT])
     slices = [event[0] for event in events if event.endswith("slice")]
     assert "".join(slices) == "abc" + "cba" + "abc"
-    assert [piece["turn"] for piece in told["b"]["figures"][0][1]["slices"]] == [0, 1, 2]
-    assert told["a"]["prepared"]["alive_with"] == ["b", "c"]
+    assert [reading.turn for reading in told["b"].metrics[0].slices] == [0, 1, 2]
+    assert told["a"].alive_with == (id_of("b"), id_of("c"))
 
 
 def test_before_another_workers_slice_the_last_one_sleeps() -> None:
@@ -117,22 +133,22 @@ def test_inference_of_all_comes_before_training_of_any() -> None:
 def test_disturbed_slices_are_measured_again_and_all_are_kept(watch: type[FakeWatch]) -> None:
     watch.queue = [BUSY, BUSY]
     told, _ = measure([one("a")], [THROUGHPUT])
-    slices = told["a"]["figures"][0][1]["slices"]
-    assert [bool(piece["reasons"]) for piece in slices] == [True, True, False, False, False]
-    assert "other processes used" in slices[0]["reasons"][0]
+    slices = told["a"].metrics[0].slices
+    assert [bool(reading.reasons) for reading in slices] == [True, True, False, False, False]
+    assert "other processes used" in slices[0].reasons[0]
 
 
 def test_measuring_again_is_bounded(watch: type[FakeWatch]) -> None:
     watch.queue = [BUSY] * 100
     told, _ = measure([one("a"), one("b")], [THROUGHPUT])
-    assert [len(told[name]["figures"][0][1]["slices"]) for name in "ab"] == [6, 6]
+    assert [len(told[name].metrics[0].slices) for name in "ab"] == [6, 6]
 
 
 @pytest.mark.parametrize("command", ["prepare", "warm_up", "slice", "finish"])
 def test_a_worker_that_fails_costs_only_itself(command: str) -> None:
     told, _ = measure([one("a"), one("b")], [THROUGHPUT], b=command)
     assert isinstance(told["b"], WorkerError)
-    assert len(told["a"]["figures"][0][1]["slices"]) == 3
+    assert len(told["a"].metrics[0].slices) == 3
 
 
 @contextmanager
@@ -153,12 +169,12 @@ def test_growth_of_the_board_counts_in_a_workers_own_turns_only(monkeypatch: pyt
     # before and after: prepare of a (+100), of b (+200), warm-up of a (+5), of b (+7)
     with clocks([0, 100, 100, 300, 300, 305, 305, 312], monkeypatch):
         told, _ = measure([one("a", gpu_uuid="GPU-0"), one("b", gpu_uuid="GPU-0")], [THROUGHPUT])
-    assert (told["a"]["device_memory"], told["b"]["device_memory"]) == (105, 207)
+    assert (told["a"].device_memory.bytes, told["b"].device_memory.bytes) == (105, 207)
 
 
 def test_rows_are_alive_together_as_far_as_memory_goes() -> None:
     rows = [one(name) for name in "abcd"]
-    held = {"a": 30, "b": 30, "c": 30, "d": 500}
+    held = {id_of("a"): 30, id_of("b"): 30, id_of("c"): 30, id_of("d"): 500}
     names = [[r.name for r in group] for group in alive_together(rows, held, 100, {})]
     assert names == [["a", "b"], ["c"], ["d"]], "70 of 100 bytes may be taken; what fits nowhere runs alone"
     assert len(list(alive_together(rows, {}, 0, {}))) == 1, "of which nothing is known fits"
@@ -166,6 +182,6 @@ def test_rows_are_alive_together_as_far_as_memory_goes() -> None:
 
 def test_the_memory_of_each_gpu_is_shared_by_its_rows() -> None:
     rows = [one("a", gpu_uuid="x"), one("b", gpu_uuid="y"), one("c", gpu_uuid="x"), one("d")]
-    held = {"a@x": 60, "b@y": 60, "c@x": 60}
+    held = {f"{id_of(name)}@{board}": 60 for name, board in ("ax", "by", "cx")}
     names = [[r.name for r in group] for group in alive_together(rows, held, 10**9, {"x": 100, "y": 100})]
     assert names == [["a", "b"], ["c", "d"]]

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from worker_replies import CONTEXT, result
+from worker_replies import CONTEXT, finished, result, spoil_round
 
 from bench.records.record import Record
 from bench.runner.invariants import CHECKS, violations
@@ -22,17 +22,17 @@ def test_a_sound_record_passes() -> None:
 
 def pinned(broken: RowResult, cpus: list[int]) -> None:
     """Asked to run on CPU 1; the worker says that it ran on two."""
-    broken.row = replace(broken.row, job=broken.row.job.model_copy(update={"cpus": cpus}))
-    broken.rounds[2]["finished"].update(settings={"cpus": [0, 1]})
+    broken.row = replace(broken.row, job=replace(broken.row.job, cpus=tuple(cpus)))
+    spoil_round(broken, 2, finished=finished(settings={"cpus": [0, 1]}))
 
 
 BREAK: dict[str, Callable[[RowResult], object]] = {
-    "memory": lambda r: r.rounds[1]["finished"].update(rss=300_000_000),
-    "timed": lambda r: r.rounds[2]["finished"].update(phases={"timed": 3.0}),
-    "life": lambda r: r.rounds[0]["finished"].update(life=20.0),
-    "threads": lambda r: r.rounds[2]["finished"].update(settings={"threads": 1}),
+    "memory": lambda r: spoil_round(r, 1, finished=finished(rss=300_000_000)),
+    "timed": lambda r: spoil_round(r, 2, finished=finished(phases={"timed": 3.0})),
+    "life": lambda r: spoil_round(r, 0, finished=finished(life=20.0)),
+    "threads": lambda r: spoil_round(r, 2, finished=finished(settings={"threads": 1})),
     "cpus": lambda r: pinned(r, [1]),
-    "allocator": lambda r: r.rounds[2]["finished"].update(settings={"allocator": "arena"}),
+    "allocator": lambda r: spoil_round(r, 2, finished=finished(settings={"allocator": "arena"})),
 }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 from worker_replies import CONTEXT, REQUEST, result
@@ -11,10 +10,10 @@ from worker_replies import CONTEXT, REQUEST, result
 from bench.machine import allocators
 from bench.records.record import Record
 from bench.runner import page_faults
-from bench.runner.planner import _figures
+from bench.runner.planner import timed_metrics
 from bench.runner.record_builder import RowResult, to_record
 
-FIGURES = tuple(_figures(REQUEST))
+FIGURES = tuple(timed_metrics(REQUEST))
 TRAINING = next(f for f in FIGURES if (f.task, f.name, f.boundary) == ("train", "throughput", "device"))
 
 
@@ -22,12 +21,16 @@ def with_faults(per_step: int, status: str = "ok", allocator: str = "system") ->
     """Steps of 128 images in 64 ms, of which those of device-resident training fault ``per_step`` times."""
     made = result()
     for measured in made.rounds:
-        for planned, told in measured["figures"]:
-            piece: dict[str, Any] = told["slices"][0]
-            if planned.name == "throughput":
-                piece.update(seconds=0.64, images=1280)
-                piece["noise"].update(minor_faults=10 * per_step if planned == TRAINING else 0)
-    made.row = replace(made.row, job=made.row.job.model_copy(update={"allocator": allocator}))
+        for readings in measured.metrics:
+            if readings.metric.name == "throughput":
+                (reading,) = readings.slices
+                faults = 10 * per_step if readings.metric == TRAINING else 0
+                readings.slices[0] = replace(
+                    reading,
+                    timed=replace(reading.timed, seconds=0.64, images=1280),
+                    noise=replace(reading.noise, minor_faults=faults),
+                )
+    made.row = replace(made.row, job=replace(made.row.job, allocator=allocator))
     return to_record(made, CONTEXT).model_copy(update={"status": status})
 
 

@@ -42,9 +42,11 @@ def test_under_all_what_is_missing_costs_only_its_rows(monkeypatch: pytest.Monke
 def test_a_runtime_whose_source_is_unavailable_does_not_fail_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     from bench.records.record import Data
     from bench.runner import planner
-    from bench.runner.record_builder import Context, to_record
-    from bench.runner.rounds import Runner, Silent
+    from bench.runner.record_builder import Context
+    from bench.runner.results import Results, Silent
+    from bench.runner.row_jobs import RowJobs
     from bench.runner.run import _any_failed
+    from bench.runner.workspace import DatasetInputs, Workspace
     from bench.workloads.datasets import digits
 
     ready = {"onnx"}
@@ -53,9 +55,10 @@ def test_a_runtime_whose_source_is_unavailable_does_not_fail_the_run(monkeypatch
     )
     made = plan_under_all()
     context = Context({"gpus": []}, Data(name="digits", sha256="", train=1, test=1), None, "")
-    runner = Runner(made, digits.load(), context, Silent())
-    runner.run()
-    records = {row.name: to_record(runner.results[row.name], context) for row in made.rows}
+    workspace, results = Workspace(made, DatasetInputs(digits.load())), Results(made, context, Silent(), total=0)
+    with workspace.opened():
+        RowJobs(workspace, results, digits.load()).run_all()
+    records = {row.name: record for row, record in zip(made.rows, results.records(), strict=True)}
     runtime = records["onnxruntime <- pytorch"]
     assert runtime.status == "unavailable"
     assert runtime.error.startswith("no ONNX file: pytorch is unavailable: not installed")

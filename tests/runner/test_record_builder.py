@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from worker_replies import CERTIFICATE, CONTEXT, result
+from worker_replies import CONTEXT, FAILED, QUIET, result, spoil_round, spoil_slice
 
 from bench.analysis.ratios import with_ratios
 from bench.runner.record_builder import to_record
+from bench.worker.protocol import Prepared
 
 
 def test_throughput_is_images_over_time_not_over_mean_latency() -> None:
@@ -40,7 +41,7 @@ def test_ratios_are_of_pairs_against_the_fastest_comparable_row() -> None:
     slow, fast = with_ratios([to_record(result("slow", 0.5), CONTEXT), to_record(result("fast"), CONTEXT)])
     throughput = next(ratio for ratio in slow.ratios if ratio.name == "throughput")
     assert (throughput.value, throughput.low, throughput.high) == pytest.approx((0.5, 0.5, 0.5))
-    assert throughput.against == "fast"
+    assert throughput.against == "fast/cpu/fp32/eager"
     latency = next(ratio for ratio in slow.ratios if ratio.name == "latency_p99")
     assert latency.value == pytest.approx(2.0)
     assert all(ratio.value == pytest.approx(1.0) for ratio in fast.ratios)
@@ -48,39 +49,44 @@ def test_ratios_are_of_pairs_against_the_fastest_comparable_row() -> None:
 
 def test_a_row_that_is_not_comparable_is_no_yardstick() -> None:
     cheat = result("cheat", 100)
-    failed = {**CERTIFICATE["checks"][0], "passed": False}
-    cheat.certified = {**CERTIFICATE, "checks": [failed]}
+    cheat.certified = FAILED
     cheating, honest = with_ratios([to_record(cheat, CONTEXT), to_record(result("honest"), CONTEXT)])
     assert cheating.ratios == []
-    assert all(ratio.against == "honest" for ratio in honest.ratios)
+    assert all(ratio.against == "honest/cpu/fp32/eager" for ratio in honest.ratios)
 
 
-def test_an_answer_that_does_not_hold_fails_the_row() -> None:
+def test_a_number_that_cannot_be_fails_the_row() -> None:
     broken = result()
-    broken.rounds[1]["figures"][0][1]["slices"][0]["images"] = -5
+    spoil_slice(broken, 1, images=-5)
     record = to_record(broken, CONTEXT)
     assert record.status == "failed"
     assert "positive" in record.error
-    for spoil in (
-        lambda r: r.rounds[2]["finished"].update(versions={"x": None}),
-        lambda r: r.rounds[2]["finished"].update(phases=None, settings=None),
-        lambda r: r.rounds[0].update(prepared={}),
-        lambda r: r.rounds[0]["figures"][0][1]["slices"][0].update(latencies=None, images="many"),
-    ):
-        spoiled = result()
-        spoil(spoiled)
-        assert to_record(spoiled, CONTEXT).status == "failed"
     nan = result()
-    nan.rounds[0]["prepared"]["cold_start"] = float("nan")
+    spoil_round(nan, 0, prepared=Prepared(first_call=0.1, cold_start=float("nan")))
     assert to_record(nan, CONTEXT).status == "failed"
+    no_time = result()
+    spoil_slice(no_time, 2, seconds=0.0)
+    assert to_record(no_time, CONTEXT).status == "failed"
+
+
+def test_readings_are_rounded_by_their_type() -> None:
+    noisy = result()
+    readings = noisy.rounds[0].metrics[0]
+    noise = replace(QUIET, asleep=True, switches=7, steal=0.12345678, throttled=["power cap"])
+    readings.slices[0] = replace(readings.slices[0], noise=noise)
+    metric = readings.metric
+    figure = to_record(noisy, CONTEXT).figure(metric.name, metric.task, metric.boundary)
+    kept = figure.samples[0].slices[0].noise
+    assert kept["asleep"] is True, "a flag is no number"
+    assert (kept["switches"], kept["steal"], kept["throttled"]) == (7, 0.123457, ["power cap"])
+    assert type(kept["switches"]) is int
 
 
 def test_a_runtime_is_comparable_only_if_its_source_is() -> None:
     source = result("source")
-    failed = {**CERTIFICATE["checks"][0], "passed": False}
     runtime = replace(result("runtime"), source=source)
     assert to_record(runtime, CONTEXT).parity.comparable
-    source.certified = {**CERTIFICATE, "checks": [failed]}
+    source.certified = FAILED
     parity = to_record(runtime, CONTEXT).parity
     assert not parity.comparable
     assert [check.name for check in parity.checks if not check.passed] == ["source"]

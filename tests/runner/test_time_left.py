@@ -27,7 +27,7 @@ def earlier(plan: Plan, **lives: float) -> Run:
         once = [{"kind": kind, "round": None, "seconds": {}, "life": life} for kind, life in lives.items()]
         figures = [speed([1.0, 2.0]) | {"boundary": boundary} for boundary in ("end-to-end", "device")]
         made = row("x", figures, phases=[*once, *rounds])
-        records.append(made.model_copy(update={"job": planned.job.model_copy(update={"seed": 7})}))
+        records.append(made.model_copy(update={"job": replace(planned.job, seed=7)}))
     return run(*records)
 
 
@@ -42,10 +42,8 @@ def test_steps_take_what_they_took(plan: Plan) -> None:
 def test_another_job_tells_nothing(plan: Plan) -> None:
     trainings = [0 for _ in plan.rows]
     before = earlier(plan, certify=3.0)
-    other = [
-        record.model_copy(update={"job": record.job.model_copy(update={"threads": 7})}) for record in before.records
-    ]
+    other = [record.model_copy(update={"job": replace(record.job, threads=7)}) for record in before.records]
     assert time_left.of_run(plan, trainings, before.model_copy(update={"records": other})) is None
-    more = replace(plan, figures=(*plan.figures, replace(plan.figures[0], batch_size=7)))
+    more = replace(plan, metrics=(*plan.metrics, replace(plan.metrics[0], batch_size=7)))
     assert time_left.of_run(more, trainings, before) is None, "another batch size takes other time"
     assert time_left.of_run(plan, [1 for _ in plan.rows], before) is None, "it was not trained"

@@ -9,48 +9,74 @@ from pathlib import Path
 import pytest
 
 from bench.runner import worker_process as child_module
-from bench.runner.worker_process import Child, WorkerError
+from bench.runner.worker_process import WorkerError, WorkerProcess
+from bench.worker.protocol import TimedMetric, WarmedUp, WarmUp
+
+WARM = '{"ok": {"steps": 3, "steady": null, "step_seconds": 0.5}}'
+WARMED = WarmedUp(steps=3, steady=None, step_seconds=0.5)
+WARM_UP = WarmUp(metric=TimedMetric("throughput", "infer", 8, "device"))
 
 
 @pytest.fixture
 def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Runs instead of the worker: a ``bench/worker/session.py`` of its own, found first on PYTHONPATH."""
+    """Runs instead of the worker: a ``bench.worker`` of its own, found first on PYTHONPATH."""
     package = tmp_path / "path" / "bench"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("")
     monkeypatch.setenv("PYTHONPATH", str(package.parent))
-    return package / "worker.py"
+    (package / "worker").mkdir()
+    (package / "worker" / "__init__.py").write_text("")
+    return package / "worker" / "__main__.py"
 
 
-def spawn(tmp_path: Path) -> Child:
-    return Child(sys.executable, {}, tmp_path / "log")
+def spawn(tmp_path: Path) -> WorkerProcess:
+    return WorkerProcess(sys.executable, {}, tmp_path / "log")
 
 
 def test_the_parent_sleeps_while_a_worker_works(script: Path, tmp_path: Path) -> None:
-    script.write_text("import time; input(); time.sleep(2); print('{\"ok\": {}}', flush=True); input()")
-    with spawn(tmp_path) as child:
+    script.write_text(f"import time; input(); time.sleep(2); print({WARM!r}, flush=True); input()")
+    with spawn(tmp_path) as worker:
         used = time.process_time()
-        assert child.ask("slice", 30) == {}
+        assert worker.ask(WARM_UP, 30) == WARMED
         assert time.process_time() - used < 0.04, "2% of one core over 2 s"
 
 
-@pytest.mark.parametrize("answer", ["hello", "[]", "{}", '{"ok"', "null", '{"error": 1}', '{"ok": 5}', "\\x00"])
+@pytest.mark.parametrize("answer", ["hello", "[]", "{}", '{"ok"', "null", '{"error": 1}', "\\x00"])
 def test_garbage_is_told_and_ends_the_worker(script: Path, tmp_path: Path, answer: str) -> None:
     script.write_text(f"input(); print({answer!r}, flush=True); input()")
-    with spawn(tmp_path) as child:
+    with spawn(tmp_path) as worker:
         with pytest.raises(WorkerError, match="garbage") as caught:
-            child.ask("prepare", 30)
+            worker.ask(WARM_UP, 30)
         assert caught.value.status == "failed"
-        assert child._process.poll() is not None
+        assert worker._process.poll() is not None
+
+
+@pytest.mark.parametrize(
+    ("answer", "problem"),
+    [
+        ('{"ok": 5}', "it is 5, not WarmedUp or Missing"),
+        ('{"ok": {"steps": 3, "steady": null}}', "not WarmedUp or Missing"),
+        ('{"ok": {"steps": "3", "steady": null, "step_seconds": 1}}', 'steps is "3", not int'),
+    ],
+)
+def test_an_answer_of_another_shape_is_told_and_ends_the_worker(
+    script: Path, tmp_path: Path, answer: str, problem: str
+) -> None:
+    script.write_text(f"input(); print({answer!r}, flush=True); input()")
+    with spawn(tmp_path) as worker:
+        with pytest.raises(WorkerError, match=problem) as caught:
+            worker.ask(WARM_UP, 30)
+        assert caught.value.status == "failed"
+        assert worker._process.poll() is not None
 
 
 def test_a_sign_of_life_begins_the_deadline_anew(script: Path, tmp_path: Path) -> None:
     says = "[(time.sleep(0.8), print('{\"alive\": true}', flush=True)) for _ in range(5)]"
-    script.write_text(f"import time; input(); {says}; print('{{\"ok\": {{}}}}', flush=True); time.sleep(60)")
-    with spawn(tmp_path) as child:
-        assert child.ask("fit", 3) == {}, "four seconds of work, never silent for three"
-        with pytest.raises(WorkerError, match=r"no answer to fit within 0\.3 s"):
-            child.ask("fit", 0.3)
+    script.write_text(f"import time; input(); {says}; print({WARM!r}, flush=True); time.sleep(60)")
+    with spawn(tmp_path) as worker:
+        assert worker.ask(WARM_UP, 3) == WARMED, "four seconds of work, never silent for three"
+        with pytest.raises(WorkerError, match=r"no answer to warm_up within 0\.3 s"):
+            worker.ask(WARM_UP, 0.3)
 
 
 def test_a_grandchild_dies_with_its_group(script: Path, tmp_path: Path) -> None:
@@ -59,37 +85,39 @@ def test_a_grandchild_dies_with_its_group(script: Path, tmp_path: Path) -> None:
     script.write_text(
         "import json, subprocess, sys; input()\n"
         "grandchild = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
-        "print(json.dumps({'ok': {'pid': grandchild.pid}}), flush=True); input(); input()"
+        "print(json.dumps({'ok': {'steps': grandchild.pid, 'steady': None, 'step_seconds': 1}}), flush=True)\n"
+        "input(); input()"
     )
-    with spawn(tmp_path) as child:
-        pid = child.ask("prepare", 30)["pid"]
-        with pytest.raises(WorkerError, match=r"no answer to slice within 0\.2 s"):
-            child.ask("slice", 0.2)
+    with spawn(tmp_path) as worker:
+        warmed = worker.ask(WARM_UP, 30)
+        assert isinstance(warmed, WarmedUp)
+        with pytest.raises(WorkerError, match=r"no answer to warm_up within 0\.2 s"):
+            worker.ask(WARM_UP, 0.2)
     deadline = time.monotonic() + 10
-    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+    while psutil.pid_exists(warmed.steps) and psutil.Process(warmed.steps).status() != psutil.STATUS_ZOMBIE:
         assert time.monotonic() < deadline, "the grandchild outlived the group"
 
 
 def test_killed_for_memory_is_told_apart(script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script.write_text("import os, signal; input(); os.kill(os.getpid(), signal.SIGKILL)")
-    with spawn(tmp_path) as child, pytest.raises(WorkerError) as caught:
-        child.ask("fit", 30)
+    with spawn(tmp_path) as worker, pytest.raises(WorkerError) as caught:
+        worker.ask(WARM_UP, 30)
     assert caught.value.status == "crashed"
     counts = iter([3, 4])
     monkeypatch.setattr(child_module, "_oom_kills", lambda: next(counts))
-    with spawn(tmp_path) as child, pytest.raises(WorkerError) as caught:
-        child.ask("fit", 30)
+    with spawn(tmp_path) as worker, pytest.raises(WorkerError) as caught:
+        worker.ask(WARM_UP, 30)
     assert caught.value.status == "out-of-memory"
 
 
 def test_an_interpreter_that_is_none(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No such file"):
-        Child(str(tmp_path / "python"), {}, tmp_path / "log")
+        WorkerProcess(str(tmp_path / "python"), {}, tmp_path / "log")
 
 
 def test_a_users_folder_named_bench_does_not_shadow_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "bench").mkdir()
     (tmp_path / "bench" / "__init__.py").write_text("raise SystemExit('the user\\'s folder was imported')")
     monkeypatch.chdir(tmp_path)
-    with spawn(tmp_path) as child, pytest.raises(WorkerError, match="KeyError"):
-        child.ask("prepare", 60)
+    with spawn(tmp_path) as worker, pytest.raises(WorkerError, match="AttributeError"):
+        worker.ask(WARM_UP, 60)

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -303,7 +304,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tmpfs: Callable[[str], Path])
 
     def fill() -> None:
         for turn in range(1000):
-            store.save(run().name, big.model_copy(update={"job": big.job.model_copy(update={"mode": str(turn)})}))
+            store.save(run().name, big.model_copy(update={"job": replace(big.job, mode=str(turn))}))
             written.append(turn)
 
     with pytest.raises(BenchError, match=r"cannot write to the store .*(full|disk I/O)"):

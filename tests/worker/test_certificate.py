@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 from conftest import ADAPTERS, EVERY_LAYER, WRONG, WRONG_LAYERS, Bench
 
+from backends.base import Unsupported
 from bench.worker.certificate import Certifier, Result, _follows, accuracy, certify_runtime, losses_apart, relative_l2
+from bench.worker.protocol import Job
 from bench.worker.reference_outputs import Expected, Trial
-from bench.worker.tolerances import TOLERANCES, tolerance
+from bench.worker.tolerances import TOLERANCES, stated_by, tolerance
 from bench.worker.training import SAMPLE
 from bench.workloads.datasets import registry
 from bench.workloads.models import MODELS
 from bench.workloads.preprocessing import normalize
 from bench.workloads.workload import RECIPES
+
+JOB = Job(backend="b", mode="m", model="m", dataset="d", recipe="r", threads=1)
+BACKEND: Any = object()
+"""One that states no tolerances."""
 
 
 def test_relative_l2_is_scale_free() -> None:
@@ -46,12 +54,12 @@ def test_a_form_is_followed_where_rounding_does_not_hide_it() -> None:
 
 
 def test_other_shape_never_passes() -> None:
-    assert not Result("logits", relative_l2(np.zeros((2, 1)), np.zeros(2)), 1e300).to_dict()["passed"]
+    assert not Result("logits", relative_l2(np.zeros((2, 1)), np.zeros(2)), 1e300).passed
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, 2e-6])
 def test_above_tolerance_or_not_finite_fails(value: float) -> None:
-    assert not Result("logits", value, 1e-6).to_dict()["passed"]
+    assert not Result("logits", value, 1e-6).passed
 
 
 def test_tolerances_are_some_times_what_was_measured() -> None:
@@ -64,15 +72,33 @@ def test_tolerances_are_some_times_what_was_measured() -> None:
             assert entry.cpu < 0.9, f"{check}: nor does one that passes steps of a tenth of the length"
 
 
+class Fp8:
+    """An adapter with a precision that the table does not have."""
+
+    TOLERANCES: ClassVar = {"fp8": {"logits_of_source": 0.2, "accuracy_of_source": 0.05}}
+
+
+def test_a_precision_of_an_adapters_own_needs_tolerances_of_its_own() -> None:
+    want = np.eye(10, dtype=np.float32)[[*range(10)] * 20]
+    job, labels = replace(JOB, precision="fp8"), want.argmax(axis=1)
+    with pytest.raises(Unsupported, match="no tolerance for logits_of_source in precision fp8: the adapter must state"):
+        certify_runtime(BACKEND, job, want, want, labels)
+    stating: Any = Fp8()
+    results = certify_runtime(stating, job, 1.1 * want, want, labels)
+    assert [(result.name, result.tolerance) for result in results] == [*Fp8.TOLERANCES["fp8"].items()]
+    assert all(result.passed and "tolerance stated by the adapter" in result.note for result in results)
+    assert stated_by(stating, "fp32") == {}, "of a precision in the table nothing is taken from the adapter"
+
+
 def test_runtime_must_agree_on_accuracy_and_logits() -> None:
     rng = np.random.default_rng(0)
     want = rng.standard_normal((500, 10)).astype(np.float32)
     labels = want.argmax(axis=1)
-    passed = {result.name: result for result in certify_runtime(want, want, labels, "fp32", "cpu")}
-    assert all(result.to_dict()["passed"] for result in passed.values())
+    passed = {result.name: result for result in certify_runtime(BACKEND, JOB, want, want, labels)}
+    assert all(result.passed for result in passed.values())
     other = want.copy()
     other[300, labels[300]] = -100  # one image in 500 decided otherwise, beyond the first 256
-    failed = {result.name: result.to_dict()["passed"] for result in certify_runtime(other, want, labels, "fp32", "cpu")}
+    failed = {result.name: result.passed for result in certify_runtime(BACKEND, JOB, other, want, labels)}
     assert failed == {"logits_of_source": True, "accuracy_of_source": False}
 
 

@@ -79,7 +79,9 @@ def test_one_slow_warm_up_step_does_not_shorten_the_slice(monkeypatch: pytest.Mo
 
 def test_warm_up_is_bounded_below_in_steps_and_time(monkeypatch: pytest.MonkeyPatch) -> None:
     slow = Device(monkeypatch, 1.0)
-    assert clock.warm_up(slow.step, slow.fence) == clock.WarmUp(3, None, pytest.approx(1.0, rel=1e-3))
+    assert clock.warm_up(slow.step, slow.fence) == clock.WarmedUp(
+        steps=3, steady=None, step_seconds=pytest.approx(1.0, rel=1e-3)
+    )
     fast = Device(monkeypatch, 0.01)
     warm = clock.warm_up(fast.step, fast.fence)
     assert warm.steps == pytest.approx(clock.MIN_WARM_UP_SECONDS / 0.01, abs=1)

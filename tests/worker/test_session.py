@@ -12,7 +12,19 @@ import numpy as np
 import pytest
 
 from backends.base import Unsupported
-from bench.worker import session as worker
+from bench.worker import session as session_module
+from bench.worker.protocol import (
+    Boundary,
+    Finish,
+    Job,
+    Prepare,
+    Task,
+    TimedMetric,
+    TimeSlice,
+    WarmUp,
+    Work,
+    write_request,
+)
 from bench.worker.session import Session, serve
 from bench.workloads.models import MODELS
 from bench.workloads.workload import RECIPES
@@ -46,63 +58,72 @@ class Recorder:
 @pytest.fixture
 def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     made = Recorder()
-    monkeypatch.setattr(worker.backends, "load", lambda name: lambda *_: made)
+    monkeypatch.setattr(session_module.backends, "load", lambda name: lambda *_: made)
     return made
 
 
+def work(folder: Path) -> Work:
+    job = Job(backend="recorder", mode="m", model=MODEL.name, dataset="d", recipe="article-pytorch", threads=1)
+    return Work(job=job, model=MODEL.to_dict(), recipe=RECIPES["article-pytorch"].to_dict(), data=folder)
+
+
 @pytest.fixture
-def request_(tmp_path: Path) -> dict[str, Any]:
+def session(recorder: Recorder, tmp_path: Path) -> Session:
+    """One that is prepared."""
     np.save(tmp_path / "sample_x.npy", np.ones((8, *MODEL.input_shape), np.float32))
     np.save(tmp_path / "sample_y.npy", np.zeros(8, np.int64))
-    common = {"backend": "recorder", "device": "cpu", "precision": "fp32", "mode": "m", "threads": 1, "seed": 0}
-    plain = {"model": MODEL.to_dict(), "recipe": RECIPES["article-pytorch"].to_dict(), "frozen": [], "first_batch": 1}
-    return {**common, **plain, "data": str(tmp_path), "spawned_at": time.monotonic()}
+    made = Session(started=time.monotonic(), spawned_at=time.monotonic())
+    made.prepare(Prepare(work=work(tmp_path)))
+    return made
 
 
-def calls_of(session: Session, recorder: Recorder, **figure: Any) -> set[str]:
+def calls_of(session: Session, recorder: Recorder, task: Task, boundary: Boundary) -> set[str]:
     """What one slice asks of the backend, warm-up left out."""
-    plain = {"name": "throughput", "batch_size": 2, **figure}
-    session.warm_up({"figure": plain})
+    session.warm_up(WarmUp(metric=TimedMetric("throughput", task, 2, boundary)))
     recorder.calls.clear()
-    session.slice({"figure": plain, "seconds": 0.001})
+    session.slice(TimeSlice(seconds=0.001))
     return set(recorder.calls)
 
 
-def test_copies_are_counted_end_to_end_and_only_there(recorder: Recorder, request_: dict[str, Any]) -> None:
-    session = Session()
-    session.prepare(request_)
-    assert calls_of(session, recorder, task="infer", boundary="end-to-end") == {"infer", "synchronize"}
-    assert calls_of(session, recorder, task="infer", boundary="device") == {"forward", "synchronize"}
+def test_copies_are_counted_end_to_end_and_only_there(session: Session, recorder: Recorder) -> None:
+    assert calls_of(session, recorder, "infer", "end-to-end") == {"infer", "synchronize"}
+    assert calls_of(session, recorder, "infer", "device") == {"forward", "synchronize"}
     end_to_end = {"to_device", "train_step", "synchronize"}
-    assert calls_of(session, recorder, task="train", boundary="end-to-end") == end_to_end
-    assert calls_of(session, recorder, task="train", boundary="device") == {"train_step", "synchronize"}
-    memory = session.finish({})
-    assert set(memory["peak_rss"]) == {"infer", "train"}
-    assert memory["peak_rss"]["train"] >= 0.99 * memory["rss"]
-    assert sum(memory["phases"].values()) <= memory["life"]
+    assert calls_of(session, recorder, "train", "end-to-end") == end_to_end
+    assert calls_of(session, recorder, "train", "device") == {"train_step", "synchronize"}
+    finished = session.finish(Finish())
+    assert set(finished.peak_rss) == {"infer", "train"}
+    assert finished.peak_rss["train"] >= 0.99 * finished.rss
+    assert sum(finished.report.phases.values()) <= finished.report.life
 
 
-def test_every_call_of_a_latency_slice_is_fenced(recorder: Recorder, request_: dict[str, Any]) -> None:
-    session = Session()
-    session.prepare(request_)
-    figure = {"name": "latency", "batch_size": 1, "task": "infer", "boundary": "device"}
-    session.warm_up({"figure": figure})
+def test_every_call_of_a_latency_slice_is_fenced(session: Session, recorder: Recorder) -> None:
+    session.warm_up(WarmUp(metric=TimedMetric("latency", "infer", 1, "device")))
     recorder.calls.clear()
-    timed = session.slice({"figure": figure, "seconds": 0.001})
+    timed = session.slice(TimeSlice(seconds=0.001))
     if recorder.calls[0] == "forward":
         del recorder.calls[0]  # the step outside the clock that a slice begins with
-    assert recorder.calls == ["synchronize", *["forward", "synchronize"] * len(timed["latencies"])]
+    assert timed.latencies is not None
+    assert recorder.calls == ["synchronize", *["forward", "synchronize"] * len(timed.latencies)]
 
 
-def test_an_error_is_one_reply_and_the_end(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_error_is_one_reply_and_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def refuse(name: str) -> None:
         raise Unsupported("no convolutions\nat all")
 
-    monkeypatch.setattr(worker.backends, "load", refuse)
-    plain = {"model": MODEL.to_dict(), "recipe": RECIPES["article-pytorch"].to_dict(), "frozen": []}
-    request = {"command": "prepare", "backend": "x", **plain, "device": "cpu", "spawned_at": 0.0}
-    replies = io.StringIO()
-    serve(io.StringIO(2 * (json.dumps(request) + "\n")), replies)
+    monkeypatch.setattr(session_module.backends, "load", refuse)
+    request = write_request(Prepare(work=work(tmp_path)), spawned_at=0.0).decode()
+    replies = io.BytesIO()
+    serve(io.StringIO(2 * request), replies, started=0.0)
     (line,) = replies.getvalue().splitlines()
     assert json.loads(line) == {"error": {"status": "unsupported", "reason": "no convolutions"}}
     assert "Traceback" in capsys.readouterr().err, "the whole story is in the worker's log"
+
+
+def test_a_line_that_is_no_request_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    for line in ("{}", "hello", '{"command": "fit", "spawned_at": 0, "content": {"out": 5}}'):
+        replies = io.BytesIO()
+        serve(io.StringIO(line + "\n"), replies, started=0.0)
+        assert json.loads(replies.getvalue())["error"]["status"] == "failed"

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from bench.worker import clock
-from bench.worker.training import CHUNK, Fit
+from bench.worker.protocol import Job, Work
+from bench.worker.training import CHUNK, TrainingRun
 from bench.workloads.recipe import Recipe, Schedule
 
 IMAGES, TEST = 1_000, 40
@@ -68,12 +69,15 @@ def fit(
     target: float | None = None,
     alive: Callable[[], None] = lambda: None,
     **settings: Any,
-) -> dict[str, Any]:
+) -> TrainingRun:
     plain = {"learning_rate": 0.5, "batch_size": 10, "epochs": 2, **settings}
     recipe = Recipe("r", "sgd", **plain)
     monkeypatch.setattr(clock, "now", lambda: backend.now)
-    request = {"data": str(folder), "recipe": recipe.to_dict(), "seed": 3, "target_accuracy": target}
-    return Fit(backend, request, alive).run()  # type: ignore[arg-type]
+    job = Job(backend="b", mode="m", model="m", dataset="d", recipe="r", threads=1, seed=3)
+    work = Work(job=job, model=None, recipe=recipe.to_dict(), data=folder)
+    run = TrainingRun(backend, work, target, alive)  # type: ignore[arg-type]
+    run.run()
+    return run
 
 
 def test_it_says_that_it_is_alive(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,17 +92,17 @@ def test_steps_and_copies_are_on_the_clock_and_evaluations_are_not(
 ) -> None:
     backend = Counted()
     found = fit(backend, folder, monkeypatch)
-    assert found["fit_seconds"] == 11 * 200
+    assert found.seconds == 11 * 200
     assert backend.now > 11 * 200, "it was evaluated"
-    assert [(p["epoch"], p["seconds"], p["split"]) for p in found["curve"]] == [(1, 1100, "test"), (2, 2200, "test")]
-    assert found["time_to_accuracy"] is None, "no target"
+    assert [(p.epoch, p.seconds, p.split) for p in found.curve] == [(1, 1100, "test"), (2, 2200, "test")]
+    assert found.time_to_accuracy is None, "no target"
 
 
 def test_the_loss_of_a_point_is_the_mean_of_the_steps_since_the_last(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = fit(Counted(), folder, monkeypatch)
-    assert [point["train_loss"] for point in found["curve"]] == [np.mean(range(100)), np.mean(range(100, 200))]
+    assert [point.train_loss for point in found.curve] == [np.mean(range(100)), np.mean(range(100, 200))]
 
 
 def test_every_epoch_sees_every_image_that_is_not_held_out_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,7 +111,7 @@ def test_every_epoch_sees_every_image_that_is_not_held_out_once(folder: Path, mo
     first, second = backend.seen[:900], backend.seen[900:]
     assert sorted(first) == sorted(second) == list(range(900)), "the last tenth is never trained on"
     assert first != second
-    assert {point["split"] for point in found["curve"]} == {"validation"}
+    assert {point.split for point in found.curve} == {"validation"}
     again = Counted()
     fit(again, folder, monkeypatch, validation=0.1)
     assert again.seen == backend.seen, "the same for every backend"
@@ -122,11 +126,11 @@ def test_rates_follow_the_schedule_over_the_whole_training(folder: Path, monkeyp
 def test_a_target_is_looked_for_four_times_an_epoch(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     backend = Counted(learns_at=120)
     found = fit(backend, folder, monkeypatch, target=0.9)
-    assert [point["epoch"] for point in found["curve"]] == [0.25, 0.5, 0.75, 1, 1.25, 1.5, 1.75, 2]
-    assert found["time_to_accuracy"] == 11 * 125, "the first evaluation after it had learnt"
-    assert found["curve"][3]["accuracy"] == 0
+    assert [point.epoch for point in found.curve] == [0.25, 0.5, 0.75, 1, 1.25, 1.5, 1.75, 2]
+    assert found.time_to_accuracy == 11 * 125, "the first evaluation after it had learnt"
+    assert found.curve[3].accuracy == 0
     missed = fit(Counted(learns_at=10_000), folder, monkeypatch, target=0.9)
-    assert missed["time_to_accuracy"] is None
+    assert missed.time_to_accuracy is None
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 10, 999, 1000, 5000])
@@ -137,11 +141,11 @@ def test_chunks_and_small_last_batches_lose_nothing(
     found = fit(backend, folder, monkeypatch, batch_size=batch_size, epochs=1)
     assert sorted(backend.seen) == list(range(IMAGES))
     assert len(backend.rates) == -(-IMAGES // batch_size)
-    assert len(found["curve"]) == 1
+    assert len(found.curve) == 1
     assert batch_size > 10 or len(backend.rates) > CHUNK
 
 
 def test_no_epochs_train_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     backend = Counted()
     found = fit(backend, folder, monkeypatch, epochs=0)
-    assert (found["fit_seconds"], found["curve"], backend.seen) == (0, [], [])
+    assert (found.seconds, found.curve, backend.seen) == (0, [], [])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -150,7 +151,7 @@ def test_foreign_text_does_not_reach_the_terminal_raw(run: Run) -> None:
 
 def test_two_devices_are_told_apart(run: Run) -> None:
     first = run.records[0]
-    twin = first.model_copy(update={"job": first.job.model_copy(update={"device": "cuda"})})
+    twin = first.model_copy(update={"job": replace(first.job, device="cuda")})
     both = run.model_copy(update={"records": [first, twin]})
     text = as_text(both)
     assert f"{first.job.backend} cpu" in text

@@ -1,0 +1,92 @@
+"""The environment variables and packages of a worker."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.machine import allocators
+from bench.runner.plan import Row
+
+
+def worker_environment(row: Row, scratch: Path) -> dict[str, str | None]:
+    """Environment variables of a worker: threads of BLAS and OpenMP, its CPUs and allocator, one visible GPU or none,
+    nothing that overrules what the adapters set (TF32, autotuning), no foreign CUDA libraries before those that a
+    framework brings, and for another interpreter, or a side with folders of its own, a path with our two packages,
+    those folders, and nothing else of this environment."""
+    job, gpu_uuid = row.job, row.gpu_uuid
+    counts = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+    environment: dict[str, str | None] = dict.fromkeys(counts, str(job.threads))
+    environment |= dict.fromkeys(("NVIDIA_TF32_OVERRIDE", "TF_CUDNN_USE_AUTOTUNE"), None)
+    environment |= allocators.environment(job.allocator)
+    environment["EVENBENCH_CPUS"] = None if job.cpus is None else ",".join(map(str, job.cpus))
+    environment["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
+    environment["CUDA_VISIBLE_DEVICES"] = gpu_uuid or "-1"
+    if gpu_uuid:
+        environment["LD_LIBRARY_PATH"] = _without_cuda_libraries(os.environ.get("LD_LIBRARY_PATH", ""))
+    folders = () if row.side is None else row.side.path
+    if folders or not _same_interpreter(row.python):
+        ours = str(_our_packages(scratch, folders))
+        given = os.environ.get("PYTHONPATH", "")
+        environment["PYTHONPATH"] = os.pathsep.join(part for part in (ours, *folders, given) if part)
+    return environment | dict(() if row.side is None else row.side.variables)
+
+
+def _without_cuda_libraries(path: str) -> str | None:
+    """``LD_LIBRARY_PATH`` without folders of cuDNN or cuBLAS: it beats TensorFlow's RUNPATH, so that the libraries of
+    another CUDA version would be loaded. Folders of the driver stay."""
+    folders = [folder for folder in path.split(os.pathsep) if folder]
+    kept = [f for f in folders if not any(any(Path(f).glob(f"{name}*")) for name in ("libcudnn", "libcublas"))]
+    return os.pathsep.join(kept) or None
+
+
+def _same_interpreter(python: str) -> bool:
+    return os.path.abspath(python) == os.path.abspath(sys.executable)  # a venv's python is a link: not resolved
+
+
+def _our_packages(scratch: Path, folders: Sequence[str] = ()) -> Path:
+    """A folder that holds links to ``bench`` and ``backends`` only (copies where links are refused). A side's folder
+    that has ``backends`` of its own (another revision of this repository) keeps them; the harness is always ours."""
+    import backends
+    import bench
+
+    own_backends = any((Path(folder) / "backends" / "base.py").is_file() for folder in folders)
+    folder = scratch / f"packages-{int(own_backends)}{int(bool(folders))}"
+    if not folder.exists():
+        folder.mkdir()
+        for package in (bench,) if own_backends else (bench, backends):
+            _link(Path(str(package.__file__)).parent, folder)
+        if not folders:  # a side with folders of its own brings its adapters
+            _link_adapters(folder)
+    return folder
+
+
+def _link_adapters(folder: Path) -> None:
+    """Third-party adapters of this environment for another one: their modules, and the entry points that name them."""
+    from importlib.metadata import entry_points
+    from importlib.util import find_spec
+
+    import backends
+
+    points = entry_points(group=backends.ENTRY_POINT_GROUP)
+    for name in dict.fromkeys(point.module.partition(".")[0] for point in points):
+        spec = find_spec(name)
+        if spec is not None and spec.origin is not None:
+            origin = Path(spec.origin)
+            _link(origin.parent if spec.submodule_search_locations else origin, folder)
+    info = folder / "evenbench_adapters-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: evenbench-adapters\nVersion: 1.0\n")
+    lines = "".join(f"{point.name} = {point.value}\n" for point in points)
+    (info / "entry_points.txt").write_text(f"[{backends.ENTRY_POINT_GROUP}]\n{lines}")
+
+
+def _link(source: Path, folder: Path) -> None:
+    import shutil
+
+    try:
+        (folder / source.name).symlink_to(source, target_is_directory=source.is_dir())
+    except OSError:
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / source.name)

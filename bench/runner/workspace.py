@@ -1,0 +1,207 @@
+"""The scratch folder of a run: what workers read and write, and the workers themselves."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+
+from backends.model import ModelSpec
+from bench.errors import BenchError
+from bench.machine import nvml
+from bench.machine.host import pinned
+from bench.runner.plan import Plan, Row
+from bench.runner.worker_environment import worker_environment
+from bench.runner.worker_process import WorkerError, WorkerProcess
+from bench.worker.protocol import Prepare, Request, Work, WorkerReport
+from bench.worker.training import SAMPLE
+from bench.workloads.datasets.dataset import Dataset
+from bench.workloads.preprocessing import normalize
+
+
+class _Reports(Protocol):
+    """A reply that ends with a report."""
+
+    @property
+    def report(self) -> WorkerReport: ...
+
+
+Reply = TypeVar("Reply", bound=_Reports)
+
+
+@dataclass
+class Timing:
+    """Where a run's wall time went, in seconds; ``phases`` adds up what all its workers reported."""
+
+    wall: float = 0.0
+    timed: float = 0.0
+    """The parent waited for slices."""
+    parent_cpu_while_timed: float = 0.0
+    """CPU time of the parent meanwhile."""
+    asleep_wait: float = 0.0
+    """Until the threads of the worker before slept."""
+    phases: dict[str, float] = field(default_factory=dict)
+
+    def add(self, phases: Mapping[str, float]) -> None:
+        """The phases of a worker that has ended."""
+        for name, seconds in phases.items():
+            self.phases[name] = self.phases.get(name, 0.0) + seconds
+
+
+class Inputs(Protocol):
+    """What the workers of a run compute on: a data set's images, or random inputs of a user's file."""
+
+    @property
+    def certified_batch(self) -> int:
+        """Inputs that a user's file is certified on; of a data set the certificate chooses its images itself."""
+
+    def write(self, folder: Path, plan: Plan) -> None:
+        """Write the files that workers read into the scratch folder."""
+
+    def files(self, folder: Path) -> dict[str, Any]:
+        """The fields of ``Work`` that name them."""
+
+
+@dataclass(frozen=True)
+class DatasetInputs:
+    """Pixels and labels of both splits, a normalized sample of real images, and the weights that training starts from
+    where a run names them."""
+
+    dataset: Dataset
+    certified_batch: int = 1
+
+    def write(self, folder: Path, plan: Plan) -> None:
+        """As ``.npy`` files, which workers map into memory."""
+        recipe, request, data = plan.request.workload.recipe, plan.request, self.dataset
+        size = min(len(data.train_y), max(SAMPLE, 4 * max(request.batch_sizes)))
+        trained = len(data.train_y) - recipe.held_out(len(data.train_y))
+        chosen = np.random.default_rng(request.seed).permutation(trained)[:size]
+        arrays: dict[str, Any] = {
+            "train_x": data.train_x,
+            "train_y": data.train_y,
+            "test_x": data.test_x,
+            "test_y": data.test_y,
+            "sample_x": normalize(data.train_x[chosen], recipe.mean, recipe.std),
+            "sample_y": data.train_y[chosen],
+        }
+        for name, array in arrays.items():
+            np.save(folder / f"{name}.npy", array)
+        if request.init is not None:
+            weights: dict[str, Any] = request.init
+            np.savez(folder / "start.npz", **weights)
+
+    def files(self, folder: Path) -> dict[str, Any]:
+        """The starting weights, if there are any."""
+        start = folder / "start.npz"
+        return {"start": start if start.exists() else None}
+
+
+class Workspace:
+    """Scratch folder, spawning, requests. ``held`` are peak bytes of earlier workers: host memory under the row's id,
+    GPU memory under ``id@uuid``."""
+
+    def __init__(self, plan: Plan, inputs: Inputs) -> None:
+        self.plan = plan
+        self.timing = Timing()
+        self.held: dict[str, int] = {}
+        self._inputs = inputs
+        self.certified_batch = inputs.certified_batch
+
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        """The folder exists, with the data in it, and this process is off the workers' CPUs.
+
+        Raises:
+            BenchError: the data cannot be written.
+        """
+        with tempfile.TemporaryDirectory(prefix="evenbench-") as folder:
+            self.scratch = Path(folder)
+            with pinned(self.plan.request.placement.parent_cpus):
+                self._write_inputs()
+                yield
+
+    def _write_inputs(self) -> None:
+        try:
+            self._inputs.write(self.scratch, self.plan)
+        except OSError as error:
+            reason = error.strerror or error
+            raise BenchError(
+                f"cannot write the data for the workers to {self.scratch}: {reason}; set TMPDIR"
+            ) from error
+
+    def folder(self, row: Row) -> Path:
+        """Where a row's weights, logits and ONNX file are; a twin on another allocator shares them."""
+        folder = self.scratch / f"{_slug(row.fit_id)}-fit"
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    def spawn(self, row: Row, kind: str) -> WorkerProcess:
+        """A fresh worker of a row; ``kind`` names its log.
+
+        Raises:
+            WorkerError: the interpreter cannot be started.
+        """
+        log = self.scratch / f"{_slug(row.id)}-{_slug(kind)}.log"
+        try:
+            return WorkerProcess(row.python, worker_environment(row, self.scratch), log)
+        except OSError as error:
+            raise WorkerError("unavailable", f"cannot start {row.python}: {error.strerror}") from error
+
+    def work(self, row: Row) -> Work:
+        """What every job of a row is told."""
+        request = self.plan.request
+        model = request.workload.model
+        files: dict[str, Any] = self._inputs.files(self.scratch)
+        if row.source is not None:
+            folder = self.folder(row.source)
+            files |= {"onnx": folder / "model.onnx", "source_logits": folder / "logits.npy"}
+            if row.job.precision != row.source.job.precision:
+                files["converted"] = self.folder(row) / "model.onnx"
+        return Work(
+            job=row.job,
+            model=model.to_dict() if isinstance(model, ModelSpec) else None,
+            recipe=request.workload.recipe.to_dict(),
+            frozen_weights=tuple(sorted(request.frozen)),
+            data=self.scratch,
+            first_batch=request.first_batch,
+            **files,
+        )
+
+    def prepare(self, row: Row) -> Prepare:
+        """The first request of a measuring worker."""
+        weights = self.folder(row) / "weights.npz" if "fit" in row.tasks else None
+        return Prepare(work=self.work(row), weights=weights)
+
+    def ask_fresh_worker(self, row: Row, kind: str, request: Request[Reply]) -> Reply:
+        """The reply of a fresh worker to its one request, which ends with a ``WorkerReport``.
+
+        Raises:
+            WorkerError: as ``WorkerProcess.ask``.
+        """
+        used_before = None if row.gpu_uuid is None else nvml.used_memory(row.gpu_uuid)
+        with self.spawn(row, kind) as worker:
+            reply = worker.ask(request, self.plan.request.timeout)
+            if row.gpu_uuid is not None:
+                growth = (nvml.used_memory(row.gpu_uuid) or 0) - (used_before or 0)
+                self._hold(f"{row.id}@{row.gpu_uuid}", growth)
+        self.account(row, reply.report)
+        return reply
+
+    def account(self, row: Row, report: WorkerReport) -> None:
+        """Keep what a worker tells at its end for later decisions: the memory it held, where its time went."""
+        self.timing.add(report.phases)
+        self._hold(row.id, report.held)
+
+    def _hold(self, key: str, held: int) -> None:
+        self.held[key] = max(self.held.get(key, 0), held)
+
+
+def _slug(name: str) -> str:
+    """A name as part of a file name."""
+    return re.sub(r"\W+", "_", name)

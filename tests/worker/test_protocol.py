@@ -1,0 +1,128 @@
+"""The one place where requests and replies are read and written: what goes in comes out, all else is refused."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.machine.gpu_checks import Energy
+from bench.values import Missing
+from bench.worker import protocol
+from bench.worker.protocol import (
+    Certified,
+    Certify,
+    CheckResult,
+    CurvePoint,
+    Exported,
+    Finish,
+    Finished,
+    Fit,
+    Fitted,
+    GpuFacts,
+    Job,
+    NotExported,
+    Prepare,
+    Prepared,
+    ProbeGpu,
+    ProtocolError,
+    Request,
+    Scores,
+    TimedMetric,
+    TimedSlice,
+    TimeSlice,
+    WarmedUp,
+    WarmUp,
+    Work,
+    WorkerReport,
+    decode,
+    encode,
+)
+from bench.worker.session import Session
+
+JOB = Job(backend="b", source="s", mode="m", model="x", dataset="d", recipe="r", threads=2, cpus=(0, 3))
+WORK = Work(job=JOB, model={"layers": []}, recipe={"epochs": 1}, data=Path("/scratch"), onnx=Path("/scratch/m.onnx"))
+METRIC = TimedMetric("throughput", "infer", 8, "device")
+REPORT = WorkerReport(versions={"b": "1"}, settings={"threads": 2, "tf32": None}, phases={"fit": 1.5}, held=7, life=2.0)
+SCORES = Scores(accuracy=0.5, correct=1, images=2, loss=0.7)
+POINT = CurvePoint(epoch=1.0, seconds=2.0, train_loss=None, split="test", loss=0.7, accuracy=0.5)
+CHECK = CheckResult(name="logits", value=1e-7, tolerance=1e-5, passed=True, details={"form": "x"})
+FITTED = Fitted(
+    fit_seconds=2.0, curve=(POINT,), time_to_accuracy=None, scores=SCORES,
+    export=Exported(seconds=1.0, bytes=9), report=REPORT,
+)  # fmt: skip
+ENERGY = Energy(joules=None, watts=2.0, seconds=20.0, clock_mhz=None, throttled=("power cap",))
+EXCHANGES: list[tuple[Request[Any], list[Any]]] = [
+    (
+        Certify(work=WORK, out=Path("/out"), batch=4),
+        [Certified(checks=(CHECK,), adapter_files=("a.py",), scores=SCORES, bytes=5, report=REPORT)],
+    ),
+    (
+        Fit(work=replace(WORK, model=None), out=Path("/out"), exports=True, target_accuracy=0.9),
+        [FITTED, replace(FITTED, export=NotExported(status="failed", reason="no")), replace(FITTED, export=None)],
+    ),
+    (Prepare(work=WORK, weights=Path("/w.npz")), [Prepared(first_call=0.1, cold_start=1.0)]),
+    (WarmUp(metric=METRIC), [WarmedUp(steps=5, steady=True, step_seconds=0.1), Missing("no room")]),
+    (
+        TimeSlice(seconds=0.1),
+        [TimedSlice(seconds=0.1, images=8, latencies=(0.1, 0.2), own={"switches": 1}, elapsed=0.2)],
+    ),
+    (Finish(), [Finished(peak_rss={"infer": 5}, rss=4, framework_memory={}, report=REPORT)]),
+    (
+        ProbeGpu(work=WORK, gpu_uuid="GPU-0"),
+        [GpuFacts(libraries=("x",), probe={"a": 1.0}, energy=ENERGY, framework_memory={}, report=REPORT)],
+    ),
+]
+
+
+@pytest.mark.parametrize(("request_", "replies"), EXCHANGES, ids=[type(r).__name__ for r, _ in EXCHANGES])
+def test_what_goes_in_comes_out(request_: Request[Any], replies: list[Any]) -> None:
+    line = protocol.write_request(request_, spawned_at=1.5)
+    assert line.count(b"\n") == 1
+    assert protocol.read_request(line.decode()) == (protocol.command_of(request_), request_, 1.5)
+    for reply in replies:
+        plain = json.loads(protocol.write_reply(reply))["ok"]
+        assert decode(type(request_).reply_type(), plain) == reply
+
+
+def test_every_request_is_tried_here_and_served() -> None:
+    assert {type(request) for request, _ in EXCHANGES} == set(protocol.REQUESTS.values())
+    assert all(callable(getattr(Session, command)) for command in protocol.REQUESTS)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "problem"),
+    [
+        ({"first_call": "fast"}, 'first_call is "fast", not a number'),
+        ({"first_call": True}, "first_call is true, not a number"),
+        ({"first_call": None}, "first_call is null, not a number"),
+        ({"more": 1}, "Prepared has no field 'more'"),
+    ],
+)
+def test_another_shape_is_refused_with_its_field(spoil: dict[str, Any], problem: str) -> None:
+    plain = encode(Prepared(first_call=0.1, cold_start=1.0))
+    with pytest.raises(ProtocolError, match=problem):
+        decode(Prepared, {**plain, **spoil})
+
+
+def test_a_missing_field_and_a_nested_one_are_named() -> None:
+    plain = encode(FITTED)
+    del plain["scores"]["loss"]
+    with pytest.raises(ProtocolError, match=r"scores\.loss is missing"):
+        decode(Fitted, plain)
+    plain = encode(FITTED)
+    plain["curve"][0]["epoch"] = []
+    with pytest.raises(ProtocolError, match=r"curve\[0\]\.epoch is \[\], not a number"):
+        decode(Fitted, plain)
+    with pytest.raises(ProtocolError, match=r"task is .*, not train or infer"):
+        decode(TimedMetric, {**encode(METRIC), "task": "both"})
+    with pytest.raises(ProtocolError, match="threads must be 1 or more"):
+        decode(Job, {**encode(JOB), "threads": 0})
+
+
+def test_the_id_of_a_row_is_its_own() -> None:
+    assert JOB.row.id == "b<-s/cpu/fp32/m"
+    assert replace(JOB, source=None, seed=3).row.id == "b/cpu/fp32/m"

@@ -6,6 +6,12 @@ import re
 
 from bench.errors import UsageError
 
+
+def words(text: str) -> tuple[str, ...]:
+    """Parts of a comma-separated list."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 

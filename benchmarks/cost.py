@@ -10,16 +10,15 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import statistics
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from bed import write
 
+from bench.records.export import parse_export
 from bench.records.record import Run
 from bench.worker import clock
 from reports.content.timing import timing_table
@@ -46,10 +45,7 @@ def _run(options: list[str]) -> Run:
         bench = [sys.executable, "-P", "-m", "bench.cli"]
         subprocess.run([*bench, "run", *options, *store], check=True, capture_output=True)
         exported = subprocess.run([*bench, "export", *store], check=True, capture_output=True, text=True)
-    document: dict[str, Any] = json.loads(exported.stdout)
-    document["name"] = document.pop("run")
-    del document["schema"]
-    return Run.model_validate(document)
+    return parse_export(exported.stdout, "bench export")
 
 
 def _loop_seconds() -> float:

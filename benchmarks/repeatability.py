@@ -10,7 +10,6 @@ throughputs of the pair are apart. Raw numbers: results/repeatability.json.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import statistics
 import subprocess
@@ -23,6 +22,7 @@ from bed import write
 from scipy.stats import ttest_ind
 
 from bench.analysis.ratios import DECISIVE, of_round
+from bench.records.export import parse_export
 from bench.records.record import Record
 
 BACKENDS = "pytorch,onnxruntime"
@@ -55,7 +55,7 @@ def _run(options: list[str]) -> list[Record]:
         bench = [sys.executable, "-P", "-m", "bench.cli"]
         subprocess.run([*bench, "run", *options, *store], check=True, capture_output=True)
         exported = subprocess.run([*bench, "export", *store], check=True, capture_output=True, text=True)
-    return [Record.model_validate(record) for record in json.loads(exported.stdout)["records"]]
+    return parse_export(exported.stdout, "bench export").records
 
 
 def _rounds(records: list[Record]) -> dict[str, Any]:

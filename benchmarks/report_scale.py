@@ -10,7 +10,6 @@ results/report_scale.json.
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 import tempfile
@@ -25,7 +24,8 @@ from history_scale import ROWS as ROWS_OF_A_RUN
 from history_scale import fill
 
 from bench.analysis.ratios import with_ratios
-from bench.records.record import Record, Run
+from bench.records.export import parse_export
+from bench.records.record import Run
 from bench.store.store import Store
 from reports.pages import html
 
@@ -62,16 +62,15 @@ def _seconds(work: Callable[[], object]) -> float:
 
 
 def _run(rows: int) -> Run:
-    document = json.loads(RECORD.read_text())
-    records = [Record.model_validate(record) for record in document["records"]]
+    recorded = parse_export(RECORD.read_text(), str(RECORD))
+    records = recorded.records
     many = [
         records[i % len(records)].model_copy(
             update={"job": replace(records[i % len(records)].job, backend=f"backend-{i}", source=None)}
         )
         for i in range(rows)
     ]
-    name, command, started = document["run"], document["command"], document["started_at"]
-    return Run(name=name, command=command, started_at=started, rounds=1, records=with_ratios(many))
+    return recorded.model_copy(update={"rounds": 1, "records": with_ratios(many)})
 
 
 if __name__ == "__main__":

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from bench.analysis.ratios import with_ratios
+from bench.records.export import parse_export
 from bench.records.record import Record, Run
 
 MACHINE = {"id": "feedc0de", "cpu": "a cpu", "cores": 2, "memory": 8e9, "gpus": [], "system": "Linux", "kernel": "6"}
@@ -115,8 +115,6 @@ SCHEMA3 = Path(__file__).parent / "data" / "schema3.json"
 
 
 def recorded() -> Run:
-    document = json.loads(SCHEMA3.read_text())
-    document["name"] = document.pop("run")
-    del document["schema"]
-    found = Run.model_validate(document)
+    """A real stored run, of the third schema."""
+    found = parse_export(SCHEMA3.read_text(), str(SCHEMA3))
     return found.model_copy(update={"records": with_ratios(found.records)})

@@ -16,7 +16,14 @@ MACHINE = {"id": "feedc0de"}
 
 
 def check(**changes: object) -> Check:
-    place = {"row": "pytorch", "name": "throughput", "task": "train", "batch_size": 128, "boundary": "end-to-end"}
+    place = {
+        "row": "pytorch/cpu/fp32/eager",
+        "label": "pytorch",
+        "name": "throughput",
+        "task": "train",
+        "batch_size": 128,
+        "boundary": "end-to-end",
+    }
     pair = {"number": 0, "base_first": True, "base": 100.0, "present": 98.0, "harm": 0.02}
     told = {
         "unit": "images/s",
@@ -28,8 +35,8 @@ def check(**changes: object) -> Check:
     }
     content = {
         "name": "check-1", "command": "bench check --against torch==2.13.0", "started_at": "2026-01-01T00:00:00+00:00",
-        "base": {"told": "torch==2.13.0", "versions": {"torch": "2.13.0"}},
-        "present": {"told": "this environment", "versions": {"torch": "2.14.1"}},
+        "base": {"label": "torch==2.13.0", "versions": {"torch": "2.13.0"}},
+        "present": {"label": "this environment", "versions": {"torch": "2.14.1"}},
         "figures": [{**place, **told, "smallest": 0.006, "pairs": [pair] * 6}], "looks": [4, 6], "alpha": 0.05,
         "machine": MACHINE, "data": {"name": "d", "sha256": "0", "train": 1, "test": 1},
     }  # fmt: skip

@@ -15,7 +15,7 @@ from conftest import Bench
 from typer.testing import CliRunner
 
 from bench.cli.main import app
-from bench.records.record import export
+from bench.records.export import export
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "docs" / "bench-check.yml"]

@@ -7,12 +7,13 @@ skipped for its neighbour. Every step is stored, so that an interrupted search g
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from packaging.version import InvalidVersion, Version
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from bench.errors import UsageError
+from bench.records.upgrade import renamed
 
 Outcome: TypeAlias = Literal["good", "bad", "skipped"]
 
@@ -22,9 +23,15 @@ class Step(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _upgraded(cls, content: Any) -> Any:
+        """Earlier versions stored ``evidence`` as ``told``."""
+        return renamed(content, told="evidence")
+
     version: str
     outcome: Outcome
-    told: str
+    evidence: str
     """Change and interval, or why it was skipped."""
     check: str | None = None
 
@@ -34,8 +41,14 @@ class Bisection(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _upgraded(cls, content: Any) -> Any:
+        """Earlier versions stored ``metric`` as ``figure``."""
+        return renamed(content, figure="metric")
+
     package: str
-    figure: str
+    metric: str
     versions: list[str]
     steps: list[Step] = []
 

@@ -32,7 +32,7 @@ def widest(records: Sequence[Record]) -> tuple[float, str] | None:
         )
         for record in records
         for ratio in record.ratios
-        if ratio.name in DECISIVE and ratio.against != label(record.job, [peer.job for peer in records])
+        if ratio.name in DECISIVE and ratio.against != record.id
     ]
     return max(found, default=None)
 
@@ -70,7 +70,7 @@ def _ratio(figure: Figure, records: Sequence[Record]) -> Ratio | None:
             "low": estimate.low,
             "high": estimate.high,
             "n": estimate.n,
-            "against": label(fastest.job, [peer.job for peer in records]),
+            "against": fastest.id,
         }
     )
 

@@ -6,17 +6,18 @@ on the images that the recipe holds out; the test split has no say in it.
 
 from __future__ import annotations
 
-import itertools
 import math
-import random
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from bench import quantities
 from bench.errors import UsageError
 from bench.records.record import Record
+from bench.workloads.recipe import parse_changes
 
 Value = bool | int | float | str
 
@@ -42,12 +43,12 @@ class Trial(_Plain):
     run: str | None = None
     """The stored run; null: not yet done."""
     results: dict[str, Result] = {}
-    """By row."""
+    """By id of the row."""
     failed: dict[str, str] = {}
-    """By row: why it came to nothing."""
+    """By id of the row: why it came to nothing."""
 
     @property
-    def told(self) -> str:
+    def label(self) -> str:
         """``batch_size=32, learning_rate=0.01``."""
         return ", ".join(
             f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}"
@@ -62,9 +63,15 @@ class Sweep(_Plain):
     workload: str
     seeds: int
     trials: list[Trial]
+    rows: dict[str, str] = {}
+    """Names of the rows by id."""
+
+    def name_of(self, row: str) -> str:
+        """A row's name, for people; older sweeps know rows by it."""
+        return self.rows.get(row, row)
 
     def best(self) -> dict[str, Trial]:
-        """By row: the trial with the highest mean accuracy on the held-out images."""
+        """By id of the row: the trial with the highest mean accuracy on the held-out images."""
         found: dict[str, Trial] = {}
         for trial in self.trials:
             for row, result in trial.results.items():
@@ -104,59 +111,63 @@ def result(record: Record) -> Result | None:
     )
 
 
-def grid(space: Mapping[str, Sequence[Value]]) -> list[Trial]:
-    """Every combination.
+@dataclass(frozen=True)
+class LogUniform:
+    """A range: values uniform in their logarithm (Bergstra & Bengio 2012), whole numbers where both ends are."""
+
+    low: str
+    high: str
+
+    def rvs(self, random_state: Any) -> Value:
+        """One value; the name and argument are those that scikit-learn's ``ParameterSampler`` asks for."""
+        from scipy.stats import loguniform
+
+        value = float(loguniform.rvs(float(self.low), float(self.high), random_state=random_state))
+        return round(value) if self.low.isdigit() and self.high.isdigit() else float(f"{value:.4g}")
+
+
+Space = dict[str, "list[Value] | LogUniform"]
+
+
+def trials(entries: Sequence[str], count: int | None, seed: int) -> list[Trial]:
+    """Every combination of ``FIELD=A,B,C`` entries; or ``count`` of them at random, where ``FIELD=LOW..HIGH`` is
+    possible too.
 
     Raises:
-        UsageError: a range among the values.
+        UsageError: another form, nothing to search, or a range and no count.
     """
-    for name, values in space.items():
-        for value in values:
-            if isinstance(value, str) and _range(value):
-                raise UsageError(f"--over {name}={value}: a range needs --trials N; a grid needs a list")
-    return [Trial(changes=dict(zip(space, values, strict=True))) for values in itertools.product(*space.values())]
+    from sklearn.model_selection import ParameterGrid, ParameterSampler
+
+    space = _space(entries)
+    ranges = [name for name, values in space.items() if isinstance(values, LogUniform)]
+    if count is None:
+        if ranges:
+            raise UsageError(f"--over {ranges[0]}: a range needs --trials N; a grid needs a list")
+        return [Trial(changes=changes) for changes in ParameterGrid(space)]
+    if not ranges:
+        count = min(count, len(ParameterGrid(space)))
+    return [Trial(changes=changes) for changes in ParameterSampler(space, count, random_state=seed)]
 
 
-def drawn(space: Mapping[str, Sequence[Value]], trials: int, seed: int) -> list[Trial]:
-    """Random combinations (Bergstra & Bengio 2012): of a list any value, of a range ``LOW..HIGH`` a value uniform in
-    its logarithm, a whole number where both ends are."""
-    rng = random.Random(seed)
-    return [Trial(changes={name: _draw(values, rng) for name, values in space.items()}) for _ in range(trials)]
+def _space(entries: Sequence[str]) -> Space:
+    found: Space = {}
+    for entry in entries:
+        name, _, text = entry.partition("=")
+        parts = quantities.words(text)
+        if not name or not parts:
+            raise UsageError(f"--over {entry}: not FIELD=A,B,C or FIELD=LOW..HIGH, such as learning_rate=0.001,0.01")
+        whole_range = _range(text.strip())
+        found[name] = whole_range or [parse_changes([f"{name}={part}"])[name] for part in parts]
+    if not found:
+        raise UsageError("nothing to search: --over FIELD=A,B,C, such as learning_rate=0.001,0.01")
+    return found
 
 
-def _draw(values: Sequence[Value], rng: random.Random) -> Value:
-    value = rng.choice(values)
-    ends = _range(value) if isinstance(value, str) else None
-    if ends is None:
-        return value
-    low, high = (float(end) for end in ends)
-    found = math.exp(rng.uniform(math.log(low), math.log(high)))
-    return round(found) if all(end.isdigit() for end in ends) else float(f"{found:.4g}")
-
-
-def _range(text: str) -> tuple[str, str] | None:
+def _range(text: str) -> LogUniform | None:
     number = r"(\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)"
     found = re.fullmatch(rf"{number}\.\.{number}", text)
     if found is None:
         return None
     if not 0 < float(found[1]) < float(found[2]):
         raise UsageError(f"--over ...={text}: a range goes from a number above 0 to a larger one")
-    return found[1], found[2]
-
-
-def space(entries: Sequence[str], read: Callable[[list[str]], dict[str, Any]]) -> dict[str, list[Value]]:
-    """``FIELD=A,B,C`` or ``FIELD=LOW..HIGH`` entries by field; ``read`` reads single ``FIELD=VALUE`` entries.
-
-    Raises:
-        UsageError: another form, or nothing to search.
-    """
-    found: dict[str, list[Value]] = {}
-    for entry in entries:
-        name, _, text = entry.partition("=")
-        parts = [part.strip() for part in text.split(",") if part.strip()]
-        if not name or not parts:
-            raise UsageError(f"--over {entry}: not FIELD=A,B,C or FIELD=LOW..HIGH, such as learning_rate=0.001,0.01")
-        found[name] = [part if _range(part) else read([f"{name}={part}"])[name] for part in parts]
-    if not found:
-        raise UsageError("nothing to search: --over FIELD=A,B,C, such as learning_rate=0.001,0.01")
-    return found
+    return LogUniform(found[1], found[2])

@@ -57,7 +57,7 @@ class Turn:
         key = self.series.key
         told = ["--backend", key.backend, "--device", key.device, "--precision", key.precision, "--mode", key.mode]
         told += workload.as_options(self.series.model, self.series.dataset, self.series.recipe)
-        told += ["--figure", GATED[name]]
+        told += ["--metric", GATED[name]]
         for option, value in (("--task", task), ("--boundary", boundary)):
             told += [option, value] if value else []
         told += ["--batch-size", str(batch_size)] if name == "throughput" else []

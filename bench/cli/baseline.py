@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-from bench.cli import jobs, options
+from bench.cli import check_options, options
+from bench.cli.grouped import command
+from bench.cli.options import DeviceOptions, MetricOptions, RowOptions, WorkloadOptions
 from bench.errors import UsageError
 
 app = typer.Typer(help="Named baselines for bench check --against NAME.", no_args_is_help=True)
@@ -15,7 +17,7 @@ app = typer.Typer(help="Named baselines for bench check --against NAME.", no_arg
 
 def register(parent: typer.Typer) -> None:
     """Add the commands to the application."""
-    app.command("save")(save)
+    command(app, "save")(save)
     app.command("list")(list_)
     app.command("delete")(delete)
     parent.add_typer(app, name="baseline")
@@ -23,37 +25,26 @@ def register(parent: typer.Typer) -> None:
 
 def save(
     name: Annotated[str, typer.Argument(help="Of the baseline.")],
-    backend: jobs.JobBackend = None,
-    workload: options.WorkloadName = None,
-    model: options.Model = None,
-    dataset: options.Dataset = None,
-    recipe: options.RecipeName = None,
-    set_: options.Changes = None,
-    mode: jobs.JobMode = None,
-    precision: jobs.JobPrecision = None,
-    task: jobs.JobTask = None,
-    device: jobs.JobDevice = None,
-    batch_size: jobs.JobBatchSize = None,
-    figure: jobs.JobFigure = None,
-    boundary: jobs.JobBoundary = None,
-    data_dir: options.DataDir = None,
+    rows: RowOptions,
+    workload: WorkloadOptions,
+    metrics: MetricOptions,
+    device: DeviceOptions,
     store: options.StoreUrl = None,
 ) -> None:
     """Keep this environment's lock, the job and the data's hash under a name."""
     from bench.gate import baselines, environments
+    from bench.gate.check_job import CheckJob
     from bench.machine.host import git_commit
     from bench.store.schema import BASELINES
     from bench.store.store import Store
 
     if not name or not name[0].isalpha() or any(character in name for character in "=<>~!@:/\\ ") or len(name) > 64:
         raise UsageError(f"baseline '{name}': begin with a letter; none of = < > ~ ! @ : / and no blank")
-    job = jobs.job(jobs.given(locals()), None, name)
-    jobs.criteria(job, None, None, "10m", 1)
-    plan, data = jobs.plan(jobs.request(job, {"data_dir": data_dir}, {}))
+    job = CheckJob().with_options(check_options.given(rows, workload, device, metrics))
+    plan, data = options.plan_on_data(check_options.request(job, "precise", device))
     lock = environments.present(sorted({row.job.backend for row in plan.rows if row.problem is None}))
     kept = baselines.Baseline(name, lock, job, data.sha256, git_commit())
-    opened = Store(store)
-    opened.put(BASELINES, name, json.dumps(kept.to_dict()))
+    Store(store).put(BASELINES, name, json.dumps(kept.to_dict()))
     print(f"baseline {name}: {len(lock.pins)} packages; bench check --against {name}")
 
 
@@ -72,7 +63,7 @@ def list_(store: options.StoreUrl = None, format_: options.Format = "simple") ->
             kept.name,
             kept.lock.python,
             ", ".join(f"{root} {kept.lock.pins[root]}" for root in kept.lock.roots),
-            ", ".join(f"{key} {' '.join(v) if isinstance(v, list) else v}" for key, v in kept.job.items() if v),
+            kept.job.describe(),
             kept.data[:12],
             (kept.commit or "none")[:12],
         ]

@@ -6,92 +6,104 @@ import hashlib
 import json
 import signal
 import sys
-from dataclasses import asdict
-from typing import Annotated
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli import jobs, options
+from bench.cli import check_options, options
+from bench.cli.grouped import command
+from bench.cli.options import (
+    DeviceOptions,
+    GateOptions,
+    MetricOptions,
+    OutputOptions,
+    PlaceOptions,
+    RepeatOptions,
+    RowOptions,
+    WorkloadOptions,
+)
+
+if TYPE_CHECKING:
+    from bench.analysis.bisection import Bisection
 
 LONGER = 3
 """A midpoint that stays inconclusive is measured so many times as long."""
 LONGER_LOOKS = (8, 16, 32, 48, 64)
+SEARCHED = ("throughput", "latency", "memory")
 
 
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
-    app.command()(bisect)
+    command(app)(bisect)
 
 
 def bisect(
     package: Annotated[str, typer.Option(help="The distribution whose releases are searched.")],
     good: Annotated[str, typer.Option(metavar="VERSION", help="A release that is fast.")],
     bad: Annotated[str, typer.Option(metavar="VERSION", help="A later one that is slower.")],
-    figure: Annotated[str, typer.Option(help="throughput, latency or memory.")] = "throughput",
-    backend: jobs.JobBackend = None,
-    workload: options.WorkloadName = None,
-    model: options.Model = None,
-    dataset: options.Dataset = None,
-    recipe: options.RecipeName = None,
-    set_: options.Changes = None,
-    mode: jobs.JobMode = None,
-    precision: jobs.JobPrecision = None,
-    task: jobs.JobTask = None,
-    device: jobs.JobDevice = None,
-    batch_size: jobs.JobBatchSize = None,
-    boundary: jobs.JobBoundary = None,
-    margin: jobs.Margin = None,
-    margins: jobs.Margins = None,
-    budget: jobs.Budget = "5m",
-    restart: Annotated[bool, typer.Option("--restart", help="Forget what an earlier search found.")] = False,
-    threads: options.Threads = None,
-    cpus: options.Cpus = None,
-    seed: options.Seed = 0,
-    timeout: options.Timeout = 600.0,
-    data_dir: options.DataDir = None,
-    cache: options.Cache = None,
-    store: options.StoreUrl = None,
-    format_: options.Format = "simple",
+    rows: RowOptions,
+    workload: WorkloadOptions,
+    metrics: MetricOptions,
+    device: DeviceOptions,
+    place: PlaceOptions,
+    gate: GateOptions,
+    repeat: RepeatOptions,
+    output: OutputOptions,
+    budget: Annotated[
+        str,
+        typer.Option(
+            "--budget", metavar="TIME", help="The most time for measuring a release.", rich_help_panel="How carefully"
+        ),
+    ] = "5m",
+    restart: options.Restart = False,
 ) -> None:
     """Which release made it slower: every midpoint against --good, by the gate. Run again, it goes on where it was.
+
+    It searches by one metric: throughput (the default), latency or memory.
 
     Exit code: 0 if the first bad release was found, or there is none; 3 if several are left or --bad could not be
     judged; 130 on Ctrl-C.
     """
     from bench.analysis import bisection
     from bench.gate import baselines, environments
-    from bench.gate.release_judge import Judge
+    from bench.gate.check_job import CheckJob
+    from bench.gate.release_judge import ReleaseJudge
     from bench.machine.host import fingerprint
     from bench.store.schema import BISECTIONS
     from bench.store.store import Store
     from reports.content import verdicts
     from reports.render.terminal import show
 
-    options.one_of("figure", figure, ("throughput", "latency", "memory"))
-    job = jobs.job(jobs.given(locals()), None, "")
-    criteria = jobs.criteria(job, margin, margins, budget, 1)
-    plan, data = jobs.plan(jobs.request(job, {**locals(), "profile": "precise", "allocator": None}, {}))
-    opened = Store(store)
+    metric = options.one_of("metric", metrics.chosen or "throughput", SEARCHED)
+    searched = replace(metrics, metric=metric, figure=None)
+    job = CheckJob().with_options(check_options.given(rows, workload, device, searched))
+    criteria = check_options.criteria(job, gate, budget)
+    plan, data = options.plan_on_data(check_options.request(job, "precise", device, place, repeat))
+    store = Store(output.store)
     versions = bisection.candidates(environments.released(package), good, bad)
     lock = environments.present(sorted({row.job.backend for row in plan.rows if row.problem is None}))
     placed = asdict(plan.request.placement)
-    decides = [package, versions[0], versions[-1], job, dict(criteria.margins), placed, seed, data.sha256]
-    decides += [fingerprint()["id"], lock.to_dict()]
+    decides = [package, versions[0], versions[-1], job.to_dict(), dict(criteria.margins), placed, repeat.seed]
+    decides += [data.sha256, fingerprint()["id"], lock.to_dict()]
     key = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
-    begun = bisection.Bisection(package=package, figure=figure, versions=versions)
-    known = None if restart else opened.read(BISECTIONS, key, bisection.Bisection)
+    begun = bisection.Bisection(package=package, metric=metric, versions=versions)
+    known = None if restart else store.read(BISECTIONS, key, bisection.Bisection)
     if known is not None:
         begun = begun.model_copy(update={"steps": known.steps})
     longer = (LONGER_LOOKS, LONGER * criteria.budget)
-    command = options.command_line()
-    where = cache or baselines.default_cache()
-    judge = Judge(plan, data, opened, criteria, package, versions[0], lock, where, command, longer)
+    cache = gate.cache or baselines.default_cache()
+    judge = ReleaseJudge(plan, data, store, criteria, package, versions[0], lock, cache, options.command_line(), longer)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        found = bisection.search(begun, judge, lambda now: opened.put(BISECTIONS, key, now.model_dump_json()))
+        found = bisection.search(begun, judge, lambda now: store.put(BISECTIONS, key, now.model_dump_json()))
     except KeyboardInterrupt:
         print("bench: interrupted; the same command goes on where it was", file=sys.stderr)
-        sys.exit(jobs.INTERRUPTED)
-    show(verdicts.bisection(found), format_)
-    newest = found.outcome(versions[-1])
-    sys.exit(3 if newest == "skipped" or (newest == "bad" and len(found.suspects) > 2) else 0)
+        sys.exit(options.INTERRUPTED)
+    show(verdicts.bisection(found), output.format)
+    sys.exit(_exit_code(found))
+
+
+def _exit_code(found: Bisection) -> int:
+    newest = found.outcome(found.versions[-1])
+    return 3 if newest == "skipped" or (newest == "bad" and len(found.suspects) > 2) else 0

@@ -90,7 +90,7 @@ def export(
     store: options.StoreUrl = None,
 ) -> None:
     """A stored run on standard output: its records, or its figures as other tools read them."""
-    from bench.records.record import export as to_json
+    from bench.records.export import export as to_json
     from reports.exports import bencher, github_action_benchmark, pytest_benchmark
 
     options.one_of("format", format_, EXPORTS)

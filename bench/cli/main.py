@@ -1,7 +1,6 @@
 """The command line, the top of the house: nobody imports it.
 
-``measure`` has the commands that run workers, ``gate``, ``baseline`` and ``bisect`` those that judge, ``history`` those
-that read the store. Imports stay inside commands, so that ``bench --help`` is quick.
+A module has the commands that its name says. Imports stay inside commands, so that ``bench --help`` is quick.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from bench.cli import baseline, bisect, gate, history, measure, sweep
+from bench.cli import baseline, bisect, check, history, machine, run, sweep
 from bench.errors import BenchError
 
 app = typer.Typer(
@@ -20,8 +19,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-measure.register(app)
-gate.register(app)
+run.register(app)
+machine.register(app)
+check.register(app)
 baseline.register(app)
 bisect.register(app)
 history.register(app)

@@ -1,15 +1,33 @@
-"""Options that several commands share, and how their texts are read."""
+"""Groups of options that several commands share, and how their texts are read."""
 
 from __future__ import annotations
 
 import shlex
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
+from bench import quantities
 from bench.errors import UsageError
+
+if TYPE_CHECKING:
+    from bench.machine.placement import Placement
+    from bench.runner.plan import Plan, Request
+    from bench.workloads.datasets.dataset import Dataset
+    from bench.workloads.workload import Workload
+
+INTERRUPTED = 130
+"""Exit code on Ctrl-C."""
+TASKS = ("train", "infer", "all")
+BOUNDARIES = ("end-to-end", "device")
+
+StoreUrl = Annotated[
+    str | None,
+    typer.Option("--store", metavar="URL", help="Database URL or SQLite file (default: BENCH_STORE, user data)."),
+]
 
 
 def _format(name: str) -> str:
@@ -19,37 +37,6 @@ def _format(name: str) -> str:
     return check_format(name)
 
 
-Backend = Annotated[str, typer.Option(help="all, or a list such as pytorch,keras.")]
-WorkloadName = Annotated[str | None, typer.Option(metavar="MODEL/DATASET/RECIPE", help="Instead of the three.")]
-Model = Annotated[str | None, typer.Option(help="Model, or a TOML file (default: article-keras).")]
-Dataset = Annotated[str | None, typer.Option(help="Data set, or folder:DIR with a folder per class (default: digits).")]
-RecipeName = Annotated[str | None, typer.Option(help="Training recipe, or a TOML file (default: article-keras).")]
-Mode = Annotated[str, typer.Option(help="Ways to run, a list: default, all, best, or names of bench list.")]
-Precision = Annotated[str, typer.Option(help="A list: default, all, or names of bench list such as fp32,bf16,int8.")]
-Changes = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="FIELD=VALUE", help="Change the recipe, such as epochs=2 (repeatable)."),
-]
-Task = Annotated[str, typer.Option(help="What to time: train, infer or all.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N, or a list: one row each.")]
-BatchSizes = Annotated[str, typer.Option(metavar="LIST", help="Of throughput figures, such as 128 or 1,8,32,128.")]
-Profile = Annotated[str, typer.Option(help="deploy (as users run it) or precise (pinned, for small effects).")]
-Threads = Annotated[int | None, typer.Option(min=1, help="Threads (default: the profile's physical cores).")]
-Cpus = Annotated[str | None, typer.Option(metavar="LIST", help="Pin workers to CPUs such as 0,2-3.")]
-Allocator = Annotated[
-    str | None, typer.Option(metavar="NAME", help="system, arena (glibc keeps memory) or a library's path.")
-]
-Seed = Annotated[int, typer.Option(min=0, help="Of weights, batches and the order of rounds.")]
-Timeout = Annotated[float, typer.Option(min=0.1, help="Seconds until a silent worker is killed.")]
-DataDir = Annotated[Path | None, typer.Option(help="Folder of a data set that is read from disk.")]
-Pythons = Annotated[
-    list[str] | None,
-    typer.Option("--python", metavar="BACKEND=PATH", help="Interpreter for a backend (repeatable)."),
-]
-StoreUrl = Annotated[
-    str | None,
-    typer.Option("--store", metavar="URL", help="Database URL or SQLite file (default: BENCH_STORE, user data)."),
-]
 Format = Annotated[
     str,
     typer.Option(
@@ -67,23 +54,227 @@ RunName = Annotated[
     str | None,
     typer.Argument(metavar="RUN", help="A run's name or its beginning, tag, commit, or last~N (default: last)."),
 ]
-Cache = Annotated[
-    Path | None, typer.Option(metavar="DIR", help="Where environments and work trees are kept (default: user cache).")
-]
+Restart = Annotated[bool, typer.Option("--restart", help="Forget what an earlier search found.")]
 
 
-def split(text: str) -> tuple[str, ...]:
-    """Parts of a comma-separated list."""
-    return tuple(part.strip() for part in text.split(",") if part.strip())
+@dataclass(frozen=True)
+class WorkloadOptions:
+    """Model, data set and recipe."""
+
+    PANEL: ClassVar = "What to run"
+
+    workload: Annotated[
+        str | None, typer.Option(metavar="MODEL/DATASET/RECIPE", help="Instead of --model, --dataset and --recipe.")
+    ] = None
+    model: Annotated[str | None, typer.Option(help="Model, or a TOML file (default: article-keras).")] = None
+    dataset: Annotated[
+        str | None, typer.Option(help="Data set, or folder:DIR with a folder per class (default: digits).")
+    ] = None
+    recipe: Annotated[str | None, typer.Option(help="Training recipe, or a TOML file (default: article-keras).")] = None
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="FIELD=VALUE", help="Change the recipe, such as epochs=2 (repeatable)."),
+    ] = None
+
+    @property
+    def names(self) -> dict[str, str | None]:
+        """Model, data set and recipe that the user gave, one by one or together.
+
+        Raises:
+            UsageError: both, or not three names together.
+        """
+        from bench.workloads.workload import parts
+
+        if self.workload is not None and (self.model or self.dataset or self.recipe):
+            raise UsageError("--workload names model, data set and recipe together; leave out the other three")
+        names = (self.model, self.dataset, self.recipe) if self.workload is None else parts(self.workload)
+        return dict(zip(("model", "dataset", "recipe"), names, strict=True))
+
+    def named(self, more_changes: list[str] | None = None) -> Workload:
+        """The workload that the options name together, with changes of its recipe.
+
+        Raises:
+            UsageError: an unknown name, or ``--workload`` beside one of the three.
+        """
+        from bench.workloads.recipe import parse_changes
+        from bench.workloads.workload import DEFAULT_DATASET, DEFAULT_MODEL, DEFAULT_RECIPE, of
+
+        names = self.names
+        return of(
+            names["model"] or DEFAULT_MODEL,
+            names["dataset"] or DEFAULT_DATASET,
+            names["recipe"] or DEFAULT_RECIPE,
+            parse_changes([*(self.changes or []), *(more_changes or [])]),
+        )
 
 
-def batch_sizes(text: str) -> tuple[int, ...]:
-    """``1,8,32`` in ascending order.
+@dataclass(frozen=True)
+class RowOptions:
+    """Which rows, and what is timed of them. None: the default, or what a saved baseline says."""
+
+    PANEL: ClassVar = "What to run"
+
+    backend: Annotated[str | None, typer.Option(help="all, or a list such as pytorch,keras (default: all).")] = None
+    mode: Annotated[
+        str | None, typer.Option(help="Ways to run, a list: default, all, best, or names of bench list.")
+    ] = None
+    precision: Annotated[
+        str | None, typer.Option(help="A list: default, all, or names of bench list such as fp32,bf16,int8.")
+    ] = None
+    task: Annotated[str | None, typer.Option(help="What to time: train, infer or all (default: all).")] = None
+    batch_size: Annotated[
+        str | None,
+        typer.Option(metavar="LIST", help="Of throughput, such as 128 or (bench run) 1,8,32,128 (default: 128)."),
+    ] = None
+
+
+@dataclass(frozen=True)
+class DeviceOptions:
+    """The device, and where the data is. None of ``device``: auto."""
+
+    PANEL: ClassVar = "Where"
+
+    device: Annotated[
+        str | None, typer.Option(help="auto, cpu, cuda, cuda:N, or a list: one row each (default: auto).")
+    ] = None
+    data_dir: Annotated[Path | None, typer.Option(help="Folder of a data set that is read from disk.")] = None
+
+
+@dataclass(frozen=True)
+class PlaceOptions:
+    """Where and how every worker runs."""
+
+    PANEL: ClassVar = "Where"
+
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads (default: the profile's physical cores).")] = None
+    cpus: Annotated[str | None, typer.Option(metavar="LIST", help="Pin workers to CPUs such as 0,2-3.")] = None
+    allocator: Annotated[
+        str | None, typer.Option(metavar="NAME", help="system, arena (glibc keeps memory) or a library's path.")
+    ] = None
+
+    def placement(self, profile: str) -> Placement:
+        """Of every worker.
+
+        Raises:
+            UsageError: an unknown profile, CPUs that are not available, no such allocator.
+        """
+        from bench.machine.placement import place
+
+        return place(profile, self.cpus, self.threads, self.allocator)
+
+
+@dataclass(frozen=True)
+class InterpreterOptions:
+    """Interpreters of backends."""
+
+    PANEL: ClassVar = "Where"
+
+    python: Annotated[
+        list[str] | None,
+        typer.Option("--python", metavar="BACKEND=PATH", help="Interpreter for a backend (repeatable)."),
+    ] = None
+
+    @property
+    def pythons(self) -> dict[str, str]:
+        """``BACKEND=PATH`` entries by backend.
+
+        Raises:
+            UsageError: another form.
+        """
+        found = {}
+        for entry in self.python or []:
+            name, separator, path = entry.partition("=")
+            if not (name and separator and path):
+                raise UsageError(f"--python {entry}: not BACKEND=PATH, such as keras=.venv-keras/bin/python")
+            found[name] = path
+        return found
+
+
+@dataclass(frozen=True)
+class RepeatOptions:
+    """The seed, and the patience with workers."""
+
+    PANEL: ClassVar = "How carefully"
+
+    seed: Annotated[int, typer.Option(min=0, help="Of weights, batches and the order of rounds.")] = 0
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds until a silent worker is killed.")] = 600.0
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """Where results go, and how they are shown."""
+
+    PANEL: ClassVar = "Output"
+
+    store: StoreUrl = None
+    format: Format = "simple"
+
+
+@dataclass(frozen=True)
+class GateOptions:
+    """What a gate calls no change, and where it keeps environments."""
+
+    PANEL: ClassVar = "How carefully"
+
+    margin: Annotated[
+        list[str] | None,
+        typer.Option("--margin", metavar="METRIC=PERCENT", help="What is no change (repeatable)."),
+    ] = None
+    margins: Annotated[
+        Path | None, typer.Option("--margins", metavar="FILE", help="TOML file with a table named margins.")
+    ] = None
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Where environments and work trees are kept (default: user cache).",
+            rich_help_panel="Where",
+        ),
+    ] = None
+
+
+@dataclass(frozen=True)
+class MetricOptions:
+    """The metrics that are judged, and the old name of that option."""
+
+    PANEL: ClassVar = "What to run"
+
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LIST", help="What is judged: of throughput, latency, memory, accuracy (default: the first three)."
+        ),
+    ] = None
+    figure: Annotated[str | None, typer.Option("--figure", hidden=True)] = None
+    boundary: Annotated[str | None, typer.Option(help="Of speeds: end-to-end or device (default: end-to-end).")] = None
+
+    @property
+    def chosen(self) -> str | None:
+        """The metrics that the user gave, by either spelling."""
+        return renamed("--figure", self.figure, "--metric", self.metric)
+
+
+def renamed(old: str, old_value: str | None, new: str, new_value: str | None) -> str | None:
+    """The value of an option that has a new name; the old one goes on working, and a line says so.
+
+    Raises:
+        UsageError: both were given.
+    """
+    if old_value is None:
+        return new_value
+    if new_value is not None:
+        raise UsageError(f"{old} is the old name of {new}; give one of them")
+    print(f"bench: {old} is now {new} (the old name goes on working)", file=sys.stderr)
+    return old_value
+
+
+def batch_sizes(text: str | None) -> tuple[int, ...]:
+    """``1,8,32`` in ascending order; 128 where nothing is said.
 
     Raises:
         UsageError: not numbers from 1 to a million.
     """
-    parts = split(text)
+    parts = ("128",) if text is None else quantities.words(text)
     if not parts or not all(part.isdigit() and 1 <= int(part) <= 1_000_000 for part in parts):
         raise UsageError(f"--batch-size {text}: not a number from 1 on, or a list such as 1,8,32,128")
     return tuple(sorted({int(part) for part in parts}))
@@ -100,38 +291,7 @@ def one_of(kind: str, value: str, known: tuple[str, ...]) -> str:
     return value
 
 
-def shapes(entries: list[str] | None) -> dict[str, tuple[int, ...]]:
-    """``INPUT=3,224,224`` entries by input.
-
-    Raises:
-        UsageError: another form.
-    """
-    found = {}
-    for entry in entries or []:
-        name, separator, text = entry.rpartition("=")
-        sides = split(text)
-        if not (name and separator and sides and all(side.isdigit() and int(side) > 0 for side in sides)):
-            raise UsageError(f"--input-shape {entry}: not INPUT=SIDES without the batch, such as x=3,224,224")
-        found[name] = tuple(int(side) for side in sides)
-    return found
-
-
-def pythons(entries: list[str] | None) -> dict[str, str]:
-    """``BACKEND=PATH`` entries by backend.
-
-    Raises:
-        UsageError: another form.
-    """
-    found = {}
-    for entry in entries or []:
-        name, separator, path = entry.partition("=")
-        if not (name and separator and path):
-            raise UsageError(f"--python {entry}: not BACKEND=PATH, such as keras=.venv-keras/bin/python")
-        found[name] = path
-    return found
-
-
-def on_data(request: Any) -> tuple[Any, Any]:
+def plan_on_data(request: Request) -> tuple[Plan, Dataset]:
     """The plan of a request, and its data set, for whose images the model is made.
 
     Raises:
@@ -147,62 +307,13 @@ def on_data(request: Any) -> tuple[Any, Any]:
     return make(replace(request, workload=request.workload.on(dataset))), dataset
 
 
-def workload(
-    whole: str | None, model: str | None, dataset: str | None, recipe: str | None, changes: list[str] | None = None
-) -> Any:
-    """The workload that the options name together, with ``FIELD=VALUE`` changes of the recipe.
-
-    Raises:
-        UsageError: an unknown name, or ``--workload`` beside one of the three.
-    """
-    from bench.workloads.workload import DEFAULT_DATASET, DEFAULT_MODEL, DEFAULT_RECIPE, of
-
-    names = named(whole, model, dataset, recipe)
-    return of(
-        names["model"] or DEFAULT_MODEL,
-        names["dataset"] or DEFAULT_DATASET,
-        names["recipe"] or DEFAULT_RECIPE,
-        fields(changes),
-    )
-
-
-def named(whole: str | None, model: str | None, dataset: str | None, recipe: str | None) -> dict[str, str | None]:
-    """Model, data set and recipe that the user gave, one by one or together.
-
-    Raises:
-        UsageError: both, or not three names together.
-    """
-    from bench.workloads.workload import parts
-
-    if whole is not None and (model or dataset or recipe):
-        raise UsageError("--workload names model, data set and recipe together; leave out the other three")
-    names = (model, dataset, recipe) if whole is None else parts(whole)
-    return dict(zip(("model", "dataset", "recipe"), names, strict=True))
-
-
-def fields(entries: list[str] | None) -> dict[str, Any]:
-    """``FIELD=VALUE`` entries by field, values as TOML would read them (a bare word is a text).
-
-    Raises:
-        UsageError: another form.
-    """
-    import tomllib
-
-    found: dict[str, Any] = {}
-    for entry in entries or []:
-        name, separator, text = entry.partition("=")
-        if not (name and separator and text):
-            raise UsageError(f"--set {entry}: not FIELD=VALUE, such as epochs=2 or schedule.kind=cosine")
-        try:
-            value = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            value = text
-        found[name] = tuple(value) if isinstance(value, list) else value
-    return found
-
-
 def command_line() -> str:
     """What the user typed, passwords hidden: what repeats it."""
     from bench.store.store import without_password
 
     return shlex.join(["bench", *without_password(sys.argv[1:])])
+
+
+def given_fields(values: dict[str, Any]) -> dict[str, Any]:
+    """The options that the user gave: those that are not None."""
+    return {name: value for name, value in values.items() if value is not None}

@@ -6,90 +6,104 @@ import hashlib
 import json
 import signal
 import sys
-from typing import Annotated, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
-from bench.cli import jobs, options
+from bench import quantities
+from bench.cli import options
+from bench.cli.grouped import command
+from bench.cli.options import DeviceOptions, InterpreterOptions, OutputOptions, PlaceOptions, WorkloadOptions
 from bench.errors import UsageError
+
+if TYPE_CHECKING:
+    from bench.analysis.sweep import Trial
+    from bench.runner.plan import Request
+    from bench.store.store import Store
+    from bench.workloads.datasets.dataset import Dataset
+    from bench.workloads.workload import Workload
+
+
+@dataclass(frozen=True)
+class TrialOptions:
+    """What is tried, and how often."""
+
+    PANEL: ClassVar = "How carefully"
+
+    trials: Annotated[int | None, typer.Option(min=1, help="Draw so many combinations; without it all are tried.")] = (
+        None
+    )
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings per trial and backend.")] = 3
+    seed: Annotated[int, typer.Option(min=0, help="Of weights, batches and the trials that are drawn.")] = 0
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds until a silent worker is killed.")] = 3600.0
 
 
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
-    app.command("sweep")(sweep)
+    command(app, "sweep")(sweep)
 
 
 def sweep(
     over: Annotated[
         list[str], typer.Option(metavar="FIELD=A,B,C", help="Values of a recipe's field, or LOW..HIGH (repeatable).")
     ],
-    trials: Annotated[
-        int | None, typer.Option(min=1, help="Draw so many combinations; without it all are tried.")
-    ] = None,
-    backend: options.Backend = "all",
-    workload: options.WorkloadName = None,
-    model: options.Model = None,
-    dataset: options.Dataset = None,
-    recipe: options.RecipeName = None,
-    set_: options.Changes = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Trainings per trial and backend.")] = 3,
-    device: options.Device = "auto",
-    threads: options.Threads = None,
-    seed: options.Seed = 0,
-    timeout: options.Timeout = 3600.0,
-    data_dir: options.DataDir = None,
-    python: options.Pythons = None,
-    restart: Annotated[bool, typer.Option("--restart", help="Forget what an earlier search found.")] = False,
-    store: options.StoreUrl = None,
-    format_: options.Format = "simple",
+    workload: WorkloadOptions,
+    device: DeviceOptions,
+    place: PlaceOptions,
+    interpreters: InterpreterOptions,
+    care: TrialOptions,
+    output: OutputOptions,
+    backend: Annotated[
+        str, typer.Option(help="all, or a list such as pytorch,keras.", rich_help_panel="What to run")
+    ] = "all",
+    restart: options.Restart = False,
 ) -> None:
     """Train every combination in every backend, and tell the best of each. Run again, it goes on where it was.
 
     Exit code: 0; 1 if a trial came to nothing; 2 usage; 130 on Ctrl-C.
     """
     from bench.analysis import sweep as searching
-    from bench.machine.placement import place
     from bench.runner.plan import Request
     from bench.store.schema import SWEEPS
     from bench.store.store import Store
     from reports.content import sweeps
     from reports.render.terminal import show, with_notes
 
-    space = searching.space(over, options.fields)
-    planned = searching.grid(space) if trials is None else searching.drawn(space, trials, seed)
-    names = (workload, model, dataset, recipe)
-    base = options.workload(*names, set_)
-    workloads = [options.workload(*names, [*(set_ or []), *_entries(trial.changes)]) for trial in planned]
-    if not all(workload.recipe.validation for workload in workloads):
+    planned = searching.trials(over, care.trials, care.seed)
+    base = workload.named()
+    workloads = [workload.named(_entries(trial.changes)) for trial in planned]
+    if not all(each.recipe.validation for each in workloads):
         raise UsageError("trials are chosen on held-out images, the recipe holds out none; add --set validation=0.1")
     request = Request(
-        backends=_trained(options.split(backend)),
+        backends=_that_train(quantities.words(backend)),
         workload=base,
         task="train",
-        devices=device,
-        placement=place("deploy", None, threads, None),
+        devices=device.device or "auto",
+        placement=place.placement("deploy"),
         rounds=0,
-        seed=seed,
-        seeds=seeds,
-        timeout=timeout,
-        data_dir=data_dir,
-        pythons=options.pythons(python),
+        seed=care.seed,
+        seeds=care.seeds,
+        timeout=care.timeout,
+        data_dir=device.data_dir,
+        pythons=interpreters.pythons,
     )
-    plan, data = options.on_data(request)
-    opened = Store(store)
-    rows = sorted(row.name for row in plan.rows if row.asked)
-    decides = [plan.request.workload.name, rows, seeds, seed, data.sha256, [trial.changes for trial in planned]]
+    plan, data = options.plan_on_data(request)
+    store = Store(output.store)
+    rows = {row.id: row.name for row in plan.rows if row.asked}
+    decides = [plan.request.workload.name, sorted(rows), care.seeds, care.seed, data.sha256]
+    decides.append([trial.changes for trial in planned])
     key = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
-    begun = searching.Sweep(name=f"sweep-{key}", workload=base.name, seeds=seeds, trials=planned)
-    known = None if restart else opened.read(SWEEPS, key, searching.Sweep)
-    attempt = _Attempt(plan.request, data, opened, workloads)
+    begun = searching.Sweep(name=f"sweep-{key}", workload=base.name, seeds=care.seeds, trials=planned, rows=rows)
+    known = None if restart else store.read(SWEEPS, key, searching.Sweep)
+    attempt = _Attempt(plan.request, data, store, workloads)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        found = searching.search(known or begun, attempt, lambda now: opened.put(SWEEPS, key, now.model_dump_json()))
+        found = searching.search(known or begun, attempt, lambda now: store.put(SWEEPS, key, now.model_dump_json()))
     except KeyboardInterrupt:
         print("bench: interrupted; the same command goes on where it was", file=sys.stderr)
-        sys.exit(jobs.INTERRUPTED)
-    show(with_notes(sweeps.document(found), f"{found.name} in {opened.shown}"), format_)
+        sys.exit(options.INTERRUPTED)
+    show(with_notes(sweeps.document(found), f"{found.name} in {store.shown}"), output.format)
     sys.exit(any(trial.failed for trial in found.trials))
 
 
@@ -97,7 +111,7 @@ def _entries(changes: dict[str, Any]) -> list[str]:
     return [f"{name}={json.dumps(value)}" for name, value in changes.items()]
 
 
-def _trained(asked: tuple[str, ...]) -> tuple[str, ...]:
+def _that_train(asked: tuple[str, ...]) -> tuple[str, ...]:
     """The backends that train to a recipe's end, of those asked for."""
     import backends
     from bench.runner.plan import ALL
@@ -106,32 +120,30 @@ def _trained(asked: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(name for name in names if name not in backends.names() or "fit" in backends.load(name).TASKS)
 
 
+@dataclass(frozen=True)
 class _Attempt:
-    """Does one trial."""
+    """Does one trial: a stored run without rounds."""
 
-    def __init__(self, request: Any, data: Any, store: Any, workloads: list[Any]) -> None:
-        self._request, self._data, self._store, self._workloads = request, data, store, workloads
+    request: Request
+    dataset: Dataset
+    store: Store
+    workloads: list[Workload]
 
-    def __call__(self, number: int, trial: Any) -> Any:
-        from dataclasses import replace
-
+    def __call__(self, number: int, trial: Trial) -> Trial:
         from bench.analysis import sweep as searching
-        from bench.records.record import label
         from bench.runner.planner import make
         from bench.runner.run import run
 
-        print(f"bench: trial {number + 1} of {len(self._workloads)}: {trial.told}", file=sys.stderr)
-        workload = self._workloads[number].on(self._data)
-        plan = make(replace(self._request, workload=workload))
-        finished = run(plan, self._data, self._store, options.command_line())
-        if finished.exit_code == jobs.INTERRUPTED:
+        print(f"bench: trial {number + 1} of {len(self.workloads)}: {trial.label}", file=sys.stderr)
+        plan = make(replace(self.request, workload=self.workloads[number].on(self.dataset)))
+        finished = run(plan, self.dataset, self.store, options.command_line())
+        if finished.exit_code == options.INTERRUPTED:
             raise KeyboardInterrupt
-        ran = [record.job for record in finished.run.records]
         results, failed = {}, {}
         for record in finished.run.records:
-            name, found = label(record.job, ran), searching.result(record)
+            found = searching.result(record)
             if found is None:
-                failed[name] = f"{record.status}: {record.error or 'not comparable'}"
+                failed[record.id] = f"{record.status}: {record.error or 'not comparable'}"
             else:
-                results[name] = found
+                results[record.id] = found
         return trial.model_copy(update={"run": finished.run.name, "results": results, "failed": failed})

@@ -13,12 +13,12 @@ from typing import Any
 
 from bench.errors import BenchError, UsageError
 from bench.gate import environments
+from bench.gate.check_job import CheckJob
 from bench.gate.environments import Lock
 from bench.gate.gate import BASE
 from bench.runner.plan import Side
 from bench.store.schema import BASELINES
 from bench.store.store import Store
-from bench.workloads.workload import parts
 
 GIT = "git:"
 
@@ -29,22 +29,20 @@ class Baseline:
 
     name: str
     lock: Lock
-    job: dict[str, Any]
-    """The options of ``bench check`` that say what is measured."""
+    job: CheckJob
     data: str
     commit: str | None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
-        return {"lock": self.lock.to_dict(), "job": self.job, "data": self.data, "commit": self.commit}
+        return {"lock": self.lock.to_dict(), "job": self.job.to_dict(), "data": self.data, "commit": self.commit}
 
     @classmethod
-    def from_dict(cls, name: str, told: dict[str, Any]) -> Baseline:
-        """Of ``to_dict``; an earlier version kept the three parts of a workload as one."""
-        job = dict(told["job"])
-        if "workload" in job:
-            job |= zip(("model", "dataset", "recipe"), parts(job.pop("workload")), strict=True)
-        return cls(name, Lock.from_dict(told["lock"]), job, told["data"], told["commit"])
+    def from_dict(cls, name: str, plain: dict[str, Any]) -> Baseline:
+        """What ``to_dict`` wrote."""
+        return cls(
+            name, Lock.from_dict(plain["lock"]), CheckJob.from_dict(plain["job"]), plain["data"], plain["commit"]
+        )
 
 
 def default_cache() -> Path:

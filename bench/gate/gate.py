@@ -123,23 +123,23 @@ class Gate:
     def _gated_metrics(self) -> list[GatedMetric]:
         found = []
         for row in self._rows_of(self.base):
-            name = _without_side(row)
-            statuses = {self.results[side].status for side in self._sides(name)}
+            row_id = row.job.row.id
+            statuses = {self.results[side].status for side in self._sides(row_id)}
             if row.required or not statuses & {"unavailable", "unsupported"}:
-                found += self.criteria.gated(name, row.tasks, self.results.plan.metrics)
+                found += self.criteria.gated(row_id, row.tasks, self.results.plan.metrics)
         return found
 
     def _rows_of(self, side: Side) -> list[Row]:
         return [row for row in self.results.plan.rows if row.side == side and row.asked]
 
-    def _sides(self, name: str) -> tuple[Row, Row]:
-        """Base and present of a row by its name without a side."""
-        rows = {(_without_side(row), row.side): row for row in self.results.plan.rows}
-        return rows[name, self.base], rows[name, self.present]
+    def _sides(self, row_id: str) -> tuple[Row, Row]:
+        """Base and present of a row by its id without a side."""
+        rows = {(row.job.row.id, row.side): row for row in self.results.plan.rows}
+        return rows[row_id, self.base], rows[row_id, self.present]
 
-    def _is_valid(self, name: str) -> bool:
+    def _is_valid(self, row_id: str) -> bool:
         """Whether both sides are ok so far and comparable."""
-        return not any(self._validity.problem(row) for row in self._sides(name))
+        return not any(self._validity.problem(row) for row in self._sides(row_id))
 
     def _open(self) -> dict[str, list[GatedMetric]]:
         """By row, the metrics that need more pairs."""
@@ -148,21 +148,21 @@ class Gate:
             settled = metric in self.verdicts and self.verdicts[metric].kind in SETTLED
             if metric.name != "accuracy" and not settled:
                 found.setdefault(metric.row, []).append(metric)
-        return {name: metrics for name, metrics in found.items() if self._is_valid(name)}
+        return {row_id: metrics for row_id, metrics in found.items() if self._is_valid(row_id)}
 
     def _round_of_pairs(self, number: int) -> None:
         """One pair of every row that is still open, rows in an order drawn by the seed."""
         seed = self.results.plan.request.seed
         rows = self._open()
-        for name in random.Random(f"{seed}/{number}").sample(sorted(rows), len(rows)):
-            heads = random.Random(f"{seed}/{name}/{number // 2}").random() < 0.5
+        for row_id in random.Random(f"{seed}/{number}").sample(sorted(rows), len(rows)):
+            heads = random.Random(f"{seed}/{row_id}/{number // 2}").random() < 0.5
             base_first = heads != bool(number % 2)  # of every two pairs one each way round
-            while self._measure_pair(name, rows[name], number, base_first):
-                self._second_tries[name] = self._second_tries.get(name, 0) + 1
+            while self._measure_pair(row_id, rows[row_id], number, base_first):
+                self._second_tries[row_id] = self._second_tries.get(row_id, 0) + 1
 
-    def _measure_pair(self, name: str, gated: Sequence[GatedMetric], number: int, base_first: bool) -> bool:
+    def _measure_pair(self, row_id: str, gated: Sequence[GatedMetric], number: int, base_first: bool) -> bool:
         """Measure one pair; whether it has to be measured again."""
-        base, present = self._sides(name)
+        base, present = self._sides(row_id)
         what = f"pair {number + 1}"
         metrics = [metric for metric in self.results.plan.metrics if any(needs(one, metric) for one in gated)]
         ordered = [base, present] if base_first else [present, base]
@@ -172,7 +172,7 @@ class Gate:
             self._rounds.keep(row, outcomes[row.id])
         both = [outcomes[base.id], outcomes[present.id]]
         measured = [outcome for outcome in both if isinstance(outcome, MeasuredRound)]
-        if len(measured) < 2 or not self._is_valid(name):
+        if len(measured) < 2 or not self._is_valid(row_id):
             return False
         if self._versions_changed(base) or self._versions_changed(present):
             return False
@@ -180,12 +180,12 @@ class Gate:
         for one, pair in pairs.items():
             self.pairs[one].append(pair)
         again = any(not pair.counts for pair in pairs.values())
-        return again and self._second_tries.get(name, 0) < SECOND_TRIES
+        return again and self._second_tries.get(row_id, 0) < SECOND_TRIES
 
     def _versions_changed(self, row: Row) -> bool:
         """Whether a side's versions are no longer those of its first worker; both sides end then."""
         changed = self._validity.changed_versions(row)
-        for side in self._sides(_without_side(row)) if changed else ():
+        for side in self._sides(row.job.row.id) if changed else ():
             self.results[side].fail("failed", changed)
         return bool(changed)
 
@@ -238,8 +238,8 @@ class Gate:
             name=self.name,
             command=self.command,
             started_at=context.started_at,
-            base=Environment(told=self.base.told, versions=self._versions(self.base)),
-            present=Environment(told=self.present.told, versions=self._versions(self.present)),
+            base=Environment(label=self.base.label, versions=self._versions(self.base)),
+            present=Environment(label=self.present.label, versions=self._versions(self.present)),
             figures=[self._verdict(metric) for metric in self.pairs],
             looks=list(self.criteria.looks),
             alpha=ALPHA,
@@ -259,8 +259,9 @@ class Gate:
 
     def _verdict(self, metric: GatedMetric) -> MetricVerdict:
         pairs, verdict = self.pairs[metric], self.verdicts.get(metric)
-        known: dict[str, Any] = {**metric._asdict(), "unit": unit_of(metric), "margin": self._margin(metric)}
-        known["pairs"] = pairs
+        label = _without_side(self._sides(metric.row)[0])
+        known: dict[str, Any] = {**metric._asdict(), "label": label, "unit": unit_of(metric), "pairs": pairs}
+        known["margin"] = self._margin(metric)
         reason = self._why_invalid(metric)
         if reason:
             return MetricVerdict(**known, verdict="invalid", reason=reason)

@@ -18,6 +18,7 @@ MARGINS = {"throughput": 0.005, "latency": 0.005, "memory": 0.01, "accuracy": 0.
 """What may be called no change: relative, for accuracy a difference (at least ``ACCURACY_IMAGES`` test images)."""
 ACCURACY_IMAGES = 2
 METRICS = tuple(MARGINS)
+DEFAULT_METRICS = ("throughput", "latency", "memory")
 DEFAULT_BUDGET = 600.0
 """Seconds of measuring pairs."""
 
@@ -26,7 +27,7 @@ DEFAULT_BUDGET = 600.0
 class Criteria:
     """What a check is about."""
 
-    metrics: tuple[str, ...] = ("throughput", "latency", "memory")
+    metrics: tuple[str, ...] = DEFAULT_METRICS
     """Of ``METRICS``."""
     boundary: str = "end-to-end"
     """Of speeds; ``device`` is the other one."""
@@ -53,7 +54,7 @@ class Criteria:
 
 
 class GatedMetric(NamedTuple):
-    """A metric of a row that gets a verdict; the row's name is without its side."""
+    """A metric of a row that gets a verdict; the row's id is without its side."""
 
     row: str
     name: str

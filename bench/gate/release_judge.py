@@ -20,7 +20,7 @@ from bench.workloads.datasets.dataset import Dataset
 
 
 @dataclass(frozen=True)
-class Judge:
+class ReleaseJudge:
     """Calls a version good, bad, or skipped (it cannot be installed, its row does not run, or it stays open)."""
 
     plan: Plan
@@ -47,12 +47,12 @@ class Judge:
         try:
             present = self._side(PRESENT, version)
         except CannotInstall as error:
-            return Step(version=version, outcome="skipped", told=str(error))
+            return Step(version=version, outcome="skipped", evidence=str(error))
         looks, budget = self.longer
         found = self._checked(base, present, self.criteria)
         if found.verdict == "inconclusive":
             found = self._checked(base, present, replace(self.criteria, looks=looks, budget=budget))
-        return Step(version=version, outcome=_outcome(found), told=_told(found), check=found.name)
+        return Step(version=version, outcome=_outcome(found), evidence=_evidence(found), check=found.name)
 
     def _side(self, name: str, version: str) -> Side:
         requirement = Requirement(f"{self.package}=={version}")
@@ -72,12 +72,12 @@ def _outcome(check: Check) -> Outcome:
     return "good" if kinds and kinds <= {"no change", "improvement"} else "skipped"
 
 
-def _told(check: Check) -> str:
+def _evidence(check: Check) -> str:
     """The figure that decided, with its interval in percent."""
     decisive = next((f for f in check.figures if f.verdict == check.verdict), None)
     if decisive is None:
         return "no figure was judged"
     if decisive.change is None or decisive.low is None or decisive.high is None:
-        return f"{decisive.row}: {decisive.verdict}: {decisive.reason}"
+        return f"{decisive.label}: {decisive.verdict}: {decisive.reason}"
     change, low, high = (100 * value for value in (decisive.change, decisive.low, decisive.high))
-    return f"{decisive.row}: {decisive.verdict} {change:+.2f}% [{low:+.2f}, {high:+.2f}]"
+    return f"{decisive.label}: {decisive.verdict} {change:+.2f}% [{low:+.2f}, {high:+.2f}]"

@@ -51,7 +51,9 @@ class Validity:
         inside = any(Path(file).is_relative_to(Path(folder).resolve()) for folder in folders for file in files)
         if not folders or inside:
             return ""
-        return f"{row.name} runs an adapter that {self.base.told} has not: both sides are the same ({', '.join(files)})"
+        return (
+            f"{row.name} runs an adapter that {self.base.label} has not: both sides are the same ({', '.join(files)})"
+        )
 
     def changed_versions(self, row: Row) -> str:
         """Versions of a side that are no longer those of its first worker; empty if all are."""

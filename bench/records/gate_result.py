@@ -4,46 +4,49 @@ from __future__ import annotations
 
 from typing import Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field, computed_field, model_validator
 
-from bench.records.record import Data, Record
+from bench.records.record import Data, Frozen, Record
+from bench.records.upgrade import renamed
 from bench.worker.protocol import Boundary, Task
 
-CHECK_SCHEMA = 1
+CHECK_SCHEMA = 2
+"""1: rows by their names. 2: rows by their ids, beside their names; ``label`` of an environment was ``told``."""
 Kind: TypeAlias = Literal["regression", "improvement", "no change", "inconclusive", "invalid"]
 EXIT_CODES: dict[Kind, int] = {"regression": 1, "invalid": 4, "inconclusive": 3, "improvement": 0, "no change": 0}
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Pair(_Frozen):
-    """One pair of live workers, base and present, and what they came to in one figure."""
+class Pair(Frozen):
+    """One pair of live workers, base and present, and what they measured of one metric."""
 
     number: int
     base_first: bool
     base: float
     present: float
-    """In the figure's unit."""
+    """In the metric's unit."""
     harm: float
     """Logarithm of the pair's ratio (median over its turns), positive if the present is worse; for accuracy the loss
     as a fraction."""
     disturbed: bool | None = None
     reason: str = ""
 
+    @computed_field  # type: ignore[prop-decorator]
     @property
     def counts(self) -> bool:
         """Whether a verdict may rest on it."""
         return not self.disturbed
 
 
-class MetricVerdict(_Frozen):
-    """The verdict on one figure of one row. ``change`` is present over base less 1, with its interval (for accuracy the
+class MetricVerdict(Frozen):
+    """The verdict on one metric of one row. ``change`` is present over base less 1, with its interval (for accuracy the
     difference); null where it is not known."""
 
     row: str
+    """Its id, as in records."""
+    label: str
+    """Its name, for people."""
     name: str
+    """Of the metric."""
     task: Task | None = None
     batch_size: int | None = None
     boundary: Boundary | None = None
@@ -56,24 +59,36 @@ class MetricVerdict(_Frozen):
     high: float | None = None
     smallest: float | None = None
     """The smallest true harm that this many pairs would have called a regression with a chance of 80%."""
-    pairs: list[Pair] = []
+    pairs: list[Pair] = Field(default_factory=list)
 
+    @computed_field  # type: ignore[prop-decorator]
     @property
     def n(self) -> int:
         """Pairs that count."""
         return sum(pair.counts for pair in self.pairs)
 
 
-class Environment(_Frozen):
+class Environment(Frozen):
     """One side of a check."""
 
-    told: str
-    versions: dict[str, str] = {}
+    label: str
+    """What the user called it."""
+    versions: dict[str, str] = Field(default_factory=dict)
     """Of all rows' workers."""
 
 
-class Check(_Frozen):
-    """One ``bench check``: figures with verdicts, and both environments."""
+class Check(Frozen):
+    """One ``bench check``: metrics with verdicts, and both environments."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _upgraded(cls, content: Any) -> Any:
+        """What earlier versions stored, brought to the present."""
+        if not isinstance(content, dict) or content.get("schema_version", CHECK_SCHEMA) >= CHECK_SCHEMA:
+            return content
+        sides = {name: renamed(content[name], told="label") for name in ("base", "present")}
+        figures = [{**figure, "label": figure["row"]} for figure in content.get("figures", [])]
+        return {**content, **sides, "figures": figures, "schema_version": CHECK_SCHEMA}
 
     schema_version: int = CHECK_SCHEMA
     name: str
@@ -81,7 +96,7 @@ class Check(_Frozen):
     started_at: str
     base: Environment
     present: Environment
-    figures: list[MetricVerdict] = []
+    figures: list[MetricVerdict] = Field(default_factory=list)
     looks: list[int]
     alpha: float
     """Error rate of the whole check in each direction."""
@@ -91,6 +106,7 @@ class Check(_Frozen):
     data: Data
     commit: str | None = None
 
+    @computed_field  # type: ignore[prop-decorator]
     @property
     def verdict(self) -> Kind:
         """The one that decides the exit code: the first there is of regression, invalid, inconclusive, improvement."""
@@ -103,7 +119,7 @@ class Check(_Frozen):
         return inconclusive if self.verdict == "inconclusive" else EXIT_CODES[self.verdict]
 
 
-class Sides(_Frozen):
+class Sides(Frozen):
     """The records of a check's rows in both environments, with every slice; kept beside the check, for their size."""
 
     base: list[Record]

@@ -1,32 +1,44 @@
-"""Job (what to measure) and Record (what was measured): pydantic models, versioned by ``SCHEMA``.
+"""What was measured, as it is stored and exported: pydantic models, versioned by ``SCHEMA``.
 
-These are the stored and exported forms. A new job field gets a default that means what older records did.
+A record holds its ``Job`` (``bench.worker.protocol``). A new field of either gets a default that means what older
+records did, or ``bench.records.upgrade`` fills it in when an older record is read.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, computed_field, model_validator
 
 from bench.worker.protocol import Boundary, Job, RowKey, Task
 
-SCHEMA = 3
+SCHEMA = 4
 """1: one slice per process and figure. 2: slices in turns with what was read meanwhile, disturbance, warm-up. 3: what
-training came to (classes, confusion, curves), over seeds; images held out; modes and precisions."""
+training came to (classes, confusion, curves), over seeds; images held out; modes and precisions. 4: rows are pointed at
+by their ids, not by labels that depend on the other rows; ``id`` and ``comparable`` of a row; the seed of a sample."""
 
 Status: TypeAlias = Literal[
     "ok", "unsupported", "unavailable", "failed", "timeout", "crashed", "out-of-memory", "interrupted"
 ]
 
 
-class _Frozen(BaseModel):
+class Frozen(BaseModel):
+    """What all stored models share. A computed field is written, and computed anew on reading: it cannot contradict the
+    fields that it is of."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _without_computed_fields(cls, content: Any) -> Any:
+        computed = cls.model_computed_fields
+        if not computed or not isinstance(content, dict):
+            return content
+        return {name: value for name, value in content.items() if name not in computed}
 
-class Slice(_Frozen):
+
+class Slice(Frozen):
     """One uninterrupted stretch of timed work in one process."""
 
     seconds: float
@@ -37,13 +49,18 @@ class Slice(_Frozen):
     """Null: not watched, or not visible on that system."""
     reasons: list[str] = []
     """Why it is disturbed."""
-    noise: dict[str, Any] = {}
+    noise: dict[str, bool | int | float | list[str]] = {}
     """What was read meanwhile (fields of ``bench.machine.slice_noise.Noise``; what was not visible is not there)."""
     latencies: list[float] | None = None
     """Seconds of each call, in order (latency figures; kept once, with ``latency_p50``)."""
 
+    def reading(self, name: str) -> float | None:
+        """A number that was read meanwhile; None where it was not visible."""
+        found = self.noise.get(name)
+        return None if found is None or isinstance(found, list) else float(found)
 
-class Sample(_Frozen):
+
+class Sample(Frozen):
     """What one process, or the training of one seed, contributes to a figure."""
 
     round: int
@@ -70,7 +87,7 @@ class Sample(_Frozen):
         return 2 * sum(bool(piece.disturbed) for piece in self.slices) > len(self.slices)
 
 
-class Figure(_Frozen):
+class Figure(Frozen):
     """A value with unit, interval and the samples behind it; ``value`` null says not measured, for ``reason``."""
 
     name: str
@@ -88,11 +105,12 @@ class Figure(_Frozen):
     @property
     def faults_per_step(self) -> float | None:
         """Page faults (minor and major) per step over all slices; None where they were not counted."""
+        slices = [piece for sample in self.samples for piece in sample.slices]
         counted = [
-            (piece.noise["minor_faults"] + piece.noise["major_faults"], piece.images)
-            for sample in self.samples
-            for piece in sample.slices
-            if "minor_faults" in piece.noise
+            (minor + major, piece.images)
+            for piece in slices
+            if (minor := piece.reading("minor_faults")) is not None
+            and (major := piece.reading("major_faults")) is not None
         ]
         steps = sum(images for _, images in counted) / (self.batch_size or 1)
         return sum(faults for faults, _ in counted) / steps if steps else None
@@ -103,7 +121,7 @@ class Figure(_Frozen):
         return self.name, self.task, self.batch_size, self.boundary
 
 
-class Ratio(_Frozen):
+class Ratio(Frozen):
     """A speed figure over that of the fastest comparable row (``against``), from pairs of the same round."""
 
     name: str
@@ -115,9 +133,10 @@ class Ratio(_Frozen):
     high: float | None
     n: int
     against: str
+    """Id of that row; of a trial of an allocator, what it was set against."""
 
 
-class Check(_Frozen):
+class Check(Frozen):
     """One line of a parity certificate."""
 
     name: str
@@ -128,14 +147,14 @@ class Check(_Frozen):
     details: dict[str, Any] = {}
 
 
-class Parity(_Frozen):
+class Parity(Frozen):
     """The certificate: comparable only if every check passed."""
 
     comparable: bool
     checks: list[Check]
 
 
-class Disturbance(_Frozen):
+class Disturbance(Frozen):
     """What else the machine did while the row was timed; ``disturbed`` null where it was not or cannot be seen.
 
     Shares are of the CPU time of the row's cores during all slices, null where not visible.
@@ -165,7 +184,7 @@ class Disturbance(_Frozen):
     """Lowest and highest GPU clock of a slice, MHz."""
 
 
-class Data(_Frozen):
+class Data(Frozen):
     """The data set, as it was read; counts are images."""
 
     name: str
@@ -176,7 +195,7 @@ class Data(_Frozen):
     note: str = ""
 
 
-class ClassScore(_Frozen):
+class ClassScore(Frozen):
     """Of one class on the test split; null where the denominator is zero."""
 
     name: str
@@ -187,7 +206,7 @@ class ClassScore(_Frozen):
     """Images of this class."""
 
 
-class CurvePoint(_Frozen):
+class CurvePoint(Frozen):
     """One evaluation during training."""
 
     epoch: float
@@ -202,7 +221,7 @@ class CurvePoint(_Frozen):
     accuracy: float
 
 
-class Training(_Frozen):
+class Training(Frozen):
     """One training of one seed."""
 
     seed: int
@@ -211,7 +230,24 @@ class Training(_Frozen):
     """Seconds of training steps until the target accuracy was seen; null: not reached, or no target."""
 
 
-class Outcome(_Frozen):
+class Phase(Frozen):
+    """One worker's life."""
+
+    kind: str
+    """``certify``, ``fit`` or ``measure``."""
+    round: int | None = None
+    """Of a measuring worker."""
+    seconds: dict[str, float]
+    """Wall seconds by phase: spawn, import, build, ..."""
+    life: float
+    """Seconds from the spawn to the last answer."""
+    rss: int | None = None
+    """Resident bytes at the end of a measuring worker."""
+    alive_with: list[str] = []
+    """Ids of the rows whose workers took turns with it."""
+
+
+class Outcome(Frozen):
     """What the model of the first seed does on the test split, and how every seed came there."""
 
     classes: list[ClassScore]
@@ -221,7 +257,7 @@ class Outcome(_Frozen):
     trainings: list[Training] = []
 
 
-class Record(_Frozen):
+class Record(Frozen):
     """Everything known of one row of one run."""
 
     status: Status
@@ -239,10 +275,8 @@ class Record(_Frozen):
     """The end of the worker's standard error, where the row did not end well."""
     settings: dict[str, Any] = {}
     """What the framework said of itself, read back: threads, fast path, providers, TF32, memory statistics."""
-    phases: list[dict[str, Any]] = []
-    """Per worker: ``{kind, round, seconds: {spawn, import, build, ...}, life, rss, alive_with}``: wall seconds of each
-    phase and from spawn to the last answer; of a measuring worker the resident bytes at its end and the rows whose
-    workers took turns with it."""
+    phases: list[Phase] = []
+    """Of every worker."""
     machine: dict[str, Any]
     versions: dict[str, str] = {}
     data: Data
@@ -259,13 +293,20 @@ class Record(_Frozen):
                 return figure
         return None
 
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def id(self) -> str:
+        """The row's id, which does not depend on the other rows: ``keras/cpu/fp32/graph``."""
+        return self.job.row.id
+
+    @computed_field  # type: ignore[prop-decorator]
     @property
     def comparable(self) -> bool:
         """Whether the row was measured and its certificate holds."""
         return self.status == "ok" and self.parity is not None and self.parity.comparable
 
 
-class Run(_Frozen):
+class Run(Frozen):
     """One ``bench run``: its name, the command that repeats it, and its rows."""
 
     name: str
@@ -273,7 +314,7 @@ class Run(_Frozen):
     started_at: str
     rounds: int
     schedule: list[list[str]] = []
-    """Row labels of each round, in the order in which they were measured."""
+    """Row ids of each round, in the order in which they were measured."""
     precision_target: float | None = None
     """Half-width of the ratios that rounds were added for (``--precision-target``), as a fraction."""
     budget: float | None = None
@@ -281,19 +322,13 @@ class Run(_Frozen):
     accuracy_margin: float = 0.02
     """Accuracies whose difference lies within this are the same (``bench.analysis.equivalence``), as a fraction."""
     timing: dict[str, Any] = {}
-    """Where the wall time went (fields of ``bench.runner.interleaving.Timing``, seconds)."""
+    """Where the wall time went (fields of ``bench.runner.workspace.Timing``, seconds)."""
     records: list[Record] = []
 
 
-def export(run: Run) -> str:
-    """JSON ``{"schema", "run", "records"}``; numbers finite, keys stable."""
-    plain = run.model_dump(mode="json")
-    document = {"schema": SCHEMA, "run": plain.pop("name"), **plain}
-    return json.dumps(document, allow_nan=False, indent=1)
-
-
 def label(job: Job | RowKey, among: Sequence[Job | RowKey]) -> str:
-    """``onnxruntime <- keras``, with device, precision and mode where the rows of this backend differ in them."""
+    """A row's name for people: ``onnxruntime <- keras``, with device, precision and mode where the rows of this backend
+    differ in them. What points at a row in a record is its id."""
     name = job.backend if job.source is None else f"{job.backend} <- {job.source}"
     peers = [peer for peer in among if (peer.backend, peer.source) == (job.backend, job.source)]
     for field in ("device", "precision", "mode"):

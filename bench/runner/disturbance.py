@@ -62,12 +62,12 @@ def _kind(reason: str) -> str:
 
 
 def _sum(slices: Sequence[Slice], name: str) -> float | None:
-    found = [piece.noise[name] for piece in slices if name in piece.noise]
+    found = [reading for piece in slices if (reading := piece.reading(name)) is not None]
     return math.fsum(found) if found else None
 
 
 def _range(slices: Sequence[Slice], name: str) -> tuple[float, float] | None:
-    found = [piece.noise[name] for piece in slices if name in piece.noise]
+    found = [reading for piece in slices if (reading := piece.reading(name)) is not None]
     return (min(found), max(found)) if found else None
 
 

@@ -52,9 +52,9 @@ def _memory(record: Record) -> Iterator[str]:
         for sample in figure.samples if figure.name == "peak_rss" else []:
             peaks[sample.round] = max(peaks.get(sample.round, 0.0), sample.value)
     for worker in record.phases:
-        peak = peaks.get(worker.get("round", -1))
-        if peak is not None and worker["rss"] > peak * MEMORY_SLACK:
-            yield f"round {worker['round']}: {worker['rss']:,} bytes at the end, above the peak of {peak:,.0f}"
+        peak = None if worker.round is None else peaks.get(worker.round)
+        if peak is not None and worker.rss is not None and worker.rss > peak * MEMORY_SLACK:
+            yield f"round {worker.round}: {worker.rss:,} bytes at the end, above the peak of {peak:,.0f}"
 
 
 def _timed(record: Record) -> Iterator[str]:
@@ -66,18 +66,18 @@ def _timed(record: Record) -> Iterator[str]:
                 own = math.fsum(piece.seconds for piece in sample.slices)
                 seconds[sample.round] = seconds.get(sample.round, 0.0) + own
     for worker in record.phases:
-        inside = seconds.get(worker.get("round", -1))
-        outside = worker["seconds"].get("timed", 0.0)
+        inside = None if worker.round is None else seconds.get(worker.round)
+        outside = worker.seconds.get("timed", 0.0)
         if inside is not None and inside > outside * TIMER_SLACK:
-            yield f"round {worker['round']}: slices of {inside:.6g} s in a phase of {outside:.6g} s"
+            yield f"round {worker.round}: slices of {inside:.6g} s in a phase of {outside:.6g} s"
 
 
 def _life(record: Record) -> Iterator[str]:
     """The phases of a process do not add up to more than its life."""
     for worker in record.phases:
-        phases = math.fsum(worker["seconds"].values())
-        if phases > worker["life"] * TIMER_SLACK:
-            yield f"{worker['kind']}: phases of {phases:.6g} s in a life of {worker['life']:.6g} s"
+        phases = math.fsum(worker.seconds.values())
+        if phases > worker.life * TIMER_SLACK:
+            yield f"{worker.kind}: phases of {phases:.6g} s in a life of {worker.life:.6g} s"
 
 
 def _threads(record: Record) -> Iterator[str]:

@@ -79,7 +79,7 @@ class Side:
 
     name: str
     """``base`` or ``present``."""
-    told: str
+    label: str
     """What the user called it, for people."""
     python: str | None = None
     """Its interpreter; None: this one, or what the request says for the backend."""

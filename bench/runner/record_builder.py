@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from bench.analysis import intervals
-from bench.records.record import Check, Data, Figure, Outcome, Parity, Ratio, Record, Sample, Slice, Training
+from bench.records.record import Check, Data, Figure, Outcome, Parity, Phase, Ratio, Record, Sample, Slice, Training
 from bench.runner import disturbance, invariants
 from bench.runner.classification import ClassReport
 from bench.runner.interleaving import DeviceMemory, MeasuredRound, MetricReadings, SliceReading
@@ -134,16 +134,16 @@ def _from_workers(result: RowResult) -> dict[str, Any]:
     }
 
 
-def _phase(result: RowResult, kind: str, number: int | None, report: WorkerReport) -> dict[str, Any]:
+def _phase(result: RowResult, kind: str, number: int | None, report: WorkerReport) -> Phase:
     measured = None if number is None else result.rounds[number]
-    return {
-        "kind": kind,
-        "round": number,
-        "seconds": dict(report.phases),
-        "life": report.life,
-        "rss": None if measured is None else measured.finished.rss,
-        "alive_with": [] if measured is None else list(measured.alive_with),
-    }
+    return Phase(
+        kind=kind,
+        round=number,
+        seconds=dict(report.phases),
+        life=report.life,
+        rss=None if measured is None else measured.finished.rss,
+        alive_with=[] if measured is None else list(measured.alive_with),
+    )
 
 
 def _device_memory(result: RowResult) -> dict[str, Any]:

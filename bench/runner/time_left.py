@@ -47,10 +47,11 @@ def of_run(plan: Plan, trainings: Sequence[int], earlier: Run) -> list[float] | 
             steps += [certify, *[fit or 0.0] * fits]
             measured += [record] if row.asked else []
     together = plan.order(0)
-    lives = [phase for record in measured for phase in record.phases if phase["kind"] == "measure"]
+    lives = [phase for record in measured for phase in record.phases if phase.kind == "measure"]
     by_round: dict[int, float] = {}
     for phase in lives:
-        by_round[phase["round"]] = max(by_round.get(phase["round"], 0.0), phase["life"])
+        number = phase.round or 0
+        by_round[number] = max(by_round.get(number, 0.0), phase.life)
     if together and not by_round:
         return None
     share = sum(by_round.values()) / len(by_round) / len(together) if together else 0.0
@@ -63,7 +64,7 @@ def _identity(job: Job) -> Job:
 
 
 def _mean(record: Record, kind: str) -> float | None:
-    lives = [phase["life"] for phase in record.phases if phase["kind"] == kind]
+    lives = [phase.life for phase in record.phases if phase.kind == kind]
     return sum(lives) / len(lives) if lives else None
 
 

@@ -10,11 +10,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
-from pydantic import ValidationError
 
 from bench import quantities
 from bench.errors import BenchError, UsageError
-from bench.records.record import SCHEMA, Run, label
+from bench.records.export import parse_export
+from bench.records.record import label
 from bench.records.series import FigureKey, Listed, Point, Series
 from bench.store.schema import CHECKS, FIGURES, RECORDS, RUNS, SIDES, TAGS
 from bench.store.store import Store
@@ -220,17 +220,7 @@ def import_(store: Store, text: str, source: str) -> tuple[str, bool]:
     Raises:
         BenchError: not such a document, of a newer schema, or another run of this name is there.
     """
-    try:
-        document = json.loads(text)
-        if not isinstance(document, dict) or "records" not in document:
-            raise TypeError("no 'records'")
-        if document.pop("schema") > SCHEMA:
-            raise BenchError(f"{source} was exported by a newer evenbench; upgrade evenbench")
-        document["name"] = document.pop("run")
-        run = Run.model_validate(document)
-    except (ValueError, KeyError, TypeError, ValidationError) as error:
-        reason = str(error).splitlines()[0]
-        raise BenchError(f"{source} is not a document of bench export --format json: {reason}") from error
+    run = parse_export(text, source)
     bare = run.model_copy(update={"records": [r.model_copy(update={"ratios": []}) for r in run.records]})
     with store.reading() as connection:
         there = connection.scalar(sa.select(RUNS.c.id).where(RUNS.c.name == run.name)) is not None

@@ -22,6 +22,7 @@ from sqlalchemy.engine import make_url
 from bench.errors import BenchError, UsageError
 from bench.records import series_key
 from bench.records.record import SCHEMA, Record, Run
+from bench.records.upgrade import upgraded_record, upgraded_run
 from bench.store.schema import FIGURES, HEAD, RECORDS, RUNS, TAGS, WEIGHTS
 
 ENVIRONMENT = "BENCH_STORE"
@@ -114,18 +115,19 @@ class Store:
         """
         with self.reading() as connection:
             row = self.find(connection, name)
-            found = connection.scalars(
-                sa.select(RECORDS.c.content).where(RECORDS.c.run_id == row.id).order_by(RECORDS.c.id)
-            ).all()
-            return Run(
-                name=row.name,
-                command=row.command,
-                started_at=row.started_at,
-                rounds=row.rounds,
-                schedule=json.loads(row.schedule),
-                **json.loads(row.design),
-                records=[Record.model_validate_json(content) for content in found],
-            )
+            columns = sa.select(RECORDS.c.content, RECORDS.c.schema)
+            found = connection.execute(columns.where(RECORDS.c.run_id == row.id).order_by(RECORDS.c.id)).all()
+        run = {
+            "name": row.name,
+            "command": row.command,
+            "started_at": row.started_at,
+            "rounds": row.rounds,
+            "schedule": json.loads(row.schedule),
+            **json.loads(row.design),
+            "records": [json.loads(record.content) for record in found],
+        }
+        with self._errors("read"):
+            return Run.model_validate(upgraded_run(run, min((record.schema for record in found), default=SCHEMA)))
 
     def find(self, connection: sa.Connection, name: str | None, exact: bool = False) -> Any:
         """The row of ``runs`` that ``load`` names; ``exact``: no beginnings and no commits."""
@@ -279,12 +281,12 @@ def _write_figures(connection: sa.Connection, record_id: int, record: Record) ->
 def _index(connection: sa.Connection) -> None:
     """Fill what is searched by for the records of older versions; one that cannot be read is left out."""
     while True:
-        query = sa.select(RECORDS.c.id, RECORDS.c.content).where(RECORDS.c.series.is_(None))
+        query = sa.select(RECORDS.c.id, RECORDS.c.content, RECORDS.c.schema).where(RECORDS.c.series.is_(None))
         rows = connection.execute(query.limit(INDEXED_AT_A_TIME)).all()
         for row in rows:
             try:
-                record = Record.model_validate_json(row.content)
-            except ValidationError:
+                record = Record.model_validate(upgraded_record(json.loads(row.content), row.schema, {}))
+            except (ValidationError, ValueError, KeyError, TypeError):
                 connection.execute(RECORDS.update().where(RECORDS.c.id == row.id).values(series="unreadable"))
                 continue
             _write_figures(connection, row.id, record)

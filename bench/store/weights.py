@@ -8,6 +8,7 @@ import numpy as np
 
 from backends.model import ModelSpec, Weights
 from bench.errors import BenchError, UsageError
+from bench.records.record import label
 from bench.store.store import Store
 
 
@@ -20,7 +21,7 @@ def packed(file: Path) -> bytes:
 
 
 def of_run(store: Store, text: str) -> tuple[str, Weights]:
-    """``RUN`` or ``RUN:ROW`` to its full name and weights.
+    """``RUN`` or ``RUN:ROW`` (a row's name or id) to its full name and weights.
 
     Raises:
         UsageError: no such run or row, or several rows and none named.
@@ -30,7 +31,12 @@ def of_run(store: Store, text: str) -> tuple[str, Weights]:
     from safetensors.numpy import load
 
     run, _, row = text.partition(":")
-    name, found = store.weights(run or "last")
+    name, by_row = store.weights(run or "last")
+    jobs = [record.job for record in store.load(name).records]
+    labels = {job.row.id: label(job, jobs) for job in jobs}
+    found = {labels.get(row_id, row_id): content for row_id, content in by_row.items()}  # older runs named them so
+    ids = {row_label: row_id for row_id, row_label in labels.items()}
+    row = labels.get(row, row)
     if not found:
         raise UsageError(f"--init {text}: run {name} has no weights; only rows that were trained have them")
     if not row and len(found) > 1:
@@ -39,7 +45,7 @@ def of_run(store: Store, text: str) -> tuple[str, Weights]:
     if chosen not in found:
         raise UsageError(f"--init {text}: run {name} has no row '{chosen}'; it trained {', '.join(found)}")
     try:
-        return f"{name}:{chosen}", load(found[chosen])
+        return f"{name}:{ids.get(chosen, chosen)}", load(found[chosen])
     except SafetensorError as error:
         raise BenchError(f"the weights of {name}:{chosen} are damaged: {error}; train them again") from error
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 import re
+import tomllib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 from backends.base import Optimizer, Training
+from bench.errors import UsageError
 
 STRICT = {"extra": "forbid", "strict": True}
 """How a user's file is checked against the fields of these classes (``bench.workloads.toml_files``)."""
@@ -172,6 +175,25 @@ class Recipe:
             "augmentation": Augmentation(**augmentation),
         }
         return cls(**{**plain, **nested})
+
+
+def parse_changes(entries: Sequence[str]) -> dict[str, Any]:
+    """``FIELD=VALUE`` entries by field, values as TOML would read them (a bare word is a text).
+
+    Raises:
+        UsageError: another form.
+    """
+    found: dict[str, Any] = {}
+    for entry in entries:
+        name, separator, text = entry.partition("=")
+        if not (name and separator and text):
+            raise UsageError(f"--set {entry}: not FIELD=VALUE, such as epochs=2 or schedule.kind=cosine")
+        try:
+            value = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            value = text
+        found[name] = tuple(value) if isinstance(value, list) else value
+    return found
 
 
 def changes_of(name: str) -> tuple[str, list[str]]:

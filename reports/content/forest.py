@@ -30,7 +30,7 @@ def of_check(check: Check) -> list[Section]:
         ones = [one for one in check.figures if one.name == name and one.change is not None]
         effects = [
             Effect(
-                f"{one.row}, {figure_name((one.name, one.task, one.batch_size, one.boundary))}",
+                f"{one.label}, {figure_name((one.name, one.task, one.batch_size, one.boundary))}",
                 100 * (one.change or 0.0),
                 None if one.low is None else 100 * one.low,
                 None if one.high is None else 100 * one.high,
@@ -40,7 +40,7 @@ def of_check(check: Check) -> list[Section]:
         ]
         if effects:
             margin = 100 * ones[0].margin
-            title = f"{name}: {check.present.told} against {check.base.told}"
+            title = f"{name}: {check.present.label} against {check.base.label}"
             unit = "points" if name == "accuracy" else "%"
             plots.append(_plot(f"forest-{name}", title, f"change [{unit}]", effects, (-margin, margin)))
     return _sections(plots, "Change of the present over the base, with the interval that is valid at every look; the"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench.analysis.intervals import percentile
-from bench.records.record import Figure, Record, Run, label
+from bench.records.record import Figure, Phase, Record, Run, label
 from reports.content.cells import FORMATS, spread
 from reports.plot import Axis, HeatMap, Plot, Section, Series
 
@@ -207,17 +207,17 @@ def _confusions(named: Named) -> list[HeatMap]:
 
 
 def _phases(named: Named) -> list[Plot]:
-    workers = [(name, phase) for name, record in named for phase in record.phases if phase["seconds"]]
+    workers = [(name, phase) for name, record in named for phase in record.phases if phase.seconds]
     if not workers:
         return []
     workers.reverse()
     labels = tuple(_worker(i, name, phase) for i, (name, phase) in enumerate(reversed(workers), 1))[::-1]
-    order = list(dict.fromkeys(phase for _, worker in reversed(workers) for phase in worker["seconds"]))
+    order = list(dict.fromkeys(phase for _, worker in reversed(workers) for phase in worker.seconds))
     order.sort(key=lambda phase: phase != "spawn")
     series = []
     begun = [0.0] * len(workers)
     for colour, phase in enumerate(order):
-        spent = [worker["seconds"].get(phase, 0.0) for _, worker in workers]
+        spent = [worker.seconds.get(phase, 0.0) for _, worker in workers]
         rows = [i for i, seconds in enumerate(spent) if seconds > 0]
         series.append(
             Series(
@@ -230,12 +230,12 @@ def _phases(named: Named) -> list[Plot]:
             )
         )
         begun = [before + seconds for before, seconds in zip(begun, spent, strict=True)]
-    totals = {phase: sum(worker["seconds"].get(phase, 0.0) for _, worker in workers) for phase in order}
+    totals = {phase: sum(worker.seconds.get(phase, 0.0) for _, worker in workers) for phase in order}
     most = sorted(order, key=lambda phase: -totals[phase])[:3]
     told = f"{len(workers)} workers; most of their time: {', '.join(f'{p} {totals[p]:.1f} s' for p in most)}"
     axes = Axis("seconds of work [s]"), Axis("worker", categories=labels)
     return [Plot("phases", "Phases of the workers", *axes, tuple(series), f"Phases of the workers: {told}.")]
 
 
-def _worker(number: int, name: str, phase: dict[str, object]) -> str:
-    return f"{number}. {name}: {phase['kind']}" + ("" if phase["round"] is None else f" {phase['round']}")
+def _worker(number: int, name: str, phase: Phase) -> str:
+    return f"{number}. {name}: {phase.kind}" + ("" if phase.round is None else f" {phase.round}")

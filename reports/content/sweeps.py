@@ -13,9 +13,11 @@ def document(sweep: Sweep) -> Document:
     """Two tables, and what came to nothing."""
     seeds = f"n = {sweep.seeds} seeds, ± 95%" if sweep.seeds > 1 else "n = 1 seed"
     headers = ["row", "settings", "validation accuracy", "test accuracy", "training [s]", "run"]
-    best = [[row, *_cells(trial, row)] for row, trial in sorted(sweep.best().items())]
-    every = [[row, *_cells(trial, row)] for trial in sweep.trials for row in trial.results]
-    failed = [f"{row}, {trial.told}: {why}" for trial in sweep.trials for row, why in trial.failed.items()]
+    best = [[sweep.name_of(row), *_cells(trial, row)] for row, trial in sorted(sweep.best().items())]
+    every = [[sweep.name_of(row), *_cells(trial, row)] for trial in sweep.trials for row in trial.results]
+    failed = [
+        f"{sweep.name_of(row)}, {trial.label}: {why}" for trial in sweep.trials for row, why in trial.failed.items()
+    ]
     title = f"Best of {len(sweep.trials)} trials by validation accuracy ({sweep.workload}; {seeds})"
     return Document([Table(title, headers, best), Table("All trials", headers, every)], failed)
 
@@ -23,7 +25,7 @@ def document(sweep: Sweep) -> Document:
 def _cells(trial: Trial, row: str) -> list[str]:
     found = trial.results[row]
     shares = [_share(values) for values in (found.validation, found.test)]
-    return [trial.told, *shares, f"{intervals.arithmetic_mean(found.seconds).value:.3g}", trial.run or "-"]
+    return [trial.label, *shares, f"{intervals.arithmetic_mean(found.seconds).value:.3g}", trial.run or "-"]
 
 
 def _share(values: Sequence[float]) -> str:

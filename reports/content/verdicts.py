@@ -25,7 +25,7 @@ def document(check: Check) -> Document:
     ]
     nothing = [["no version", "", ""]]
     title = "What differs between the environments"
-    tables.append(Table(title, ["package", check.base.told, check.present.told], differing or nothing))
+    tables.append(Table(title, ["package", check.base.label, check.present.label], differing or nothing))
     return Document(tables, _notes(check), headline(check))
 
 
@@ -41,7 +41,7 @@ def headline(check: Check) -> str:
     """``regression: 1 of 5 figures (...)``, counts of each verdict behind it."""
     counts = Counter(figure.verdict for figure in check.figures)
     told = ", ".join(f"{count} {kind}" for kind, count in counts.most_common()) or "no figure was judged"
-    return printable(f"{check.verdict}: {told} ({check.present.told} against {check.base.told})")
+    return printable(f"{check.verdict}: {told} ({check.present.label} against {check.base.label})")
 
 
 def change(one: MetricVerdict) -> tuple[str, str]:
@@ -61,7 +61,7 @@ def _row(one: MetricVerdict) -> list[str]:
     smallest = "n/m" if one.smallest is None else f"{100 * one.smallest:.1f}%"
     figure = figure_name((one.name, one.task, one.batch_size, one.boundary))
     verdict = one.verdict.upper() if one.verdict == "regression" else one.verdict
-    return [one.row, figure, verdict, *change(one), str(one.n), smallest, *values]
+    return [one.label, figure, verdict, *change(one), str(one.n), smallest, *values]
 
 
 def _notes(check: Check) -> list[str]:
@@ -74,10 +74,10 @@ def _notes(check: Check) -> list[str]:
     for one in check.figures:
         if one.reason:
             figure = figure_name((one.name, one.task, one.batch_size, one.boundary))
-            lines.append(f"{one.row}, {figure}: {one.verdict}: {one.reason}")
+            lines.append(f"{one.label}, {figure}: {one.verdict}: {one.reason}")
         disturbed = sum(not pair.counts for pair in one.pairs)
         if disturbed and one.verdict != "invalid":
-            lines.append(f"{one.row}, {one.name}: {disturbed} disturbed pairs do not count (the record keeps them)")
+            lines.append(f"{one.label}, {one.name}: {disturbed} disturbed pairs do not count (the record keeps them)")
     margins = {
         f"{one.name} {100 * one.margin:.2g}{' points' if one.name == 'accuracy' else '%'}" for one in check.figures
     }
@@ -87,8 +87,8 @@ def _notes(check: Check) -> list[str]:
 
 def bisection(found: Bisection) -> Document:
     """The steps, and the release to blame."""
-    rows = [[f"{found.package} {step.version}", step.outcome, step.told, step.check or ""] for step in found.steps]
-    steps = Table(f"Bisection of {found.package} by {found.figure}", ["version", "outcome", "seen", "check"], rows)
+    rows = [[f"{found.package} {step.version}", step.outcome, step.evidence, step.check or ""] for step in found.steps]
+    steps = Table(f"Bisection of {found.package} by {found.metric}", ["version", "outcome", "seen", "check"], rows)
     return Document([steps], [conclusion(found)])
 
 
@@ -96,7 +96,7 @@ def conclusion(found: Bisection) -> str:
     """The first bad release, or what stands in the way."""
     first, last = found.versions[0], found.versions[-1]
     if found.outcome(last) == "skipped":
-        told = next(step.told for step in reversed(found.steps) if step.version == last)
+        told = next(step.evidence for step in reversed(found.steps) if step.version == last)
         return printable(f"{found.package} {last} could not be judged ({told}); the same command tries it again")
     if found.outcome(last) != "bad":
         return f"{found.package} {last} is not called a regression against {first}: there is nothing to search for."

@@ -29,11 +29,11 @@ class Truth:
         number = VERSIONS.index(version)
         self.asked.append(number)
         outcome = "skipped" if number in self.broken else "bad" if number >= self.first_bad else "good"
-        return Step(version=version, outcome=outcome, told="told")
+        return Step(version=version, outcome=outcome, evidence="told")
 
 
 def begun() -> Bisection:
-    return Bisection(package="torch", figure="throughput", versions=VERSIONS)
+    return Bisection(package="torch", metric="throughput", versions=VERSIONS)
 
 
 @given(first_bad=st.integers(1, 8))

@@ -80,7 +80,7 @@ def test_a_turn_says_when_by_how_much_and_what_changed() -> None:
     job = "--backend onnxruntime --device cpu --precision int8 --mode all-optimizations"
     model = "--model every.toml --dataset digits --recipe one-cycle"
     changes = "--set epochs=2 --set nesterov=false --set 'schedule.milestones=[0.5,0.8]'"
-    place = "--figure throughput --task train --boundary end-to-end --batch-size 128"
+    place = "--metric throughput --task train --boundary end-to-end --batch-size 128"
     assert turn.confirm == f"bench check --against torch==2.13.0 {job} {model} {changes} {place}"
     file = replace(turn, series=replace(turn.series, dataset="random-inputs"))
     assert file.confirm == "", "the gate runs no ONNX files of the user's"

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 from conftest import Bench
 
-from bench.analysis.sweep import Result, Sweep, Trial, drawn, grid, search, space
+from bench.analysis.sweep import Result, Sweep, Trial, search, trials
 from bench.analysis.sweep import result as trial_result
-from bench.cli.options import fields
 from bench.errors import UsageError
 from bench.records.record import Record
 
@@ -23,34 +22,36 @@ def result(*validation: float) -> Result:
     return Result(validation=list(validation), test=[0.5] * len(validation), seconds=[1.0] * len(validation))
 
 
+GRID = ["learning_rate=0.001,0.01", "batch_size=32,64", "schedule.kind=constant,cosine"]
+
+
 def test_a_grid_is_every_combination() -> None:
-    found = space(["learning_rate=0.001,0.01", "batch_size=32,64", "schedule.kind=constant,cosine"], fields)
-    assert found == {
-        "learning_rate": [0.001, 0.01],
-        "batch_size": [32, 64],
-        "schedule.kind": ["constant", "cosine"],
-    }
-    trials = grid(found)
-    assert len(trials) == 8
-    assert trials[0].told == "batch_size=32, learning_rate=0.001, schedule.kind=constant"
-    assert len({trial.told for trial in trials}) == 8
+    found = trials(GRID, None, 0)
+    assert len({trial.label for trial in found}) == len(found) == 8
+    assert found[0].label == "batch_size=32, learning_rate=0.001, schedule.kind=constant"
+    assert {(type(t.changes["batch_size"]), type(t.changes["learning_rate"])) for t in found} == {(int, float)}
 
 
 def test_drawn_trials_are_the_same_for_the_same_seed_and_within_their_ranges() -> None:
-    found = space(["learning_rate=1e-4..1e-1", "batch_size=8..256", "momentum=0.8,0.9"], fields)
-    trials = drawn(found, 200, 3)
-    assert trials == drawn(found, 200, 3)
-    assert trials != drawn(found, 200, 4)
-    rates = [float(trial.changes["learning_rate"]) for trial in trials]
+    entries = ["learning_rate=1e-4..1e-1", "batch_size=8..256", "momentum=0.8,0.9"]
+    found = trials(entries, 200, 3)
+    assert found == trials(entries, 200, 3)
+    assert found != trials(entries, 200, 4)
+    rates = [float(trial.changes["learning_rate"]) for trial in found]
     assert 1e-4 <= min(rates) < 3e-4
     assert 3e-2 < max(rates) <= 1e-1
     assert 70 < sum(rate < 3.16e-3 for rate in rates) < 130, "uniform in the logarithm"
-    assert all(type(trial.changes["batch_size"]) is int for trial in trials)
-    assert {trial.changes["momentum"] for trial in trials} == {0.8, 0.9}
+    assert all(type(trial.changes["batch_size"]) is int for trial in found)
+    assert {trial.changes["momentum"] for trial in found} == {0.8, 0.9}
+
+
+def test_no_combination_of_lists_is_drawn_twice() -> None:
+    assert len({trial.label for trial in trials(GRID, 5, 1)}) == 5
+    assert len({trial.label for trial in trials(GRID, 100, 1)}) == 8, "there are no more"
 
 
 @pytest.mark.parametrize(
-    ("entry", "told"),
+    ("entry", "message"),
     [
         ("learning_rate", "not FIELD="),
         ("learning_rate=", "not FIELD="),
@@ -58,14 +59,14 @@ def test_drawn_trials_are_the_same_for_the_same_seed_and_within_their_ranges() -
         ("a=3..2", "to a larger"),
     ],
 )
-def test_what_is_no_space(entry: str, told: str) -> None:
-    with pytest.raises(UsageError, match=told):
-        space([entry], fields)
+def test_what_is_no_space(entry: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        trials([entry], 3, 0)
 
 
 def test_a_range_needs_a_number_of_trials() -> None:
     with pytest.raises(UsageError, match="a range needs --trials N"):
-        grid(space(["learning_rate=0.1..1"], fields))
+        trials(["learning_rate=0.1..1"], None, 0)
 
 
 def test_the_best_is_by_validation_and_per_row() -> None:
@@ -97,12 +98,12 @@ def test_a_search_goes_on_where_it_was() -> None:
     tried, kept = [], []
 
     def attempt(number: int, trial: Trial) -> Trial:
-        tried.append(trial.told)
+        tried.append(trial.label)
         if len(tried) == 2:
             raise KeyboardInterrupt
-        return trial.model_copy(update={"run": f"run of {trial.told}"})
+        return trial.model_copy(update={"run": f"run of {trial.label}"})
 
-    begun = sweep_of(*grid({"epochs": [1, 2, 3]}))
+    begun = sweep_of(*trials(["epochs=1,2,3"], None, 0))
     with pytest.raises(KeyboardInterrupt):
         search(begun, attempt, kept.append)
     ended = search(Sweep.model_validate_json(kept[-1].model_dump_json()), attempt, kept.append)

@@ -10,6 +10,8 @@ import sys
 import pytest
 from conftest import QUICK, Bench
 
+from bench.records.record import SCHEMA
+
 FRAMEWORKS = ("torch", "tensorflow", "keras", "onnxruntime", "onnx")
 
 
@@ -130,7 +132,7 @@ def _workload() -> object:
 def test_report_and_export(bench: Bench) -> None:
     bench.run("--backend", "reference", "--task", "infer")
     exported = json.loads(bench("export").stdout)
-    assert exported["schema"] == 3
+    assert exported["schema"] == SCHEMA
     for format_name in ("github", "grid", "latex", "tsv", "markdown"):
         done = bench("report", "--format", format_name)
         assert done.returncode == 0, done.stderr

@@ -15,6 +15,7 @@ import pytest
 from conftest import RUDE, WRONG, Bench
 
 from bench.gate import baselines
+from bench.gate.check_job import CheckJob
 from bench.records.gate_result import Check, MetricVerdict, Sides
 from bench.store.schema import BASELINES, CHECKS, SIDES
 from bench.store.store import Store
@@ -23,7 +24,7 @@ JOB = (
     *("--workload", "article-pytorch/digits/article-keras", "--task", "infer", "--batch-size", "4"),
     *("--profile", "deploy"),
 )
-THROUGHPUT = ("--figure", "throughput")
+THROUGHPUT = ("--metric", "throughput")
 MINE = """\
 input_shape = [32, 32, 3]
 [[layers]]
@@ -96,7 +97,7 @@ def test_the_working_tree_against_a_revision(paced: Bench, pace: float, verdict:
     assert done.returncode == code, done.stdout + done.stderr
     found = check_of(paced)
     (figure,) = found.figures
-    assert (figure.verdict, figure.row, figure.name) == (verdict, "paced", "throughput")
+    assert (figure.verdict, figure.label, figure.name) == (verdict, "paced", "throughput")
     assert figure.change == pytest.approx(pace - 1, abs=0.001)
     assert figure.low < pace - 1 < figure.high
     assert sides_of(paced, found).present[0].job.model == "article-pytorch", "of --workload"
@@ -137,7 +138,7 @@ def test_all_figures_of_an_environment_against_itself(paced: Bench) -> None:
 
 def test_accuracy_over_paired_seeds(bench: Bench) -> None:
     bench.register({"third-party": "evenbench_wrong:Right"})
-    options = ("--figure", "accuracy", "--backend", "pytorch", "--task", "train", "--workload")
+    options = ("--metric", "accuracy", "--backend", "pytorch", "--task", "train", "--workload")
     workload = "article-pytorch/digits/article-pytorch"
     done = bench("check", "--against", sys.executable, *options, workload, "--seeds", "2")
     found = check_of(bench)
@@ -171,19 +172,33 @@ def test_a_model_of_the_users_in_another_mode_and_precision(bench: Bench) -> Non
 def test_a_baseline_of_an_earlier_version_keeps_its_workload(bench: Bench) -> None:
     assert bench("baseline", "save", "before", "--backend", "reference", *JOB[2:6], *THROUGHPUT).returncode == 0
     store = Store(str(bench.store))
-    told = json.loads(store.get(BASELINES, "before") or "")
-    for part in ("model", "dataset", "recipe"):
-        del told["job"][part]
-    told["job"]["workload"] = "article-pytorch/digits/one-cycle"
-    store.put(BASELINES, "before", json.dumps(told))
+    kept = json.loads(store.get(BASELINES, "before") or "")
+    options = {"backend": "reference,pytorch", "workload": "article-pytorch/digits/one-cycle", "set": ["epochs=1"]}
+    options |= {"mode": "default", "precision": "fp32", "task": "infer", "device": "auto", "batch_size": 4}
+    kept["job"] = {**options, "figure": "throughput", "boundary": "device"}
+    store.put(BASELINES, "before", json.dumps(kept))
     found = baselines.load_baseline(store, "before")
     assert found is not None
-    assert (found.job["model"], found.job["dataset"], found.job["recipe"]) == ("article-pytorch", "digits", "one-cycle")
-    assert "workload" not in found.job
+    assert found.job == CheckJob(
+        backends=("reference", "pytorch"), model="article-pytorch", recipe="one-cycle", changes={"epochs": 1},
+        precisions=("fp32",), task="infer", batch_size=4, metrics=("throughput",), boundary="device",
+    )  # fmt: skip
+    assert CheckJob.from_dict(json.loads(json.dumps(found.job.to_dict()))) == found.job
+
+
+def test_the_old_name_of_an_option_works_and_says_so_once(bench: Bench) -> None:
+    done = bench("baseline", "save", "before", "--backend", "reference", "--figure", "throughput")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "bench: --figure is now --metric (the old name goes on working)\n"
+    found = baselines.load_baseline(Store(str(bench.store)), "before")
+    assert found is not None
+    assert found.job.metrics == ("throughput",)
+    both = bench("baseline", "save", "before", "--figure", "throughput", "--metric", "memory")
+    assert (both.returncode, both.stderr) == (2, "bench: --figure is the old name of --metric; give one of them\n")
 
 
 def test_one_seed_is_inconclusive(bench: Bench) -> None:
-    options = ("--figure", "accuracy", "--backend", "pytorch", "--task", "train", "--workload")
+    options = ("--metric", "accuracy", "--backend", "pytorch", "--task", "train", "--workload")
     workload = "article-pytorch/digits/article-pytorch"
     done = bench("check", "--against", sys.executable, *options, workload)
     assert done.returncode == 3, done.stdout + done.stderr

@@ -9,7 +9,8 @@ import pytest
 from stored import comparable, run
 
 from bench.errors import BenchError, UsageError
-from bench.records.record import Run, export
+from bench.records.export import export
+from bench.records.record import Run
 from bench.records.series import row_name
 from bench.store import queries
 from bench.store.queries import Filter

@@ -16,7 +16,8 @@ import sqlalchemy as sa
 from stored import record, run
 
 from bench.errors import BenchError, UsageError
-from bench.records.record import SCHEMA, Record, export
+from bench.records.export import export
+from bench.records.record import SCHEMA, Record
 from bench.store import queries
 from bench.store.store import Store, without_password
 

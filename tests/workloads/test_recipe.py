@@ -6,8 +6,7 @@ import math
 
 import pytest
 
-from bench.cli.options import fields
-from bench.workloads.recipe import Recipe, Schedule, changes_of
+from bench.workloads.recipe import Recipe, Schedule, changes_of, parse_changes
 from bench.workloads.workload import RECIPES
 
 
@@ -60,7 +59,7 @@ def test_changes_are_in_the_name() -> None:
     assert (changed.epochs, changed.schedule.kind, changed.learning_rate) == (2, "cosine", 0.001)
     assert changes_of("article-keras") == ("article-keras", [])
     entries = ["epochs=2", "nesterov=false", "schedule.kind=step", "schedule.milestones=[0.5,0.8]"]
-    again = RECIPES["one-cycle"].changed(fields(entries))
+    again = RECIPES["one-cycle"].changed(parse_changes(entries))
     assert changes_of(again.name) == ("one-cycle", entries)
     assert again.schedule.milestones == (0.5, 0.8)
     with pytest.raises(KeyError, match="epoch"):

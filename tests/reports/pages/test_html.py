@@ -15,7 +15,8 @@ from html_pages import check, pages
 
 from bench.cli import output
 from bench.errors import BenchError
-from bench.records.record import Run, export
+from bench.records.export import export
+from bench.records.record import Run
 from reports.pages import html
 
 

@@ -14,7 +14,7 @@ from html_pages import pages, series
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from bench.analysis import trends
-from bench.records.record import export
+from bench.records.export import export
 from reports.pages import html
 
 CHROMIUM = ("/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome")

@@ -1,0 +1,155 @@
+"""``bench check``: the gate."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+import typer
+
+from bench.cli import check_options, options
+from bench.cli.grouped import command
+from bench.cli.options import (
+    DeviceOptions,
+    GateOptions,
+    InterpreterOptions,
+    MetricOptions,
+    OutputOptions,
+    PlaceOptions,
+    RepeatOptions,
+    RowOptions,
+    WorkloadOptions,
+)
+from bench.cli.output import put, tell
+from bench.errors import BenchError, UsageError
+
+if TYPE_CHECKING:
+    from bench.gate.check import Checked
+
+INCONCLUSIVE = {None: 3, "pass": 0, "fail": 1}
+"""Exit codes by ``--inconclusive``."""
+JSON = "json"
+"""The format that is the whole result, not its tables."""
+
+
+@dataclass(frozen=True)
+class CareOptions:
+    """How long is measured, and what is said where that was too short."""
+
+    PANEL: ClassVar = "How carefully"
+
+    budget: Annotated[str, typer.Option("--budget", metavar="TIME", help="The most time for measuring pairs.")] = "10m"
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings per side, for accuracy.")] = 1
+    inconclusive: Annotated[
+        str | None, typer.Option(metavar="pass|fail", help="Exit 0 or 1 instead of 3 where it stays open.")
+    ] = None
+    profile: Annotated[str, typer.Option(help="deploy (as users run it) or precise (pinned, for small effects).")] = (
+        "precise"
+    )
+
+
+@dataclass(frozen=True)
+class FileOptions:
+    """Where the verdicts go."""
+
+    PANEL: ClassVar = "Output"
+
+    output: options.Output = None
+    summary: options.Summary = False
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    command(app)(check)
+
+
+def check(
+    against: Annotated[
+        str,
+        typer.Option(metavar="BASE", help="Interpreter, requirements such as torch==2.13.0, git:REV, or a baseline."),
+    ],
+    rows: RowOptions,
+    workload: WorkloadOptions,
+    metrics: MetricOptions,
+    device: DeviceOptions,
+    place: PlaceOptions,
+    interpreters: InterpreterOptions,
+    gate: GateOptions,
+    care: CareOptions,
+    repeat: RepeatOptions,
+    output: OutputOptions,
+    file: FileOptions,
+) -> None:
+    """Measure BASE and the present environment now, as live pairs that take turns, and judge every metric.
+
+    Exit code: 0; 1 regression; 2 error; 3 inconclusive; 4 invalid (disturbed, changed meanwhile, or not sound).
+    """
+    try:
+        code = _check(against, rows, workload, metrics, device, place, interpreters, gate, care, repeat, output, file)
+    except BenchError as error:  # exit code 1 would say: a regression
+        print(f"bench: {error}", file=sys.stderr)
+        code = 2
+    except KeyboardInterrupt:
+        code = options.INTERRUPTED
+    sys.exit(code)
+
+
+def _check(
+    against: str,
+    rows: RowOptions,
+    workload: WorkloadOptions,
+    metrics: MetricOptions,
+    device: DeviceOptions,
+    place: PlaceOptions,
+    interpreters: InterpreterOptions,
+    gate: GateOptions,
+    care: CareOptions,
+    repeat: RepeatOptions,
+    output: OutputOptions,
+    file: FileOptions,
+) -> int:
+    from bench.gate import baselines
+    from bench.gate import check as checking
+    from bench.gate.check_job import CheckJob
+    from bench.gate.gate import PRESENT
+    from bench.runner.plan import Side
+    from bench.store.store import Store
+
+    if care.inconclusive not in INCONCLUSIVE:
+        raise UsageError(f"--inconclusive {care.inconclusive}: pass or fail")
+    store = Store(output.store)
+    saved = baselines.load_baseline(store, against)
+    given = check_options.given(rows, workload, device, metrics)
+    job = CheckJob().with_options(given) if saved is None else saved.job.with_options(given, saved_as=against)
+    criteria = check_options.criteria(job, gate, care.budget, care.seeds)
+    request = check_options.request(job, care.profile, device, place, repeat, interpreters.pythons)
+    plan, dataset = options.plan_on_data(request)
+    if saved is not None and saved.data != dataset.sha256:
+        raise BenchError(
+            f"baseline {against} was saved on other data ({saved.data[:12]}); this is {dataset.sha256[:12]}"
+        )
+    names = sorted({row.job.backend for row in plan.rows if row.problem is None})
+    base = baselines.resolve(against, names, store, gate.cache or baselines.default_cache())
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    sides = (base, Side(PRESENT, "this environment"))
+    found = checking.check(plan, dataset, store, criteria, sides, options.command_line())
+    _show(found, output, file)
+    return options.INTERRUPTED if found.interrupted else found.check.exit_code(INCONCLUSIVE[care.inconclusive])
+
+
+def _show(found: Checked, output: OutputOptions, file: FileOptions) -> None:
+    from bench.records.export import export_check
+    from reports.content import verdicts
+    from reports.pages import html
+    from reports.pages.pull_request import of_check
+    from reports.render.terminal import with_notes
+
+    if file.summary:
+        put(of_check(found.check), file.output)
+    elif output.format == JSON:
+        put(export_check(found.check), file.output)
+    else:
+        document = with_notes(verdicts.document(found.check), f"{found.check.name} in {found.stored_in}")
+        tell(document, output.format, file.output, lambda: html.of_check(found.check))

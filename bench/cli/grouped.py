@@ -1,0 +1,62 @@
+"""Commands whose options come in groups: a parameter of a command may be a dataclass, each field of which is an option.
+
+Typer knows no such groups. ``command`` gives it a function with all fields as parameters, under the group's heading in
+``--help``, and calls the command with an instance of every group: commands share options as typed values.
+"""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable
+from dataclasses import MISSING, fields, is_dataclass
+from typing import Any, TypeVar
+
+import typer
+from typer.models import OptionInfo
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def command(app: typer.Typer, name: str | None = None) -> Callable[[Command], Command]:
+    """Register a function as a command of ``app``."""
+
+    def register(function: Command) -> Command:
+        app.command(name)(ungrouped(function))
+        return function
+
+    return register
+
+
+def ungrouped(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function with the fields of its groups as parameters of their own."""
+    hints = typing.get_type_hints(function, include_extras=True)
+    groups = {each: kind for each, kind in hints.items() if isinstance(kind, type) and is_dataclass(kind)}
+    parameters: list[inspect.Parameter] = []
+    for each in inspect.signature(function).parameters.values():
+        if each.name in groups:
+            parameters += _options(groups[each.name])
+        else:
+            parameters.append(each.replace(annotation=hints[each.name], kind=inspect.Parameter.KEYWORD_ONLY))
+
+    def call(**given: Any) -> Any:
+        built = {name: kind(**{f.name: given.pop(f.name) for f in fields(kind)}) for name, kind in groups.items()}
+        return function(**built, **given)
+
+    call.__name__, call.__doc__ = function.__name__, function.__doc__
+    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    call.__annotations__ = {each.name: each.annotation for each in parameters}
+    return call
+
+
+def _options(group: Any) -> list[inspect.Parameter]:
+    hints = typing.get_type_hints(group, include_extras=True)
+    found = []
+    for field in fields(group):
+        for info in typing.get_args(hints[field.name]):
+            if isinstance(info, OptionInfo):
+                info.rich_help_panel = info.rich_help_panel or group.PANEL
+        default = inspect.Parameter.empty if field.default is MISSING else field.default
+        kind = inspect.Parameter.KEYWORD_ONLY
+        found.append(inspect.Parameter(field.name, kind, default=default, annotation=hints[field.name]))
+    return found

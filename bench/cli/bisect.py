@@ -60,6 +60,7 @@ def bisect(
     """
     from bench.analysis import bisection
     from bench.gate import baselines, environments
+    from bench.gate.gated_metric import IN_PAIRS
     from bench.gate.release_judge import Judge
     from bench.machine.host import fingerprint
     from bench.store.schema import BISECTIONS
@@ -67,7 +68,7 @@ def bisect(
     from reports.content import verdicts
     from reports.render.terminal import show
 
-    options.one_of("figure", figure, ("throughput", "latency", "memory"))
+    options.one_of("figure", figure, IN_PAIRS)
     job = jobs.job(jobs.given(locals()), None, "")
     criteria = jobs.criteria(job, margin, margins, budget, 1)
     plan, data = jobs.plan(jobs.request(job, {**locals(), "profile": "precise", "allocator": None}, {}))

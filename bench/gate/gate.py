@@ -16,9 +16,10 @@ from typing import Any
 
 from bench.analysis import sequential_test
 from bench.analysis.sequential_test import ALPHA, Evidence, Verdict
-from bench.gate.gated_metric import IMAGES, UNITS, Criteria, Target, as_change, needs, read
+from bench.gate.gated_metric import IMAGES, IN_PAIRS, Criteria, Target, as_change, needs, read
 from bench.machine.host import fingerprint
 from bench.records.gate_result import Check, Environment, FigureVerdict, Pair, Sides
+from bench.records.metrics import gated
 from bench.runner.plan import Plan, Row, Side
 from bench.runner.record_builder import to_record
 from bench.runner.rounds import Runner
@@ -34,7 +35,7 @@ def two_sided(plan: Plan, base: Side, present: Side, criteria: Criteria) -> Plan
     run in the present one are left out."""
     pairs = [(row.on(base), row.on(present)) for row in plan.rows]
     rows = [row for pair in pairs for row in pair if row.required or pair[1].problem is None]
-    wanted = {"throughput", "latency", "memory"} & set(criteria.figures)
+    wanted = set(IN_PAIRS) & set(criteria.figures)
     figures = [
         figure
         for figure in plan.figures
@@ -101,7 +102,7 @@ class Gate(Runner):
                     continue
                 place = (figure.task, figure.batch_size, figure.boundary)
                 if figure.name in wanted:
-                    found.append(Target(name, "latency_p50" if figure.name == "latency" else figure.name, *place))
+                    found.append(Target(name, gated()[figure.name].name, *place))
             if "memory" in wanted:
                 tasks = dict.fromkeys(f.task for f in self.plan.figures if f.task in row.tasks)
                 found += [Target(name, "peak_rss", task, None, None) for task in tasks]
@@ -286,7 +287,7 @@ class Gate(Runner):
 
     def _verdict(self, target: Target) -> FigureVerdict:
         pairs, verdict = self.pairs[target], self.verdicts.get(target)
-        told = {**target._asdict(), "unit": UNITS[target.name], "margin": self._margin(target), "pairs": pairs}
+        told = {**target._asdict(), "unit": target.metric.unit, "margin": self._margin(target), "pairs": pairs}
         reason = self._why_invalid(target)
         if reason:
             return FigureVerdict(**told, verdict="invalid", reason=reason)

@@ -266,6 +266,9 @@ class Record(_Frozen):
     status: Status
     error: str | None = None
     job: Job
+    contender: bool = True
+    """False: the row is the judge of parity (``Backend.CONTENDS``). It stands in every table, but no other row is
+    compared with it, and it wins no answer."""
     figures: list[Figure] = []
     ratios: list[Ratio] = []
     parity: Parity | None = None

@@ -10,13 +10,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from bench.analysis import intervals
+from bench.records.metrics import METRICS
 from bench.records.record import Check, Data, Figure, Parity, Ratio, Record, Sample, Slice
 from bench.runner import disturbance, invariants
 from bench.runner.plan import FigurePlan, Plan, Row
 
 PERCENTILES = (50, 90, 99)
-KEEP_SLICES = ("throughput", "latency_p50")
-"""The other percentiles are of the same slices as the first: those are kept once."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +96,7 @@ def _record(result: RowResult, context: Context, told: dict[str, Any]) -> Record
             "error": result.error,
             "log": result.log,
             "job": result.row.job,
+            "contender": result.row.contender,
             **told,
             "machine": context.machine,
             "data": context.data,
@@ -172,10 +172,8 @@ def _timed(result: RowResult, planned: FigurePlan) -> list[Figure]:
     measured = [(number, slices) for number, slices in told if "out_of_memory" not in slices]
     too_large = next((slices["out_of_memory"] for _, slices in told if "out_of_memory" in slices), None)
     if planned.name == "throughput":
-        return [_speed("throughput", "images/s", planned, result, measured, throughput, too_large)]
-    return [
-        _speed(f"latency_p{percent}", "s", planned, result, measured, percentile(percent)) for percent in PERCENTILES
-    ]
+        return [_speed("throughput", planned, result, measured, throughput, too_large)]
+    return [_speed(f"latency_p{percent}", planned, result, measured, percentile(percent)) for percent in PERCENTILES]
 
 
 def throughput(slices: Sequence[Slice]) -> float:
@@ -192,21 +190,21 @@ def percentile(percent: int) -> Callable[[Sequence[Slice]], float]:
 
 def _speed(
     name: str,
-    unit: str,
     planned: FigurePlan,
     result: RowResult,
     measured: Sequence[tuple[int, dict[str, Any]]],
     value: Callable[[Sequence[Slice]], float],
     too_large: str | None = None,
 ) -> Figure:
-    samples = [sample(number, told, value, name in KEEP_SLICES) for number, told in measured]
+    keep = METRICS[name].decisive  # percentiles are of the same slices: the first keeps them
+    samples = [sample(number, told, value, keep) for number, told in measured]
     reason = None
     if not samples:
         can = planned.task in result.row.tasks
         reason = _why_not(result) if can else f"{result.row.job.backend} does not {planned.task}"
         reason = f"out of memory: {too_large}" if too_large else reason
     place = {"task": planned.task, "batch_size": planned.batch_size, "boundary": planned.boundary}
-    return _over_processes(name, unit, samples, reason, **place)
+    return _over_processes(name, samples, reason, **place)
 
 
 def sample(number: int, told: dict[str, Any], value: Callable[[Sequence[Slice]], float], keep: bool) -> Sample:
@@ -225,11 +223,14 @@ def _slice(raw: dict[str, Any]) -> Slice:
         turn=raw["turn"],
         disturbed=None if raw["reasons"] is None else bool(raw["reasons"]),
         reasons=raw["reasons"] or [],
-        noise={
-            name: reading if isinstance(reading, list) else round(reading, 6) for name, reading in raw["noise"].items()
-        },
+        noise={name: _rounded(reading) for name, reading in raw["noise"].items()},
         latencies=latencies,
     )
+
+
+def _rounded(reading: Any) -> Any:
+    """A float with 6 decimals; flags, counters and lists as they are (``round(True, 6)`` is 1)."""
+    return round(reading, 6) if isinstance(reading, float) else reading
 
 
 def _arena_error(result: RowResult) -> dict[str, Any]:
@@ -250,13 +251,13 @@ def _arena_ratio(planned: FigurePlan, ratios: Sequence[float]) -> Ratio:
     )
 
 
-def _over_processes(name: str, unit: str, samples: list[Sample], reason: str | None = None, **place: Any) -> Figure:
+def _over_processes(name: str, samples: list[Sample], reason: str | None = None, **place: Any) -> Figure:
     if not samples:
-        return Figure(name=name, unit=unit, value=None, reason=reason, **place)
+        return Figure(name=name, unit=METRICS[name].unit, value=None, reason=reason, **place)
     estimate = intervals.geometric_mean([sample.value for sample in samples])
     return Figure(
         name=name,
-        unit=unit,
+        unit=METRICS[name].unit,
         value=estimate.value,
         low=estimate.low,
         high=estimate.high,
@@ -276,7 +277,6 @@ def _starts(result: RowResult) -> list[Figure]:
     return [
         _over_processes(
             name,
-            "s",
             [Sample(round=i, value=measured["prepared"][name]) for i, measured in enumerate(result.rounds)],
             _why_not(result),
             **place,
@@ -303,16 +303,16 @@ def _outcome(result: RowResult) -> list[Figure]:
     top5 = result.scores.get("top5_accuracy")
     no_top5 = no_outcome if not outcomes else "five classes or fewer: always 1"
     figures = [
-        _over_seeds("fit", "s", seconds, no_fit, **place),
-        _once("export", "s", export.get("seconds"), no_export),
-        _over_seeds("accuracy", "fraction", [found["accuracy"] for found in outcomes], no_outcome),
-        _once("top5_accuracy", "fraction", top5, no_top5),
-        _over_seeds("loss", "nats", [found["loss"] for found in outcomes], no_outcome),
+        _over_seeds("fit", seconds, no_fit, **place),
+        _once("export", export.get("seconds"), no_export),
+        _over_seeds("accuracy", [found["accuracy"] for found in outcomes], no_outcome),
+        _once("top5_accuracy", top5, no_top5),
+        _over_seeds("loss", [found["loss"] for found in outcomes], no_outcome),
     ]
     if target is not None:
         missed = f"not reached within {recipe.epochs} epochs: {sum(s is None for s in reached)} of {len(reached)} seeds"
         whole = [] if any(second is None for second in reached) else reached
-        figures.append(_over_seeds("time_to_accuracy", "s", whole, missed if reached else no_fit, **place))
+        figures.append(_over_seeds("time_to_accuracy", whole, missed if reached else no_fit, **place))
     return figures
 
 
@@ -332,17 +332,17 @@ def _class_by_class(result: RowResult) -> dict[str, Any] | None:
     }
 
 
-def _over_seeds(name: str, unit: str, values: Sequence[float | None], reason: str, **place: Any) -> Figure:
+def _over_seeds(name: str, values: Sequence[float | None], reason: str, **place: Any) -> Figure:
     """Mean with a Student t interval over seeds; ``round`` of a sample is the number of its seed."""
     samples = [Sample(round=number, value=value) for number, value in enumerate(values) if value is not None]
     if not samples:
-        return Figure(name=name, unit=unit, value=None, reason=reason, **place)
+        return Figure(name=name, unit=METRICS[name].unit, value=None, reason=reason, **place)
     estimate = intervals.arithmetic_mean([sample.value for sample in samples])
-    return Figure(name=name, unit=unit, **asdict(estimate), samples=samples, **place)
+    return Figure(name=name, unit=METRICS[name].unit, **asdict(estimate), samples=samples, **place)
 
 
-def _once(name: str, unit: str, value: float | None, reason: str, **place: Any) -> Figure:
-    return _over_seeds(name, unit, [] if value is None else [value], reason, **place)
+def _once(name: str, value: float | None, reason: str, **place: Any) -> Figure:
+    return _over_seeds(name, [] if value is None else [value], reason, **place)
 
 
 def _memory(result: RowResult) -> list[Figure]:
@@ -355,14 +355,14 @@ def _memory(result: RowResult) -> list[Figure]:
         ]
         can = task in result.row.tasks
         reason = _why_not(result) if can else f"{result.row.job.backend} does not {task}"
-        figures.append(_over_processes("peak_rss", "bytes", samples, reason, task=task))
+        figures.append(_over_processes("peak_rss", samples, reason, task=task))
     on_device = [
         Sample(round=i, value=measured["device_memory"])
         for i, measured in enumerate(result.rounds)
         if measured["device_memory"] is not None
     ]
     why = result.rounds[-1]["device_memory_method"] if result.rounds else _why_not(result)
-    return [*figures, _over_processes("peak_device_memory", "bytes", on_device, why)]
+    return [*figures, _over_processes("peak_device_memory", on_device, why)]
 
 
 def _sizes(result: RowResult) -> list[Figure]:
@@ -372,7 +372,7 @@ def _sizes(result: RowResult) -> list[Figure]:
     reason = export.get("reason") or (_why_not(result) if exports else f"{result.row.job.backend} has no exporter")
     size = (result.certified or {}).get("bytes", export.get("bytes"))  # a runtime's own file, where it converts
     return [
-        _once("model_size", "bytes", size, reason),
-        _once("parameters", "count", model.parameters, ""),
-        _once("flops", "FLOP/image", model.flops, "not counted for a file of the user's"),
+        _once("model_size", size, reason),
+        _once("parameters", model.parameters, ""),
+        _once("flops", model.flops, "not counted for a file of the user's"),
     ]

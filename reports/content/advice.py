@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from bench.analysis import equivalence
 from bench.analysis.intervals import Estimate
 from bench.analysis.ratios import between
+from bench.records.metrics import METRICS
 from bench.records.record import Figure, Job, Record, Run, label
 from reports.content.footnotes import forms
 
@@ -202,8 +203,7 @@ def _gain(ours: Record, theirs: Record, name: str, task: str, boundary: str) -> 
     mine, other = (record.figure(name, task, boundary, size) for record in (ours, theirs))
     if mine is None or other is None or not mine.value or not other.value:
         return None
-    lower = name.startswith("latency")
-    gain = between(other, mine) if lower else between(mine, other)
+    gain = between(other, mine) if METRICS[name].lower_is_better else between(mine, other)
     return gain if gain is not None and _clear(gain) else None
 
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from bench.analysis.trends import Turn
 from bench.records.series import Point, Series, row_name
 from reports import plot as plots
-from reports.content.comparison import figure_name
+from reports.content.comparison import metric_name
 from reports.plot import Axis, Plot
 
 
@@ -35,7 +35,7 @@ def of(series: Sequence[Series], turns: Sequence[Turn]) -> list[Trend]:
 
 
 def _trend(number: int, series: Series, row: str, turns: Sequence[Turn]) -> Trend:
-    figure = figure_name(series.figure)
+    figure = metric_name(series.figure)
     title = f"{row}: {figure}"
     xs = tuple(_seconds(point) for point in series.points)
     marks = plots.Series(

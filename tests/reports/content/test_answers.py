@@ -25,7 +25,7 @@ def test_lower_is_better_where_it_is() -> None:
         row("a", [latency([0.002, 0.0021, 0.00205]), memory[1]]),
         row("b", [latency([0.004, 0.0041, 0.0039]), memory[0]]),
     )
-    assert found["Fastest to serve at batch 1"].sentence.startswith("a, 2.05 ms (p50)")
+    assert found["Fastest to serve (p50) at batch 1"].sentence.startswith("a, 2.05 ms ±")
     least = found["Least memory to serve"].sentence
     assert least.startswith("b, 201 MB")
     assert "times [" in least

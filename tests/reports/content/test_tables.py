@@ -7,10 +7,9 @@ import re
 
 import pytest
 
-from bench.analysis.ratios import SPEEDS
+from bench.records.metrics import METRICS
 from bench.records.record import Figure, Record, Run, label
-from reports.content import tables
-from reports.content.definitions import FIGURES
+from reports.content import definitions, tables
 from reports.content.timing import timing_table
 from reports.pages import markdown
 from reports.render import text as formats
@@ -30,10 +29,10 @@ def changed(run: Run, index: int, **changes: object) -> Run:
 
 def test_every_figure_is_defined(run: Run) -> None:
     names = {figure.name for record in run.records for figure in record.figures}
-    assert names <= FIGURES.keys()
-    assert names >= SPEEDS
+    assert names <= METRICS.keys()
+    assert names >= {name for name, metric in METRICS.items() if metric.compared}
     text = markdown.render(run)
-    assert all(f"**{name}**" in text for name in FIGURES)
+    assert all(f"**{name}**: {words}" in text for name, words in definitions.definitions().items())
 
 
 def test_cells_have_values_intervals_and_reasons(run: Run) -> None:

@@ -84,3 +84,20 @@ def test_a_runtime_is_comparable_only_if_its_source_is() -> None:
     parity = to_record(runtime, CONTEXT).parity
     assert not parity.comparable
     assert [check.name for check in parity.checks if not check.passed] == ["source"]
+
+
+def test_readings_keep_their_type() -> None:
+    """A flag was stored as 1: ``round(True, 6)``."""
+    told = result()
+    noise = {"asleep": True, "switches": 3, "waited": 0.123456789, "frequencies": [1, 2.5]}
+    told.rounds[0]["figures"][0][1]["slices"][0]["noise"].update(noise)
+    record = to_record(told, CONTEXT)
+    kept = record.figures[0].samples[0].slices[0].noise
+    assert {name: kept[name] for name in noise} == {**noise, "waited": 0.123457}
+    assert [type(kept[name]) for name in noise] == [bool, int, float, list]
+    assert '"asleep":true' in record.model_dump_json()
+
+
+def test_a_judge_is_recorded_as_no_contender() -> None:
+    assert to_record(result(), CONTEXT).contender
+    assert not to_record(result(contender=False), CONTEXT).contender

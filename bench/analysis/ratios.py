@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Sequence
 
 from bench.analysis import intervals
-from bench.records.metrics import METRICS, Metric
+from bench.records.metrics import METRICS, Metric, decisive
 from bench.records.record import Figure, Ratio, Record, Sample, Slice, label
 
 
@@ -26,7 +26,7 @@ def widest(records: Sequence[Record]) -> tuple[float, str] | None:
         )
         for record in records
         for ratio in record.ratios
-        if METRICS[ratio.name].decisive and ratio.against != label(record.job, [peer.job for peer in records])
+        if ratio.name in decisive() and ratio.against != label(record.job, [peer.job for peer in records])
     ]
     return max(widths, default=None)
 
@@ -82,18 +82,19 @@ def between(ours: Figure, theirs: Figure) -> intervals.Estimate | None:
 def of_round(name: str, ours: Sample, theirs: Sample) -> float:
     """Ratio of a round: the median over its turns, of slices that followed one another and were not disturbed, so that
     neither a drift nor a burst on one slice moves it; of the two values where there are no turns to compare."""
-    if not METRICS[name].decisive:
+    if name not in decisive():
         return ours.value / theirs.value
+    metric = METRICS[name]
     other = {piece.turn: piece for piece in theirs.slices if piece.turn is not None}
     turns = [(piece, other[piece.turn]) for piece in ours.slices if piece.turn in other]
     clean = [(a, b) for a, b in turns if not a.disturbed and not b.disturbed]
-    ratios = [_value(name, a) / _value(name, b) for a, b in clean or turns]
+    ratios = [_value(metric, a) / _value(metric, b) for a, b in clean or turns]
     return statistics.median(ratios) if ratios else ours.value / theirs.value
 
 
-def _value(name: str, piece: Slice) -> float:
-    """The figure's value in one slice."""
-    if name == "throughput":
+def _value(metric: Metric, piece: Slice) -> float:
+    """The value in one slice: of a rate its images per second, of a time the median of its calls."""
+    if metric.is_rate:
         return piece.images / piece.seconds
     return intervals.percentile(sorted(piece.latencies or []), 50)
 

@@ -77,7 +77,7 @@ class Metric:
     margin: float | None = None
     """The largest harm that a check calls no change: a fraction of the value, or a difference where the quantity is
     absolute."""
-    questions: Mapping[str, str] = field(default_factory=dict)
+    questions: Mapping[str, str] = field(default_factory=dict, hash=False)
     """Task to the question that the best row answers at the top of a report."""
 
     @property
@@ -120,9 +120,11 @@ class Metric:
         text = self.shown(value) if digits is None else f"{self.quantity.factor * value:#,.{digits}g}".rstrip(".")
         return f"{text} {self.quantity.shown_unit}".rstrip()
 
-    def titled(self, title: str) -> str:
-        """``latency p50 [ms]``: a title with the unit in which values are shown."""
-        return f"{title} [{self.quantity.shown_unit}]" if self.quantity.shown_unit else title
+    def titled(self, title: str, always: bool = False) -> str:
+        """``latency p50 [ms]``: a title with the unit in which values are shown; ``always``: where that is none, with
+        the stored one (axes of plots have a unit)."""
+        unit = self.quantity.shown_unit or (self.unit if always else "")
+        return f"{title} [{unit}]" if unit else title
 
 
 _ALL = (
@@ -320,6 +322,11 @@ _ALL = (
 
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}
 """By name, in the order in which they are shown."""
+
+
+def decisive() -> set[str]:
+    """Names of the metrics whose ratios a precision target is about."""
+    return {metric.name for metric in METRICS.values() if metric.decisive}
 
 
 def gated() -> dict[str, Metric]:

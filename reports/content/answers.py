@@ -78,12 +78,12 @@ def _answer(records: Sequence[Record], question: Question) -> Answer | None:
         return None
     tied = [name for name, ratio in ratios if ratio.low is not None and ratio.low <= 1]
     if tied:
-        told = f"a tie of {names[best.name]} and {', '.join(tied)}: the intervals of their ratios hold 1"
-        return Answer(asked, f"{told}; {names[best.name]} has {value}.", settled=False)
+        sentence = f"a tie of {names[best.name]} and {', '.join(tied)}: the intervals of their ratios hold 1"
+        return Answer(asked, f"{sentence}; {names[best.name]} has {value}.", settled=False)
     name, ratio = ratios[0]
     if ratio.low is None or ratio.high is None:
-        told = f"{names[best.name]}, {value}, {ratio.value:.3g} times {question.lead} {name}"
-        return Answer(asked, f"{told}; one process, no interval: a hint only.", settled=False)
+        sentence = f"{names[best.name]}, {value}, {ratio.value:.3g} times {question.lead} {name}"
+        return Answer(asked, f"{sentence}; one process, no interval: a hint only.", settled=False)
     times = f"{ratio.value:.3g} times [{ratio.low:.3g}, {ratio.high:.3g}]"
     return Answer(asked, f"{names[best.name]}, {value}, {times} {question.lead} {name}.", settled=True)
 
@@ -120,11 +120,11 @@ def _accuracy(run: Run) -> Answer | None:
     if not pairs:
         return None
     verdicts = {
-        kind: [f"{label(a.job, jobs)} and {label(b.job, jobs)} ({100 * found.difference:+.2f} points)"
-               for a, b, found in pairs if found.kind == kind]
+        kind: [f"{label(a.job, jobs)} and {label(b.job, jobs)} ({100 * verdict.difference:+.2f} points)"
+               for a, b, verdict in pairs if verdict.kind == kind]
         for kind in ("different", "inconclusive", "equivalent")
     }  # fmt: skip
     words = {"different": "no", "inconclusive": "not settled", "equivalent": "yes"}
-    parts = [f"{words[kind]}: {', '.join(told)}" for kind, told in verdicts.items() if told]
-    within = f"within {100 * run.accuracy_margin:g} points over n = {max(found.n for _, _, found in pairs)} seeds"
+    parts = [f"{words[kind]}: {', '.join(rows)}" for kind, rows in verdicts.items() if rows]
+    within = f"within {100 * run.accuracy_margin:g} points over n = {max(verdict.n for _, _, verdict in pairs)} seeds"
     return Answer(f"{asked} {within}", "; ".join(parts) + ".", settled=not verdicts["inconclusive"])

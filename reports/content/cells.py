@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench.records.metrics import METRICS
+from bench.records.metrics import METRICS, decisive
 from bench.records.record import Figure, Record
 
 
 def processes(records: Sequence[Record]) -> str:
     """How many processes are behind the speeds of a run."""
-    decisive = {name for name, metric in METRICS.items() if metric.decisive}
-    counts = {figure.n for record in records for figure in record.figures if figure.name in decisive} - {0}
+    counts = {figure.n for record in records for figure in record.figures if figure.name in decisive()} - {0}
     if not counts:
         return "no process"
     low, high = min(counts), max(counts)
@@ -27,6 +26,11 @@ def measured(figure: Figure) -> str:
     if metric.quantity.absolute and figure.low is not None and figure.high is not None:
         return f"{shown} ±{metric.shown((figure.high - figure.low) / 2)}"
     return shown + spread(figure)
+
+
+def with_unit(name: str, value: float, unit: str, digits: int = 4) -> str:
+    """A value to so many significant digits, in the unit of tables; a metric of another version in its stored unit."""
+    return METRICS[name].with_unit(value, digits) if name in METRICS else f"{value:.{digits}g} {unit}"
 
 
 def why_not_measured(record: Record, figure: Figure | None) -> str:

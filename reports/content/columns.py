@@ -49,10 +49,11 @@ class Grid:
 
 def grid(run: Run) -> Grid:
     """Of every place that some row has; those that are shown at first come first."""
-    found = places(run.records)
-    ordered = sorted(found, key=lambda place: not place.prominent)
+    all_places = places(run.records)
+    ordered = sorted(all_places, key=lambda place: not place.prominent)
     columns = [
-        Column(place.key, title(place, found), place.metric.quantity.shown_unit, place.prominent) for place in ordered
+        Column(place.key, title(place, all_places), place.metric.quantity.shown_unit, place.prominent)
+        for place in ordered
     ]
     rows = [
         (Mark(name, _against(record)), [_cell(record, place) for place in ordered]) for name, record in plots.names(run)

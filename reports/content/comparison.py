@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bench.analysis.run_comparison import Compared, Comparison
 from bench.records.series import FigureKey
+from reports.content.cells import with_unit
 from reports.table import Document, Table
 
 UNKNOWN = "not known"
@@ -22,7 +23,7 @@ def document(comparison: Comparison) -> Document:
 
 
 def _row(one: Compared) -> list[str]:
-    values = [f"{value:.4g} {one.unit}" for value in (one.first, one.second)]
+    values = [with_unit(one.figure[0], value, one.unit) for value in (one.first, one.second)]
     interval = UNKNOWN if one.low is None or one.high is None else f"[{one.low:.3f}, {one.high:.3f}]"
     return [one.row, metric_name(one.figure), *values, f"{one.ratio:.3f}", interval]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from bench.analysis.ratios import widest
-from bench.records.metrics import METRICS
+from bench.records.metrics import decisive
 from bench.records.record import Ratio, Record, Run, label
 from reports.content import modes
 from reports.content.cells import percent, processes
@@ -65,7 +65,7 @@ def _doubts(run: Run) -> list[str]:
             lines.append(f"{name}: disturbance {told.reason}")
         unsteady = [f for f in record.figures if any(sample.steady is False for sample in f.samples)]
         if unsteady:
-            kept = [f for f in unsteady if METRICS[f.name].decisive]  # percentiles share the warm-up of the first
+            kept = [f for f in unsteady if f.name in decisive()]  # percentiles share the warm-up of the first
             what = ", ".join(f"{f.task} {f.name.partition('_')[0]} {f.boundary}" for f in kept)
             lines.append(f"{name} never got steady in warm-up: {what}")
         for ratio in record.arena:

@@ -35,9 +35,9 @@ def phases(named: Sequence[tuple[str, Record]]) -> list[Plot]:
         begun = [before + seconds for before, seconds in zip(begun, spent, strict=True)]
     totals = {phase: sum(worker["seconds"].get(phase, 0.0) for _, worker in workers) for phase in order}
     most = sorted(order, key=lambda phase: -totals[phase])[:3]
-    told = f"{len(workers)} workers; most of their time: {', '.join(f'{p} {totals[p]:.1f} s' for p in most)}"
+    summary = f"{len(workers)} workers; most of their time: {', '.join(f'{p} {totals[p]:.1f} s' for p in most)}"
     axes = Axis("seconds of work [s]"), Axis("worker", categories=labels)
-    return [Plot("phases", "Phases of the workers", *axes, tuple(series), f"Phases of the workers: {told}.")]
+    return [Plot("phases", "Phases of the workers", *axes, tuple(series), f"Phases of the workers: {summary}.")]
 
 
 def _worker(number: int, name: str, phase: dict[str, object]) -> str:

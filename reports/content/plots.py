@@ -48,11 +48,11 @@ def names(run: Run) -> list[tuple[str, Record]]:
 
 def _plotted(named: Named, group: Group) -> list[list[Place]]:
     """The places of every metric of a group that has plots; those that differ in the batch size only are together."""
-    found: dict[tuple[str, str | None, str | None], list[Place]] = {}
+    groups: dict[tuple[str, str | None, str | None], list[Place]] = {}
     for place in places([record for _, record in named], group):
         if place.metric.plotted:
-            found.setdefault((place.metric.name, place.task, place.boundary), []).append(place)
-    return list(found.values())
+            groups.setdefault((place.metric.name, place.task, place.boundary), []).append(place)
+    return list(groups.values())
 
 
 def _title(place: Place) -> str:
@@ -91,12 +91,12 @@ def _bar_chart(named: Named, place: Place) -> Plot | None:
     )
     batch = f" at batch {place.batch_size}" if place.batch_size is not None else ""
     title = ", ".join(part for part in (_title(place) + batch, place.boundary) if part)
-    told = [f"{name} {metric.with_unit(f.value or 0.0)}{spread(f)}" for name, f in reversed(measured)]
+    texts = [f"{name} {metric.with_unit(f.value or 0.0)}{spread(f)}" for name, f in reversed(measured)]
     missing = [name for name, f in figures if f is None or f.value is None]
     absent = f" Not measured: {', '.join(missing)}." if missing else ""
     rows = Axis("row", categories=tuple(name for name, _ in measured))
-    words = f"{title}: {'; '.join(told)}.{absent}"
-    return Plot(_key(place), title, Axis(metric.titled(metric.title)), rows, (bars, points), words)
+    words = f"{title}: {'; '.join(texts)}.{absent}"
+    return Plot(_key(place), title, Axis(metric.titled(metric.title, always=True)), rows, (bars, points), words)
 
 
 def _sweeps(named: Named) -> list[Plot]:
@@ -106,7 +106,7 @@ def _sweeps(named: Named) -> list[Plot]:
 
 
 def _sweep(named: Named, swept: Sequence[Place]) -> Plot | None:
-    metric, series, told = swept[0].metric, [], []
+    metric, series, texts = swept[0].metric, [], []
     for colour, (name, record) in enumerate(named):
         measured = [f for place in swept if (f := place.figure(record)) is not None and f.value]
         if measured:
@@ -117,14 +117,14 @@ def _sweep(named: Named, swept: Sequence[Place]) -> Plot | None:
             high = tuple(None if f.high is None else scale * f.high for f in measured)
             series.append(Series(name, "line", xs, ys, low, high, colour=colour))
             best = (min if metric.lower_is_better else max)(measured, key=lambda f: f.value or 0.0)
-            told.append(f"{name} is best at batch {best.batch_size} ({metric.with_unit(best.value or 0.0)})")
+            texts.append(f"{name} is best at batch {best.batch_size} ({metric.with_unit(best.value or 0.0)})")
     if not series:
         return None
     title = ", ".join(part for part in (f"{_title(swept[0])} against batch size", swept[0].boundary) if part)
     sizes = tuple(float(place.batch_size or 0) for place in swept)
-    axes = Axis("batch size [images]", log=True, ticks=sizes), Axis(metric.titled(metric.title))
+    axes = Axis("batch size [images]", log=True, ticks=sizes), Axis(metric.titled(metric.title, always=True))
     key = f"batch-sizes-{_key(swept[0])}"
-    return Plot(key, title, *axes, tuple(series), f"{title}: {'; '.join(told)}.")
+    return Plot(key, title, *axes, tuple(series), f"{title}: {'; '.join(texts)}.")
 
 
 def _distributions(named: Named) -> list[Plot]:
@@ -135,7 +135,7 @@ def _distributions(named: Named) -> list[Plot]:
 
 def _distribution(named: Named, place: Place) -> Plot | None:
     """The empirical distribution of single calls, thinned out to its quantiles."""
-    series, told = [], []
+    series, texts = [], []
     for colour, (name, record) in enumerate(named):
         figure = place.figure(record)
         samples = figure.samples if figure is not None else []
@@ -145,11 +145,11 @@ def _distribution(named: Named, place: Place) -> Plot | None:
             shares = [100 * i / max(1, count - 1) for i in range(count)]
             xs = tuple(percentile(calls, share) for share in shares)
             series.append(Series(name, "steps", xs, tuple(shares), colour=colour))
-            told.append(
+            texts.append(
                 f"{name} p50 {percentile(calls, 50):.3g}, p99 {percentile(calls, 99):.3g} ms of {len(calls)} calls"
             )
     if not series:
         return None
     title = f"Distribution of single calls, {place.boundary}"
     axes = Axis("latency [ms]", log=True), Axis("share of calls below [%]")
-    return Plot(f"distribution-{place.key}", title, *axes, tuple(series), f"{title}: {'; '.join(told)}.")
+    return Plot(f"distribution-{place.key}", title, *axes, tuple(series), f"{title}: {'; '.join(texts)}.")

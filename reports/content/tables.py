@@ -4,38 +4,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from bench.records.metrics import Group, Metric
 from bench.records.record import Figure, Ratio, Record, Run, label
 from reports.content import footnotes
 from reports.content.accuracy import same_accuracy
 from reports.content.cells import measured, processes, why_not_measured
+from reports.content.notes import Notes
 from reports.content.places import BOUNDARIES, TASKS, Place, places, title
 from reports.content.states import mark, parity, status
 from reports.table import Document, Table
-
-
-@dataclass
-class Notes:
-    """Reasons behind ``n/m`` cells, lettered as they come."""
-
-    reasons: list[str] = field(default_factory=list)
-
-    def mark(self, reason: str) -> str:
-        """The cell of something that was not measured."""
-        if reason not in self.reasons:
-            self.reasons.append(reason)
-        return f"n/m [{_letter(self.reasons.index(reason))}]"
-
-    def lines(self) -> list[str]:
-        """One line per reason."""
-        return [f"[{_letter(i)}] not measured: {reason}" for i, reason in enumerate(self.reasons)]
-
-
-def _letter(index: int) -> str:
-    letters = "abcdefghijklmnopqrstuvwxyz"
-    return letters[index] if index < len(letters) else letters[index // len(letters) - 1] + letters[index % 26]
 
 
 def document(run: Run) -> Document:
@@ -95,11 +74,11 @@ def _outcome(rows: Rows) -> Table:
         for record, (name, *values) in zip(rows.records, rows.cells(columns, marked=False), strict=True)
     ]
     seeds = max((f.n for r in rows.records for column in columns if (f := column.place.figure(r))), default=0)
-    told = ["test split", f"n = {seeds} seeds, ± 95%" if seeds > 1 else "n = 1 seed"]
+    conditions = ["test split", f"n = {seeds} seeds, ± 95%" if seeds > 1 else "n = 1 seed"]
     targets = (r.outcome.target_accuracy for r in rows.records if r.outcome and r.outcome.target_accuracy)
-    told += [f"target accuracy {100 * target:g}%" for target in list(targets)[:1]]
+    conditions += [f"target accuracy {100 * target:g}%" for target in list(targets)[:1]]
     headers = ["row", "status", "parity", *(column.head for column in columns)]
-    return Table(f"Outcome ({'; '.join(told)})", headers, cells, numbers_from=3, least_asked=_least(columns, 3))
+    return Table(f"Outcome ({'; '.join(conditions)})", headers, cells, numbers_from=3, least_asked=_least(columns, 3))
 
 
 def _start_and_size(rows: Rows) -> list[Table]:
@@ -113,8 +92,8 @@ def _start_and_size(rows: Rows) -> list[Table]:
 
 def _columns(rows: Rows, group: Group) -> list[Column]:
     """One for every place of a group of metrics."""
-    found = places(rows.records, group)
-    return [Column(place.metric.titled(title(place, found, short=True)), place) for place in found]
+    here = places(rows.records, group)
+    return [Column(place.metric.titled(title(place, here, short=True)), place) for place in here]
 
 
 def _least(columns: Sequence[Column], before: int = 1) -> tuple[int, ...]:
@@ -125,22 +104,22 @@ def _least(columns: Sequence[Column], before: int = 1) -> tuple[int, ...]:
 
 def _speeds(rows: Rows, group: Group, task: str | None) -> list[Table]:
     """Metrics of a group in one task: a table for all of them, or one for each where batch sizes were swept."""
-    found = [place for place in places(rows.records, group) if place.task == task]
-    sizes = sorted({place.batch_size or 0 for place in found})
-    if not found:
+    here = [place for place in places(rows.records, group) if place.task == task]
+    sizes = sorted({place.batch_size for place in here if place.batch_size is not None})
+    if not here:
         return []
     if len(sizes) > 1 and group == "throughput":
-        swept = dict.fromkeys((place.metric, place.boundary) for place in found)
-        return [_sweep(rows, [p for p in found if (p.metric, p.boundary) == key]) for key in swept]
+        swept = dict.fromkeys((place.metric.name, place.boundary) for place in here)
+        return [_sweep(rows, [p for p in here if (p.metric.name, p.boundary) == key]) for key in swept]
     columns = []
     for boundary in (*BOUNDARIES, None):
-        for place in found:
+        for place in here:
             if place.boundary == boundary:
                 columns += _speed_columns(place, several_sizes=len(sizes) > 1)
-    both = group == "latency" and {"end-to-end", "device"} <= {place.boundary for place in found}
-    batch = f"batch {' or '.join(str(size or 1) for size in sizes)}"
-    told = "; ".join([batch, *["end-to-end, then device"] * both, processes(rows.records)])
-    heading = f"{_heading(task, group)} ({told})"
+    both = group == "latency" and {"end-to-end", "device"} <= {place.boundary for place in here}
+    batch = [f"batch {' or '.join(map(str, sizes))}"] if sizes else []
+    conditions = "; ".join([*batch, *["end-to-end, then device"] * both, processes(rows.records)])
+    heading = f"{_heading(task, group)} ({conditions})"
     headers = ["row", *(column.head for column in columns)]
     return [Table(heading, headers, rows.cells(columns), numbers_from=1, least_asked=_least(columns))]
 
@@ -164,20 +143,21 @@ def _speed_columns(place: Place, several_sizes: bool) -> list[Column]:
 def _sweep(rows: Rows, swept: Sequence[Place]) -> Table:
     """One metric by batch size, and where it is best."""
     metric, task, boundary = swept[0].metric, swept[0].task, swept[0].boundary
-    columns = [Column(f"batch {place.batch_size}", place) for place in swept]
+    heads = ["value" if place.batch_size is None else f"batch {place.batch_size}" for place in swept]
+    columns = [Column(head, place) for head, place in zip(heads, swept, strict=True)]
     cells = [
         [*values, _best_batch(metric, [place.figure(record) for place in swept])]
         for record, values in zip(rows.records, rows.cells(columns), strict=True)
     ]
-    told = ", ".join(part for part in (boundary, metric.quantity.shown_unit) if part)
-    heading = f"{_heading(task, metric.title)} by batch size ({told}; {processes(rows.records)})"
+    conditions = ", ".join(part for part in (boundary, metric.quantity.shown_unit) if part)
+    heading = f"{_heading(task, metric.title)} by batch size ({conditions}; {processes(rows.records)})"
     headers = ["row", *(column.head for column in columns), "best"]
     return Table(heading, headers, cells, numbers_from=1, least_asked=tuple(range(2, len(swept))))
 
 
 def _best_batch(metric: Metric, figures: Sequence[Figure | None]) -> str:
-    having = [figure for figure in figures if figure is not None and figure.value is not None]
-    best = (min if metric.lower_is_better else max)(having, key=lambda figure: figure.value or 0.0, default=None)
+    measured_here = [figure for figure in figures if figure is not None and figure.value is not None]
+    best = (min if metric.lower_is_better else max)(measured_here, key=lambda figure: figure.value or 0.0, default=None)
     return "-" if best is None else f"batch {best.batch_size}"
 
 

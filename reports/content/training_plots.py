@@ -19,9 +19,9 @@ def curves(named: Named) -> list[Plot]:
         ("loss-epoch", "Loss over epochs", "epoch", "loss [nats]"),
         ("loss-seconds", "Loss over training time", "training [s]", "loss [nats]"),
     )
-    found = []
+    charts = []
     for key, title, x, y in axes:
-        series, told, splits = [], [], set()
+        series, texts, splits = [], [], set()
         for colour, (name, record) in enumerate(named):
             trainings = [t for t in record.outcome.trainings if t.curve] if record.outcome else []
             for number, training in enumerate(trainings):
@@ -31,16 +31,16 @@ def curves(named: Named) -> list[Plot]:
                 splits |= {point.split for point in training.curve}
             if trainings:
                 last = series[-len(trainings)]
-                told.append(f"{name} ends at {last.y[-1]:.4g} after {last.x[-1]:.4g} (seed {trainings[0].seed})")
+                texts.append(f"{name} ends at {last.y[-1]:.4g} after {last.x[-1]:.4g} (seed {trainings[0].seed})")
         if series:
             whole = f"{title} ({' and '.join(sorted(splits))} images)"
-            found.append(Plot(key, whole, Axis(x), Axis(y), tuple(series), f"{whole}: {'; '.join(told)}."))
-    return found
+            charts.append(Plot(key, whole, Axis(x), Axis(y), tuple(series), f"{whole}: {'; '.join(texts)}."))
+    return charts
 
 
 def confusions(named: Named) -> list[HeatMap]:
     """Test images by class, a plot per row."""
-    found = []
+    charts = []
     for number, (name, record) in enumerate(named):
         if record.outcome is not None:
             classes = tuple(score.name for score in record.outcome.classes)
@@ -53,6 +53,6 @@ def confusions(named: Named) -> list[HeatMap]:
             often = f"; most often {classes[wrong[1]]} is taken for {classes[wrong[2]]} ({wrong[0]})" * bool(wrong[0])
             title = f"{name}: test images by class"
             axes = Axis("predicted class", categories=classes), Axis("true class", categories=classes)
-            told = f"{title}: {right:,} of {images:,} are right{often}."
-            found.append(HeatMap(f"confusion-{number}", title, *axes, counts, told))
-    return found
+            texts = f"{title}: {right:,} of {images:,} are right{often}."
+            charts.append(HeatMap(f"confusion-{number}", title, *axes, counts, texts))
+    return charts

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from bench.analysis.bisection import Bisection
 from bench.records.gate_result import Check, FigureVerdict
 from bench.records.metrics import METRICS
+from reports.content.cells import with_unit
 from reports.content.comparison import metric_name
 from reports.table import Document, Table, printable
 
@@ -75,7 +76,7 @@ def _row(one: FigureVerdict) -> list[str]:
     base_and_present = levels(one)
     values = ["n/m", "n/m"]
     if base_and_present is not None:
-        values = [METRICS[one.name].with_unit(value, digits=DIGITS) for value in base_and_present]
+        values = [with_unit(one.name, value, one.unit, DIGITS) for value in base_and_present]
     smallest = "n/m" if one.smallest is None else f"{100 * one.smallest:.1f}{unit(one)}"
     name = metric_name((one.name, one.task, one.batch_size, one.boundary))
     verdict = one.verdict.upper() if one.verdict == "regression" else one.verdict

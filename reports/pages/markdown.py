@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from bench.records.record import Run
 from reports.content import details, footnotes, tables
 from reports.content.definitions import definitions
+from reports.content.notes import Notes
 from reports.render.text import body, in_markdown
 from reports.table import Table, printable
 
 
 def render(run: Run) -> str:
     """The whole report, GitHub-flavoured."""
-    notes = tables.Notes()
+    notes = Notes()
     parts = [f"# {in_markdown(run.name)}", f"`{code(run.command)}`, {run.started_at}, {run.rounds} rounds"]
     parts += _tables(tables.build(run, notes), level=2)
     below = [*notes.lines(), *footnotes.lines(run)]

@@ -76,6 +76,8 @@ class Backend(Protocol):
     """Of ``fp32``, ``fp64``, ...; the first is the default."""
     MODES: ClassVar[tuple[str, ...]]
     """Ways to run the same model, the first is the default: ``eager``, ``graph``, ..."""
+    CONTENDS: ClassVar[bool] = True
+    """False for a backend that judges the others: it is measured, but no other row is compared with it."""
     NEEDS_SOURCE: ClassVar[bool] = False
     """True for a runtime that reads the ONNX file another backend exported."""
     TOLERANCES: ClassVar[Mapping[str, Mapping[str, float]]] = {}

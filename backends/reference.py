@@ -234,6 +234,7 @@ class Adapter(Backend):
     DEVICES: ClassVar[tuple[str, ...]] = ("cpu",)
     PRECISIONS: ClassVar[tuple[str, ...]] = ("fp64",)
     MODES: ClassVar[tuple[str, ...]] = ("numpy",)
+    CONTENDS: ClassVar[bool] = False
     REQUIRES: ClassVar[tuple[tuple[str, ...], ...]] = (("numpy",), ("threadpoolctl",))
     NETWORK: ClassVar[type[Network]] = Network
 

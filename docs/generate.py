@@ -1,9 +1,9 @@
-"""Writes what the documentation says of commands and figures from where they are defined.
+"""Writes what the documentation says of commands and metrics from where they are defined.
 
     python docs/generate.py
 
 ``commands.md`` from the command line's own help (``typer utils docs``), ``metrics.md`` from
-``reports.content.definitions``. A test fails where the files say something else.
+``bench.records.metrics`` and ``reports.content.definitions``. A test fails where the files say something else.
 """
 
 from __future__ import annotations
@@ -12,6 +12,10 @@ import html
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bench.records.metrics import Metric
 
 HERE = Path(__file__).parent
 
@@ -35,15 +39,36 @@ def commands() -> str:
 
 
 def metrics() -> str:
-    """Every figure and term."""
-    from reports.content.definitions import FIGURES, TERMS
+    """Every metric and term."""
+    from bench.records.metrics import METRICS
+    from reports.content import definitions
 
-    parts = ["# What every figure means", "## Figures", *_list(FIGURES), "## Terms", *_list(TERMS)]
+    table = ["| metric | in text | unit | better | interval | margin of `bench check` |", "|---|---|---|---|---|---|"]
+    table += [
+        f"| `{name}` | {metric.title} | {definitions.unit(metric)} | {metric.direction or 'neither'}"
+        f" | {definitions.interval(metric)} | {_margin(metric)} |"
+        for name, metric in METRICS.items()
+    ]
+    parts = [
+        "# What every metric means",
+        "\n".join(table),
+        "`margin` is the default of `--margin`, under the name that `bench check` has for the metric.",
+        "## Definitions",
+        _list({f"`{name}`": metric.definition for name, metric in METRICS.items()}),
+        "## Terms",
+        _list(definitions.TERMS),
+    ]
     return "\n\n".join(parts) + "\n"
 
 
-def _list(definitions: dict[str, str]) -> list[str]:
-    return ["\n".join(f"- **{name}**: {text}" for name, text in definitions.items())]
+def _margin(metric: Metric) -> str:
+    from reports.content import definitions
+
+    return "" if metric.gate is None else f"{metric.gate}: {definitions.margin(metric)}"
+
+
+def _list(definitions: dict[str, str]) -> str:
+    return "\n".join(f"- **{name}**: {text}" for name, text in definitions.items())
 
 
 if __name__ == "__main__":

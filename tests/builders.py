@@ -9,10 +9,10 @@ from typing import Any
 
 from bench.analysis.ratios import with_ratios
 from bench.records.export import parse_export
+from bench.records.metrics import METRICS
 from bench.records.record import Record, Run
 
 MACHINE = {"id": "feedc0de", "cpu": "a cpu", "cores": 2, "memory": 8e9, "gpus": [], "system": "Linux", "kernel": "6"}
-UNITS = {"throughput": "images/s", "latency_p50": "s", "peak_rss": "bytes", "accuracy": "fraction", "loss": "nats"}
 
 
 def figure(name: str, values: Sequence[float], **place: Any) -> dict[str, Any]:
@@ -28,7 +28,7 @@ def figure(name: str, values: Sequence[float], **place: Any) -> dict[str, Any]:
                                                 "latencies": [value] * 3 if name.startswith("latency") else None}]}
         for i, value in enumerate(values)
     ]  # fmt: skip
-    found = {"name": name, "unit": UNITS.get(name, "s"), "value": math.exp(mean), "n": len(values), **place}
+    found = {"name": name, "unit": METRICS[name].unit, "value": math.exp(mean), "n": len(values), **place}
     return found | {"low": bounds[0], "high": bounds[1], "samples": samples}
 
 

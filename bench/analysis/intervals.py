@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-CONFIDENCE = 0.95
+from bench.records.metrics import CONFIDENCE
 
 
 @dataclass(frozen=True)

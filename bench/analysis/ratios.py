@@ -7,10 +7,8 @@ import statistics
 from collections.abc import Sequence
 
 from bench.analysis import intervals
+from bench.records.metrics import METRICS, Metric, decisive
 from bench.records.record import Figure, Ratio, Record, Sample, Slice, label
-
-LOWER_IS_BETTER = frozenset({"latency_p50", "latency_p90", "latency_p99", "cold_start", "first_call"})
-SPEEDS = LOWER_IS_BETTER | {"throughput"}
 
 
 def with_ratios(records: Sequence[Record]) -> list[Record]:
@@ -18,23 +16,19 @@ def with_ratios(records: Sequence[Record]) -> list[Record]:
     return [record.model_copy(update={"ratios": _ratios(record, records)}) for record in records]
 
 
-DECISIVE = frozenset({"throughput", "latency_p50"})
-"""Figures whose ratios a precision target is about; tails and starts would never reach one."""
-
-
 def widest(records: Sequence[Record]) -> tuple[float, str] | None:
     """The largest 95% half-width of the decisive ratios, as a fraction, and whose it is; infinite while one has no
     interval, None where there is nothing to compare."""
-    found = [
+    widths = [
         (
             _half_width(ratio),
             f"{label(record.job, [peer.job for peer in records])}, {ratio.task} {ratio.name} {ratio.boundary}",
         )
         for record in records
         for ratio in record.ratios
-        if ratio.name in DECISIVE and ratio.against != record.id
+        if ratio.name in decisive() and ratio.against != record.id
     ]
-    return max(found, default=None)
+    return max(widths, default=None)
 
 
 def _half_width(ratio: Ratio) -> float:
@@ -46,16 +40,19 @@ def _half_width(ratio: Ratio) -> float:
 def _ratios(record: Record, records: Sequence[Record]) -> list[Ratio]:
     ratios = []
     for figure in record.figures:
-        if figure.name in SPEEDS and figure.value is not None and figure.task and record.comparable:
-            ratio = _ratio(figure, records)
+        metric = METRICS.get(figure.name)
+        if metric and metric.compared and figure.value is not None and figure.task and record.comparable:
+            ratio = _ratio(metric, figure, records)
             if ratio is not None:
                 ratios.append(ratio)
     return ratios
 
 
-def _ratio(figure: Figure, records: Sequence[Record]) -> Ratio | None:
-    rivals = [(other, peer) for peer in records if peer.comparable and (other := _same(figure, peer)) is not None]
-    choose = min if figure.name in LOWER_IS_BETTER else max
+def _ratio(metric: Metric, figure: Figure, records: Sequence[Record]) -> Ratio | None:
+    """To the fastest contender; to the fastest row where no contender was measured."""
+    measured = [(other, peer) for peer in records if peer.comparable and (other := _same(figure, peer)) is not None]
+    rivals = [(other, peer) for other, peer in measured if peer.contender] or measured
+    choose = min if metric.lower_is_better else max
     best, fastest = choose(rivals, key=lambda rival: rival[0].value or 0.0)
     estimate = between(figure, best)
     if estimate is None:
@@ -85,23 +82,24 @@ def between(ours: Figure, theirs: Figure) -> intervals.Estimate | None:
 def of_round(name: str, ours: Sample, theirs: Sample) -> float:
     """Ratio of a round: the median over its turns, of slices that followed one another and were not disturbed, so that
     neither a drift nor a burst on one slice moves it; of the two values where there are no turns to compare."""
-    if name not in DECISIVE:
+    if name not in decisive():
         return ours.value / theirs.value
+    metric = METRICS[name]
     other = {piece.turn: piece for piece in theirs.slices if piece.turn is not None}
     turns = [(piece, other[piece.turn]) for piece in ours.slices if piece.turn in other]
     clean = [(a, b) for a, b in turns if not a.disturbed and not b.disturbed]
-    found = [_value(name, a) / _value(name, b) for a, b in clean or turns]
-    return statistics.median(found) if found else ours.value / theirs.value
+    ratios = [_value(metric, a) / _value(metric, b) for a, b in clean or turns]
+    return statistics.median(ratios) if ratios else ours.value / theirs.value
 
 
-def _value(name: str, piece: Slice) -> float:
-    """The figure's value in one slice."""
-    if name == "throughput":
+def _value(metric: Metric, piece: Slice) -> float:
+    """The value in one slice: of a rate its images per second, of a time the median of its calls."""
+    if metric.is_rate:
         return piece.images / piece.seconds
     return intervals.percentile(sorted(piece.latencies or []), 50)
 
 
 def _same(figure: Figure, record: Record) -> Figure | None:
     """The figure of another record under the same key, if it was measured."""
-    found = (other for other in record.figures if other.key == figure.key and other.value is not None)
-    return next(found, None)
+    measured = (other for other in record.figures if other.key == figure.key and other.value is not None)
+    return next(measured, None)

@@ -8,12 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench.analysis import change_points
+from bench.records.metrics import METRICS
 from bench.records.series import Point, Series
 from bench.workloads import workload
 from bench.workloads.onnx_file import RANDOM
-
-GATED = {"throughput": "throughput", "latency_p50": "latency", "peak_rss": "memory", "accuracy": "accuracy"}
-"""Figures that a check judges, and what it calls them."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +40,12 @@ class Turn:
     @property
     def confirm(self) -> str:
         """The command that measures both levels again, now; empty where nothing recorded tells them apart, or the gate
-        does not judge the figure or the workload. A file of the user's is named as it was, without its folder."""
+        does not judge the metric or the workload. A file of the user's is named as it was, without its folder."""
         name, task, batch_size, boundary = self.series.figure
         requirements = " ".join(f"{package}=={old}" for package, (old, _) in self.changed.items() if old)
         commit = self.last.commit
-        if name not in GATED or self.series.dataset == RANDOM:
+        gate = METRICS[name].gate if name in METRICS else None
+        if gate is None or self.series.dataset == RANDOM:
             return ""
         if requirements:
             against = requirements
@@ -57,7 +56,7 @@ class Turn:
         key = self.series.key
         told = ["--backend", key.backend, "--device", key.device, "--precision", key.precision, "--mode", key.mode]
         told += workload.as_options(self.series.model, self.series.dataset, self.series.recipe)
-        told += ["--metric", GATED[name]]
+        told += ["--metric", gate]
         for option, value in (("--task", task), ("--boundary", boundary)):
             told += [option, value] if value else []
         told += ["--batch-size", str(batch_size)] if name == "throughput" else []

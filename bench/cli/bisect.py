@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 LONGER = 3
 """A midpoint that stays inconclusive is measured so many times as long."""
 LONGER_LOOKS = (8, 16, 32, 48, 64)
-SEARCHED = ("throughput", "latency", "memory")
 
 
 def register(app: typer.Typer) -> None:
@@ -68,6 +67,7 @@ def bisect(
     from bench.analysis import bisection
     from bench.gate import baselines, environments
     from bench.gate.check_job import CheckJob
+    from bench.gate.gated_metric import IN_PAIRS
     from bench.gate.release_judge import ReleaseJudge
     from bench.machine.host import fingerprint
     from bench.store.schema import BISECTIONS
@@ -75,7 +75,7 @@ def bisect(
     from reports.content import verdicts
     from reports.render.terminal import show
 
-    metric = options.one_of("metric", metrics.chosen or "throughput", SEARCHED)
+    metric = options.one_of("metric", metrics.chosen or "throughput", IN_PAIRS)
     searched = replace(metrics, metric=metric, figure=None)
     job = CheckJob().with_options(check_options.given(rows, workload, device, searched))
     criteria = check_options.criteria(job, gate, budget)

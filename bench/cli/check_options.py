@@ -30,7 +30,7 @@ def given(rows: RowOptions, workload: WorkloadOptions, device: DeviceOptions, me
         UsageError: ``--workload`` beside one of the three that it names, an unknown metric, task or boundary, several
             batch sizes.
     """
-    from bench.gate.gated_metric import METRICS
+    from bench.gate.gated_metric import NAMES
     from bench.workloads.recipe import parse_changes
 
     found: dict[str, Any] = {**workload.names, "devices": device.device}
@@ -41,7 +41,7 @@ def given(rows: RowOptions, workload: WorkloadOptions, device: DeviceOptions, me
     if metrics.boundary is not None:
         found["boundary"] = options.one_of("boundary", metrics.boundary, options.BOUNDARIES)
     for name in found["metrics"] or ():
-        options.one_of("metric", name, METRICS)
+        options.one_of("metric", name, NAMES)
     if rows.batch_size is not None:
         sizes = options.batch_sizes(rows.batch_size)
         if len(sizes) > 1:

@@ -14,8 +14,6 @@ from bench.cli.output import PAGE, put, tell
 from bench.errors import UsageError
 
 EXPORTS = ("json", "pytest-benchmark", "bencher", "customBiggerIsBetter", "customSmallerIsBetter")
-CRITERIA = {"latency": "latency_p50", "memory": "peak_rss"}
-"""What the gate calls some figures."""
 LIMIT = 50
 LAST = 1000
 
@@ -89,20 +87,26 @@ def export(
     format_: Annotated[str, typer.Option("--format", help=", ".join(EXPORTS) + ".")] = "json",
     store: options.StoreUrl = None,
 ) -> None:
-    """A stored run on standard output: its records, or its figures as other tools read them."""
+    """A stored run on standard output: its records, or its metrics as other tools read them; on standard error, what
+    the format leaves out."""
     from bench.records.export import export as to_json
     from reports.exports import bencher, github_action_benchmark, pytest_benchmark
 
     options.one_of("format", format_, EXPORTS)
     run = _load(run_name, store)
     if format_ == "json":
-        print(to_json(run))
+        text, left_out = to_json(run), {}
     elif format_ == "pytest-benchmark":
-        print(pytest_benchmark.document(run))
+        text, left_out = pytest_benchmark.document(run), pytest_benchmark.left_out(run)
     elif format_ == "bencher":
-        print(bencher.document(run))
+        text, left_out = bencher.document(run), bencher.left_out(run)
     else:
-        print(github_action_benchmark.document(run, bigger=format_ == "customBiggerIsBetter"))
+        bigger = format_ == "customBiggerIsBetter"
+        text = github_action_benchmark.document(run, bigger)
+        left_out = github_action_benchmark.left_out(run, bigger)
+    print(text)
+    for name, why in left_out.items():
+        print(f"left out: {name}: {why}", file=sys.stderr)
 
 
 def import_(
@@ -132,10 +136,11 @@ def compare(
     output: options.Output = None,
     store: options.StoreUrl = None,
 ) -> None:
-    """Two stored runs, figure by figure, with intervals that hold the variance between runs. Informs, never gates."""
+    """Two stored runs, metric by metric, with intervals that hold the variance between runs. Informs, never gates."""
     from bench.analysis import run_comparison
     from bench.gate import margins
     from bench.records import series_key
+    from bench.records.metrics import gated
     from bench.store import queries as stored
     from bench.store.store import Store
     from reports.content import comparison as shown
@@ -150,7 +155,7 @@ def compare(
     points = {(one.digest, one.figure): one.points for one in series}
     found = run_comparison.compare(a, b, points, parts)
 
-    shaded = {CRITERIA.get(name, name): margin for name, margin in margins.read([]).items()}
+    shaded = {gated()[name].name: margin for name, margin in margins.read([]).items()}
     tell(shown.document(found), format_, output, lambda: html.of_comparison(found, shaded, options.command_line()))
 
 
@@ -165,7 +170,7 @@ def history_(
         int | None, typer.Option(min=1, help="The newest so many runs (50); of a series so many points (1000).")
     ] = None,
     change_points: Annotated[bool, typer.Option("--change-points", help="Where series changed their level.")] = False,
-    figure: Annotated[str | None, typer.Option(help="Only series of this figure, such as throughput.")] = None,
+    figure: Annotated[str | None, typer.Option(help="Only series of this metric, such as throughput.")] = None,
     format_: options.Format = "simple",
     output: options.Output = None,
     store: options.StoreUrl = None,

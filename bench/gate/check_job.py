@@ -8,7 +8,7 @@ from typing import Any
 
 from bench import quantities
 from bench.errors import UsageError
-from bench.gate.gated_metric import DEFAULT_METRICS
+from bench.gate.gated_metric import IN_PAIRS
 from bench.runner.plan import ALL, DEFAULT
 from bench.workloads import workload as workloads
 from bench.workloads.recipe import parse_changes
@@ -47,7 +47,7 @@ class CheckJob:
     devices: str = "auto"
     batch_size: int = 128
     """Of throughput."""
-    metrics: tuple[str, ...] = DEFAULT_METRICS
+    metrics: tuple[str, ...] = IN_PAIRS
     boundary: str = "end-to-end"
     """Of speeds."""
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from bench.analysis import sequential_test
 from bench.analysis.sequential_test import ALPHA, Evidence, Verdict
-from bench.gate.gated_metric import ACCURACY_IMAGES, Criteria, GatedMetric, as_change, needs, read_pair, unit_of
+from bench.gate.gated_metric import ACCURACY_IMAGES, IN_PAIRS, Criteria, GatedMetric, as_change, needs, read_pair
 from bench.gate.validity import Validity
 from bench.machine.host import fingerprint
 from bench.records.gate_result import Check, Environment, MetricVerdict, Pair, Sides
@@ -40,7 +40,7 @@ def two_sided(plan: Plan, base: Side, present: Side, criteria: Criteria) -> Plan
     run in the present one are left out."""
     pairs = [(row.on(base), row.on(present)) for row in plan.rows]
     rows = [row for pair in pairs for row in pair if row.required or pair[1].problem is None]
-    wanted = {"throughput", "latency", "memory"} & set(criteria.metrics)
+    wanted = set(IN_PAIRS) & set(criteria.metrics)
     metrics = [
         metric
         for metric in plan.metrics
@@ -260,7 +260,7 @@ class Gate:
     def _verdict(self, metric: GatedMetric) -> MetricVerdict:
         pairs, verdict = self.pairs[metric], self.verdicts.get(metric)
         label = _without_side(self._sides(metric.row)[0])
-        known: dict[str, Any] = {**metric._asdict(), "label": label, "unit": unit_of(metric), "pairs": pairs}
+        known: dict[str, Any] = {**metric._asdict(), "label": label, "unit": metric.metric.unit, "pairs": pairs}
         known["margin"] = self._margin(metric)
         reason = self._why_invalid(metric)
         if reason:

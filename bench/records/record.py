@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, computed_field, model_validator
 
+from bench.records.metrics import METRICS
 from bench.worker.protocol import Boundary, Job, RowKey, Task
 
 SCHEMA = 4
@@ -101,6 +102,27 @@ class Figure(Frozen):
     n: int = 0
     samples: list[Sample] = []
     reason: str | None = None
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def direction(self) -> Literal["higher", "lower"] | None:
+        """Which values are better; null: neither."""
+        metric = METRICS.get(self.name)
+        return None if metric is None else metric.direction
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def interval(self) -> str | None:
+        """How ``low`` and ``high`` were computed, and over what; null where there are none."""
+        metric = METRICS.get(self.name)
+        return None if metric is None or self.low is None else metric.interval
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def confidence(self) -> float | None:
+        """Of that interval."""
+        metric = METRICS.get(self.name)
+        return None if metric is None or self.low is None else metric.confidence
 
     @property
     def faults_per_step(self) -> float | None:
@@ -263,6 +285,9 @@ class Record(Frozen):
     status: Status
     error: str | None = None
     job: Job
+    contender: bool = True
+    """False: the row is the judge of parity (``Backend.CONTENDS``). It stands in every table, but no other row is
+    compared with it, and it wins no answer."""
     figures: list[Figure] = []
     ratios: list[Ratio] = []
     parity: Parity | None = None

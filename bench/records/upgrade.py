@@ -9,6 +9,8 @@ from typing import Any
 from bench.records.record import SCHEMA, label
 from bench.worker.protocol import Job, RowKey
 
+JUDGES_PRECISION = "fp64"
+"""Before schema 4 a record did not say whether its row competes; the judge alone ran in this precision."""
 BY_SEED = ("fit", "accuracy", "loss", "time_to_accuracy")
 """Figures whose samples are by seed."""
 
@@ -36,6 +38,7 @@ def upgraded_record(record: dict[str, Any], schema: int, ids: dict[str, str]) ->
     seed = record["job"].get("seed", 0)
     return {
         **record,
+        "contender": record["job"].get("precision") != JUDGES_PRECISION,
         "figures": [_figure(figure, seed) for figure in record.get("figures", [])],
         "ratios": [{**ratio, "against": _id(ids, ratio["against"])} for ratio in record.get("ratios", [])],
         "phases": [

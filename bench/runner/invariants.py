@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 
+from bench.records.metrics import METRICS
 from bench.records.record import Record
 
 TIMER_SLACK = 1.001
@@ -61,7 +62,7 @@ def _timed(record: Record) -> Iterator[str]:
     """The slices of a process are not longer than the phase that they were timed in."""
     seconds: dict[int, float] = {}
     for figure in record.figures:
-        if figure.name in ("throughput", "latency_p50"):  # the other percentiles are of the same slices
+        if METRICS[figure.name].decisive:  # the other percentiles are of the same slices
             for sample in figure.samples:
                 own = math.fsum(piece.seconds for piece in sample.slices)
                 seconds[sample.round] = seconds.get(sample.round, 0.0) + own

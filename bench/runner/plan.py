@@ -107,6 +107,8 @@ class Row:
     problem: tuple[str, str] | None = None
     """Status and reason, where it is known before the start that it cannot run."""
     side: Side | None = None
+    contender: bool = True
+    """False for the judge of parity (``Backend.CONTENDS``)."""
 
     variant: str = ""
     """What tells a row from its twin that is measured beside it, such as one on another allocator."""

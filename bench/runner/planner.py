@@ -204,7 +204,8 @@ def _row(request: Request, name: str, device: str, gpu: Gpu | None, way: Way, so
     job = _job(request, name, device, precision, mode, None if source is None else source.job.backend)
     python = request.pythons.get(name, sys.executable)
     problem = ("unsupported", cannot) if cannot else _problem(name, adapter, job, request)
-    return Row(job, name, adapter.TASKS, python, None if gpu is None else gpu.uuid, source, problem=problem)
+    uuid = None if gpu is None else gpu.uuid
+    return Row(job, name, adapter.TASKS, python, uuid, source, problem=problem, contender=adapter.CONTENDS)
 
 
 def _job(request: Request, name: str, device: str, precision: str, mode: str, source: str | None = None) -> Job:

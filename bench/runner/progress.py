@@ -78,8 +78,8 @@ class Bar:
 class RunProgress(Bar):
     """Stores the records of a run as they come."""
 
-    store: Store = field(default_factory=Store)
-    run_name: str = ""
+    store: Store = field(kw_only=True)
+    run_name: str = field(kw_only=True)
 
     def changed(self, records: Sequence[Record]) -> None:
         """Store rows as they are now, in one transaction."""
@@ -98,7 +98,7 @@ class RunProgress(Bar):
 class CheckProgress(Bar):
     """Stores a check with its pairs as they come."""
 
-    store: Store = field(default_factory=Store)
+    store: Store = field(kw_only=True)
 
     def changed(self, records: Sequence[Record]) -> None:
         """A check holds its records itself."""

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from bench.analysis import intervals
+from bench.records.metrics import METRICS
 from bench.records.record import Check, Data, Figure, Outcome, Parity, Phase, Ratio, Record, Sample, Slice, Training
 from bench.runner import disturbance, invariants
 from bench.runner.classification import ClassReport
@@ -19,8 +20,6 @@ from bench.values import Missing
 from bench.worker.protocol import Certified, Exported, Fitted, NotExported, TimedMetric, WarmedUp, WorkerReport
 
 PERCENTILES = (50, 90, 99)
-KEEP_SLICES = ("throughput", "latency_p50")
-"""The other percentiles are of the same slices as the first: those are kept once."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +108,7 @@ def _record(result: RowResult, context: Context, from_workers: dict[str, Any]) -
             "error": result.error,
             "log": result.log,
             "job": result.row.job,
+            "contender": result.row.contender,
             **from_workers,
             "machine": context.machine,
             "data": context.data,
@@ -188,8 +188,8 @@ def _timed(result: RowResult, metric: TimedMetric) -> list[Figure]:
     why = result.why_not(metric.task) if missing is None else Missing(f"out of memory: {missing.reason}")
     readings = [(number, r) for number, r in found if isinstance(r.warm_up, WarmedUp)]
     if metric.name == "throughput":
-        return [_speed("throughput", "images/s", metric, readings, throughput, why)]
-    return [_speed(f"latency_p{percent}", "s", metric, readings, percentile(percent), why) for percent in PERCENTILES]
+        return [_speed("throughput", metric, readings, throughput, why)]
+    return [_speed(f"latency_p{percent}", metric, readings, percentile(percent), why) for percent in PERCENTILES]
 
 
 def throughput(slices: Sequence[Slice]) -> float:
@@ -206,15 +206,14 @@ def percentile(percent: int) -> Callable[[Sequence[Slice]], float]:
 
 def _speed(
     name: str,
-    unit: str,
     metric: TimedMetric,
     readings: Sequence[tuple[int, MetricReadings]],
     value: Callable[[Sequence[Slice]], float],
     why: Missing,
 ) -> Figure:
-    samples = [sample(number, one, value, name in KEEP_SLICES) for number, one in readings]
+    samples = [sample(number, one, value, METRICS[name].decisive) for number, one in readings]
     place = {"task": metric.task, "batch_size": metric.batch_size, "boundary": metric.boundary}
-    return _over_processes(name, unit, samples, why, **place)
+    return _over_processes(name, samples, why, **place)
 
 
 def sample(number: int, readings: MetricReadings, value: Callable[[Sequence[Slice]], float], keep: bool) -> Sample:
@@ -253,28 +252,28 @@ def _arena_ratio(metric: TimedMetric, ratios: Sequence[float]) -> Ratio:
     return Ratio.model_validate({**asdict(metric), **asdict(estimate), "against": "--allocator system"})
 
 
-def _over_processes(name: str, unit: str, samples: list[Sample], why: Missing, **place: Any) -> Figure:
+def _over_processes(name: str, samples: list[Sample], why: Missing, **place: Any) -> Figure:
     """Geometric mean with a Student t interval on logarithms over processes, or why there is none."""
     if not samples:
-        return Figure(name=name, unit=unit, value=None, reason=why.reason, **place)
+        return Figure(name=name, unit=METRICS[name].unit, value=None, reason=why.reason, **place)
     estimate = intervals.geometric_mean([sample.value for sample in samples])
-    return Figure(name=name, unit=unit, **asdict(estimate), samples=samples, **place)
+    return Figure(name=name, unit=METRICS[name].unit, **asdict(estimate), samples=samples, **place)
 
 
-def _over_seeds(name: str, unit: str, values: Sequence[float] | Missing, first_seed: int, **place: Any) -> Figure:
+def _over_seeds(name: str, values: Sequence[float] | Missing, first_seed: int, **place: Any) -> Figure:
     """Mean with a Student t interval over seeds, or why there is none."""
     if isinstance(values, Missing):
-        return Figure(name=name, unit=unit, value=None, reason=values.reason, **place)
+        return Figure(name=name, unit=METRICS[name].unit, value=None, reason=values.reason, **place)
     samples = [Sample(round=number, seed=first_seed + number, value=value) for number, value in enumerate(values)]
     estimate = intervals.arithmetic_mean(values)
-    return Figure(name=name, unit=unit, **asdict(estimate), samples=samples, **place)
+    return Figure(name=name, unit=METRICS[name].unit, **asdict(estimate), samples=samples, **place)
 
 
-def _once(name: str, unit: str, value: float | Missing, **place: Any) -> Figure:
+def _once(name: str, value: float | Missing, **place: Any) -> Figure:
     """A value that has no spread: one was measured, or counted."""
     if isinstance(value, Missing):
-        return Figure(name=name, unit=unit, value=None, reason=value.reason, **place)
-    return Figure(name=name, unit=unit, value=value, n=1, samples=[Sample(round=0, value=value)], **place)
+        return Figure(name=name, unit=METRICS[name].unit, value=None, reason=value.reason, **place)
+    return Figure(name=name, unit=METRICS[name].unit, value=value, n=1, samples=[Sample(round=0, value=value)], **place)
 
 
 def _starts(result: RowResult) -> list[Figure]:
@@ -282,7 +281,6 @@ def _starts(result: RowResult) -> list[Figure]:
     return [
         _over_processes(
             name,
-            "s",
             [Sample(round=i, value=getattr(measured.prepared, name)) for i, measured in enumerate(result.rounds)],
             result.why_not(),
             **place,
@@ -299,14 +297,14 @@ def _outcome(result: RowResult) -> list[Figure]:
     accuracies = scores if isinstance(scores, Missing) else [each.accuracy for each in scores]
     losses = scores if isinstance(scores, Missing) else [each.loss for each in scores]
     figures = [
-        _over_seeds("fit", "s", _fit_seconds(result), seed, **place),
-        _once("export", "s", _export_seconds(result)),
-        _over_seeds("accuracy", "fraction", accuracies, seed),
-        _once("top5_accuracy", "fraction", _top5(result, scores)),
-        _over_seeds("loss", "nats", losses, seed),
+        _over_seeds("fit", _fit_seconds(result), seed, **place),
+        _once("export", _export_seconds(result)),
+        _over_seeds("accuracy", accuracies, seed),
+        _once("top5_accuracy", _top5(result, scores)),
+        _over_seeds("loss", losses, seed),
     ]
     if request.target_accuracy is not None:
-        figures.append(_over_seeds("time_to_accuracy", "s", _times_to_accuracy(result), seed, **place))
+        figures.append(_over_seeds("time_to_accuracy", _times_to_accuracy(result), seed, **place))
     return figures
 
 
@@ -400,7 +398,7 @@ def _memory(result: RowResult) -> list[Figure]:
             for i, measured in enumerate(result.rounds)
             if task in measured.finished.peak_rss
         ]
-        figures.append(_over_processes("peak_rss", "bytes", samples, result.why_not(task), task=task))
+        figures.append(_over_processes("peak_rss", samples, result.why_not(task), task=task))
     on_device = [
         Sample(round=i, value=measured.device_memory.bytes)
         for i, measured in enumerate(result.rounds)
@@ -408,16 +406,16 @@ def _memory(result: RowResult) -> list[Figure]:
     ]
     last = result.rounds[-1].device_memory if result.rounds else None
     why = last if isinstance(last, Missing) else result.why_not()
-    return [*figures, _over_processes("peak_device_memory", "bytes", on_device, why)]
+    return [*figures, _over_processes("peak_device_memory", on_device, why)]
 
 
 def _sizes(result: RowResult) -> list[Figure]:
     model = result.plan.request.workload.model
     flops = Missing("not counted for a file of the user's") if model.flops is None else float(model.flops)
     return [
-        _once("model_size", "bytes", _model_size(result)),
-        _once("parameters", "count", float(model.parameters)),
-        _once("flops", "FLOP/image", flops),
+        _once("model_size", _model_size(result)),
+        _once("parameters", float(model.parameters)),
+        _once("flops", flops),
     ]
 
 

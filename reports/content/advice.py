@@ -1,25 +1,20 @@
 """What the numbers of a run suggest, each with its evidence and the command. Every rule is here.
 
 A rule is a function of the run. None speaks within the noise: a gain counts if the whole 95% interval of its ratio is
-above ``WORTH``, so that a single process, which has no interval, suggests nothing.
+above ``gains.WORTH``, so that a single process, which has no interval, suggests nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 from bench.analysis import equivalence
 from bench.analysis.intervals import Estimate
 from bench.analysis.ratios import between
 from bench.records.record import Figure, Record, Run, label
-from bench.worker.protocol import Job
 from reports.content.footnotes import forms
-
-WORTH = 1.05
-"""Gains below are not worth a change of settings."""
-PLACES = (("train", "end-to-end", "trains"), ("infer", "end-to-end", "serves"))
+from reports.content.gains import PLACES, clear_gain, comparable, gains, is_clear, row_name, times, usual_modes
 
 
 @dataclass(frozen=True)
@@ -38,46 +33,46 @@ def of(run: Run) -> list[Advice]:
 
 def faster_mode(run: Run) -> Iterator[Advice]:
     """Another mode of the same backend is faster than its default."""
-    for usual, other, task, verb, gain in _gains(run, "mode"):
+    for usual, other, task, verb, gain in gains(run, "mode"):
         yield Advice(
-            f"{other.job.mode} {verb} {gain.value:.2g} times as fast as {usual.job.mode} in {_name(other.job)}.",
-            f"throughput of {task}, end-to-end: {_times(gain)}",
+            f"{other.job.mode} {verb} {gain.value:.2g} times as fast as {usual.job.mode} in {row_name(other.job)}.",
+            f"throughput of {task}, end-to-end: {times(gain)}",
             f"bench run --backend {other.job.backend} --mode {other.job.mode}",
         )
 
 
 def faster_precision(run: Run) -> Iterator[Advice]:
     """A lower precision is faster, and what it costs in accuracy."""
-    for usual, other, task, verb, gain in _gains(run, "precision"):
+    for usual, other, task, verb, gain in gains(run, "precision"):
         yield Advice(
             f"{other.job.precision} {verb} {gain.value:.2g} times as fast as {usual.job.precision} in"
-            f" {_name(other.job)}; {_accuracy_beside(usual, other)}.",
-            f"throughput of {task}, end-to-end: {_times(gain)}",
+            f" {row_name(other.job)}; {_accuracy_beside(usual, other)}.",
+            f"throughput of {task}, end-to-end: {times(gain)}",
             f"bench run --backend {other.job.backend} --precision {other.job.precision}",
         )
 
 
 def exported_model(run: Run) -> Iterator[Advice]:
     """A runtime serves a framework's exported model faster than the framework itself."""
-    rows = {(r.job.backend, r.job.source, r.job.precision, r.job.device): r for r in _usual_modes(run)}
+    rows = {(r.job.backend, r.job.source, r.job.precision, r.job.device): r for r in usual_modes(run)}
     for record in rows.values():
         own = rows.get((record.job.source or "", None, record.job.precision, record.job.device))
         if own is None:
             continue
         for name, ahead in (("latency_p50", "at batch 1"), ("throughput", "in bulk")):
-            gain = _gain(record, own, name, "infer", "end-to-end")
+            gain = clear_gain(record, own, name, "infer", "end-to-end")
             if gain is not None:
                 yield Advice(
                     f"{record.job.backend} serves {record.job.source}'s exported model {gain.value:.2g} times as fast"
                     f" as {record.job.source} {ahead}.",
-                    f"{name} of inference, end-to-end: {_times(gain)}",
+                    f"{name} of inference, end-to-end: {times(gain)}",
                     f"bench run --backend {record.job.source},{record.job.backend}",
                 )
 
 
 def larger_batch(run: Run) -> Iterator[Advice]:
     """Where batch sizes were swept: throughput still grows a lot from the smallest one that others would take."""
-    for record in _comparable(run):
+    for record in comparable(run):
         for task, boundary, verb in PLACES:
             place = ("throughput", task, boundary)
             figures = [f for f in record.figures if (f.name, f.task, f.boundary) == place and f.value]
@@ -86,28 +81,28 @@ def larger_batch(run: Run) -> Iterator[Advice]:
             if best is None or best is figures[0]:
                 continue
             gain = between(best, figures[0])
-            if gain is not None and _clear(gain):
+            if gain is not None and is_clear(gain):
                 yield Advice(
-                    f"{_name(record.job)} {verb} fastest at batch {best.batch_size} of those tried, {gain.value:.2g}"
+                    f"{row_name(record.job)} {verb} fastest at batch {best.batch_size} of those tried, {gain.value:.2g}"
                     f" times as fast as at batch {figures[0].batch_size}.",
-                    f"throughput of {task}, end-to-end: {_times(gain)}",
+                    f"throughput of {task}, end-to-end: {times(gain)}",
                     f"bench run --backend {record.job.backend} --task {task} --batch-size {best.batch_size}",
                 )
 
 
 def arena(run: Run) -> Iterator[Advice]:
     """Page faults cost: the allocator that keeps memory pays."""
-    for record in _comparable(run):
+    for record in comparable(run):
         for ratio in record.arena:
             gain = Estimate(ratio.value, ratio.low, ratio.high, ratio.n)
-            if _clear(gain):
+            if is_clear(gain):
                 figure = record.figure(ratio.name, ratio.task, ratio.boundary, ratio.batch_size)
                 faults = None if figure is None else figure.faults_per_step
                 counted = "" if faults is None else f"; {faults:,.0f} page faults per step without"
                 yield Advice(
-                    f"page faults cost {_name(record.job)} {100 * (1 - 1 / ratio.value):.0f}% of its speed in"
+                    f"page faults cost {row_name(record.job)} {100 * (1 - 1 / ratio.value):.0f}% of its speed in"
                     f" {ratio.task}.",
-                    f"{ratio.name} with an allocator that keeps memory: {_times(gain)}{counted}",
+                    f"{ratio.name} with an allocator that keeps memory: {times(gain)}{counted}",
                     f"bench run --backend {record.job.backend} --allocator arena",
                 )
 
@@ -165,62 +160,6 @@ RULES: tuple[Callable[[Run], Iterator[Advice]], ...] = (
     disturbed,
     no_interval,
 )
-
-
-def _comparable(run: Run) -> list[Record]:
-    return [record for record in run.records if record.comparable]
-
-
-def _usual_modes(run: Run) -> list[Record]:
-    """Of every row's modes the first: the backend's own order begins with its default."""
-    kept: dict[tuple[str, str | None, str, str], Record] = {}
-    for record in _comparable(run):
-        job = record.job
-        kept.setdefault((job.backend, job.source, job.device, job.precision), record)
-    return list(kept.values())
-
-
-def _gains(run: Run, field: str) -> Iterator[tuple[Record, Record, str, str, Estimate]]:
-    """Of rows that differ in one field of the job only: the first beside the best other one, if that clearly gains."""
-    groups: dict[Job, list[Record]] = {}
-    for record in _comparable(run):
-        groups.setdefault(_key(record.job, field), []).append(record)
-    for usual, *others in groups.values():
-        for task, boundary, verb in PLACES:
-            gains = [(o, g) for o in others if (g := _gain(o, usual, "throughput", task, boundary)) is not None]
-            if gains:
-                other, gain = max(gains, key=lambda pair: pair[1].value)
-                yield usual, other, task, verb, gain
-
-
-def _key(job: Job, field: str) -> Job:
-    """The job with one field left out."""
-    left_out: dict[str, Any] = {field: ""}
-    return replace(job, **left_out)
-
-
-def _gain(ours: Record, theirs: Record, name: str, task: str, boundary: str) -> Estimate | None:
-    """How many times as fast, if that is clear; None otherwise. Batch sizes are compared like with like."""
-    sizes = [f.batch_size for f in theirs.figures if (f.name, f.task, f.boundary) == (name, task, boundary) and f.value]
-    size = max((size for size in sizes if size is not None), default=None)
-    mine, other = (record.figure(name, task, boundary, size) for record in (ours, theirs))
-    if mine is None or other is None or not mine.value or not other.value:
-        return None
-    lower = name.startswith("latency")
-    gain = between(other, mine) if lower else between(mine, other)
-    return gain if gain is not None and _clear(gain) else None
-
-
-def _clear(gain: Estimate) -> bool:
-    return gain.low is not None and gain.low > WORTH
-
-
-def _times(gain: Estimate) -> str:
-    return f"{gain.value:.3g} times [{gain.low:.3g}, {gain.high:.3g}], n = {gain.n}"
-
-
-def _name(job: Job) -> str:
-    return job.backend if job.source is None else f"{job.backend} <- {job.source}"
 
 
 def _accuracy_beside(usual: Record, other: Record) -> str:

@@ -6,32 +6,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench.analysis import equivalence
-from bench.analysis.ratios import LOWER_IS_BETTER, between
+from bench.analysis.intervals import Estimate
+from bench.analysis.ratios import between
+from bench.records.metrics import METRICS, Metric
 from bench.records.record import Figure, Record, Run, label
-from reports.content.cells import FORMATS, spread
-
-MEMORY = "peak_rss"
-LESS_IS_BETTER = LOWER_IS_BETTER | {MEMORY}
+from reports.content.cells import spread
 
 
 @dataclass(frozen=True)
 class Question:
-    """``Fastest to train``, and the figure that answers it."""
+    """``Fastest to train``, and the metric and task that answer it."""
 
     asked: str
-    name: str
+    metric: Metric
     task: str
-    boundary: str | None
-    unit: str
 
-
-QUESTIONS = (
-    Question("Fastest to train", "throughput", "train", "end-to-end", "images/s"),
-    Question("Fastest in bulk inference", "throughput", "infer", "end-to-end", "images/s"),
-    Question("Fastest to serve", "latency_p50", "infer", "end-to-end", "ms (p50)"),
-    Question("Least memory to train", MEMORY, "train", None, "MB"),
-    Question("Least memory to serve", MEMORY, "infer", None, "MB"),
-)
+    @property
+    def lead(self) -> str:
+        """What the best is to the others: ``ahead of``, ``less than``."""
+        if self.metric.compared:
+            return "ahead of"
+        return "less than" if self.metric.lower_is_better else "more than"
 
 
 @dataclass(frozen=True)
@@ -45,7 +40,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class _Rival:
-    """A comparable row with its best figure over the batch sizes."""
+    """A comparable contender with its best value over the batch sizes."""
 
     name: str
     figure: Figure
@@ -57,14 +52,18 @@ class _Rival:
 
 def of(run: Run) -> list[Answer]:
     """Of every question that at least two comparable rows answer."""
-    speeds = [answer for question in QUESTIONS if (answer := _answer(run.records, question)) is not None]
+    answers = [answer for question in questions() if (answer := _answer(run.records, question)) is not None]
     accuracy = _accuracy(run)
-    return speeds if accuracy is None else [*speeds, accuracy]
+    return answers if accuracy is None else [*answers, accuracy]
+
+
+def questions() -> list[Question]:
+    """What the metrics ask."""
+    return [Question(asked, metric, task) for metric in METRICS.values() for task, asked in metric.questions.items()]
 
 
 def _answer(records: Sequence[Record], question: Question) -> Answer | None:
-    lower = question.name in LESS_IS_BETTER
-    rivals = _rivals(records, question, lower)
+    rivals = _rivals(records, question)
     if len(rivals) < 2:
         return None
     sizes = {rival.figure.batch_size for rival in rivals}
@@ -73,34 +72,45 @@ def _answer(records: Sequence[Record], question: Question) -> Answer | None:
     names = {rival.name: rival.name if len(sizes) == 1 else f"{rival.name} (batch {rival.figure.batch_size})"
              for rival in rivals}  # fmt: skip
     best, *others = rivals
-    value = f"{FORMATS[question.name](best.value)} {question.unit}{spread(best.figure)}"
-    ratios = [between(*((other.figure, best.figure) if lower else (best.figure, other.figure))) for other in others]
-    apart = [(names[other.name], ratio) for other, ratio in zip(others, ratios, strict=True) if ratio is not None]
-    if not apart:
+    value = f"{question.metric.with_unit(best.value)}{spread(best.figure)}"
+    ratios = [(names[other.name], ratio) for other in others if (ratio := _lead(question, best, other)) is not None]
+    if not ratios:
         return None
-    tied = [name for name, ratio in apart if ratio.low is not None and ratio.low <= 1]
+    tied = [name for name, ratio in ratios if ratio.low is not None and ratio.low <= 1]
     if tied:
-        told = f"a tie of {names[best.name]} and {', '.join(tied)}: the intervals of their ratios hold 1"
-        return Answer(asked, f"{told}; {names[best.name]} has {value}.", settled=False)
-    name, ratio = apart[0]
-    by = "less than" if question.name == MEMORY else "ahead of"
+        sentence = f"a tie of {names[best.name]} and {', '.join(tied)}: the intervals of their ratios hold 1"
+        return Answer(asked, f"{sentence}; {names[best.name]} has {value}.", settled=False)
+    name, ratio = ratios[0]
     if ratio.low is None or ratio.high is None:
-        told = f"{names[best.name]}, {value}, {ratio.value:.3g} times {by} {name}"
-        return Answer(asked, f"{told}; one process, no interval: a hint only.", settled=False)
+        sentence = f"{names[best.name]}, {value}, {ratio.value:.3g} times {question.lead} {name}"
+        return Answer(asked, f"{sentence}; one process, no interval: a hint only.", settled=False)
     times = f"{ratio.value:.3g} times [{ratio.low:.3g}, {ratio.high:.3g}]"
-    return Answer(asked, f"{names[best.name]}, {value}, {times} {by} {name}.", settled=True)
+    return Answer(asked, f"{names[best.name]}, {value}, {times} {question.lead} {name}.", settled=True)
 
 
-def _rivals(records: Sequence[Record], question: Question, lower: bool) -> list[_Rival]:
-    """The best first."""
-    jobs, found = [record.job for record in records], []
-    place = (question.name, question.task, question.boundary)
+def _lead(question: Question, best: _Rival, other: _Rival) -> Estimate | None:
+    """How many times the best is better, 1 or more."""
+    if question.metric.lower_is_better:
+        return between(other.figure, best.figure)
+    return between(best.figure, other.figure)
+
+
+def _rivals(records: Sequence[Record], question: Question) -> list[_Rival]:
+    """The best first. The judge of parity is none: nobody chooses between it and the rows that it judges."""
+    jobs, rivals = [record.job for record in records], []
+    lower = question.metric.lower_is_better
     for record in records:
-        figures = [f for f in record.figures if (f.name, f.task, f.boundary) == place and f.value]
-        if record.comparable and figures:
+        figures = [
+            figure
+            for figure in record.figures
+            if (figure.name, figure.task) == (question.metric.name, question.task)
+            and figure.boundary != "device"
+            and figure.value
+        ]
+        if record.comparable and record.contender and figures:
             best = (min if lower else max)(figures, key=lambda figure: figure.value or 0.0)
-            found.append(_Rival(label(record.job, jobs), best))
-    return sorted(found, key=lambda rival: rival.value, reverse=not lower)
+            rivals.append(_Rival(label(record.job, jobs), best))
+    return sorted(rivals, key=lambda rival: rival.value, reverse=not lower)
 
 
 def _accuracy(run: Run) -> Answer | None:
@@ -110,11 +120,11 @@ def _accuracy(run: Run) -> Answer | None:
     if not pairs:
         return None
     verdicts = {
-        kind: [f"{label(a.job, jobs)} and {label(b.job, jobs)} ({100 * found.difference:+.2f} points)"
-               for a, b, found in pairs if found.kind == kind]
+        kind: [f"{label(a.job, jobs)} and {label(b.job, jobs)} ({100 * verdict.difference:+.2f} points)"
+               for a, b, verdict in pairs if verdict.kind == kind]
         for kind in ("different", "inconclusive", "equivalent")
     }  # fmt: skip
     words = {"different": "no", "inconclusive": "not settled", "equivalent": "yes"}
-    parts = [f"{words[kind]}: {', '.join(told)}" for kind, told in verdicts.items() if told]
-    within = f"within {100 * run.accuracy_margin:g} points over n = {max(found.n for _, _, found in pairs)} seeds"
+    parts = [f"{words[kind]}: {', '.join(rows)}" for kind, rows in verdicts.items() if rows]
+    within = f"within {100 * run.accuracy_margin:g} points over n = {max(verdict.n for _, _, verdict in pairs)} seeds"
     return Answer(f"{asked} {within}", "; ".join(parts) + ".", settled=not verdicts["inconclusive"])

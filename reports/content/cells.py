@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
+from bench.records.metrics import METRICS, decisive
 from bench.records.record import Figure, Record
 
 
 def processes(records: Sequence[Record]) -> str:
-    counts = {
-        figure.n for record in records for figure in record.figures if figure.name in ("throughput", "latency_p50")
-    } - {0}
+    """How many processes are behind the speeds of a run."""
+    counts = {figure.n for record in records for figure in record.figures if figure.name in decisive()} - {0}
     if not counts:
         return "no process"
     low, high = min(counts), max(counts)
@@ -19,50 +19,25 @@ def processes(records: Sequence[Record]) -> str:
     return f"n = {high} processes, ± 95%" if low == high else f"n = {low} to {high} processes, ± 95%"
 
 
-def seconds(value: float) -> str:
-    return f"{value:.3g}"
+def measured(figure: Figure) -> str:
+    """The value of a metric with its interval, in the unit that heads of tables name; ``figure.value`` is not None."""
+    metric = METRICS[figure.name]
+    shown = metric.shown(figure.value or 0.0)
+    if metric.quantity.absolute and figure.low is not None and figure.high is not None:
+        return f"{shown} ±{metric.shown((figure.high - figure.low) / 2)}"
+    return shown + spread(figure)
 
 
-def milliseconds(value: float) -> str:
-    return f"{1e3 * value:.3g}"
+def with_unit(name: str, value: float, unit: str, digits: int = 4) -> str:
+    """A value to so many significant digits, in the unit of tables; a metric of another version in its stored unit."""
+    return METRICS[name].with_unit(value, digits) if name in METRICS else f"{value:.{digits}g} {unit}"
 
 
-def megabytes(value: float) -> str:
-    return f"{value / 1e6:,.0f}"
-
-
-def kilobytes(value: float) -> str:
-    return f"{value / 1e3:,.0f}"
-
-
-def count(value: float) -> str:
-    return f"{value:,.0f}"
-
-
-def fraction(value: float) -> str:
-    return f"{value:.4f}"
-
-
-FORMATS: dict[str, Callable[[float], str]] = {
-    "throughput": count,
-    "latency_p50": milliseconds,
-    "latency_p90": milliseconds,
-    "latency_p99": milliseconds,
-    "cold_start": seconds,
-    "first_call": milliseconds,
-    "fit": seconds,
-    "time_to_accuracy": seconds,
-    "export": seconds,
-    "accuracy": fraction,
-    "top5_accuracy": fraction,
-    "loss": fraction,
-    "peak_rss": megabytes,
-    "peak_device_memory": megabytes,
-    "model_size": kilobytes,
-    "parameters": count,
-    "flops": count,
-}
-"""How the figures of this name are written, in the units of table heads."""
+def why_not_measured(record: Record, figure: Figure | None) -> str:
+    """Why there is no value."""
+    if figure is None:
+        return f"{record.status}: {record.error}" if record.error else "not part of this run"
+    return figure.reason or record.error or "no reason was recorded"
 
 
 def spread(figure: Figure) -> str:
@@ -73,6 +48,7 @@ def spread(figure: Figure) -> str:
 
 
 def percent(share: float) -> str:
+    """``2.1%``, ``12%``, ``>1000%``."""
     if share >= 10:
         return ">1000%"
     return f"{100 * share:.1f}%" if share < 0.0995 else f"{100 * share:.0f}%"

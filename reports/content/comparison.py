@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bench.analysis.run_comparison import Compared, Comparison
 from bench.records.series import FigureKey
+from reports.content.cells import with_unit
 from reports.table import Document, Table
 
 UNKNOWN = "not known"
@@ -15,21 +16,21 @@ def document(comparison: Comparison) -> Document:
     nothing = [["nothing that was recorded", "", ""]]
     tables = [Table("What differs", ["what", comparison.first, comparison.second], changed or nothing)]
     if comparison.figures:
-        headers = ["row", "figure", comparison.first, comparison.second, "ratio", "95% interval"]
+        headers = ["row", "metric", comparison.first, comparison.second, "ratio", "95% interval"]
         rows = [_row(one) for one in comparison.figures]
         tables.append(Table("Ratios, second over first", headers, rows, numbers_from=2, least_asked=(2, 3)))
     return Document(tables, _notes(comparison))
 
 
 def _row(one: Compared) -> list[str]:
-    values = [f"{value:.4g} {one.unit}" for value in (one.first, one.second)]
+    values = [with_unit(one.figure[0], value, one.unit) for value in (one.first, one.second)]
     interval = UNKNOWN if one.low is None or one.high is None else f"[{one.low:.3f}, {one.high:.3f}]"
-    return [one.row, figure_name(one.figure), *values, f"{one.ratio:.3f}", interval]
+    return [one.row, metric_name(one.figure), *values, f"{one.ratio:.3f}", interval]
 
 
-def figure_name(figure: FigureKey) -> str:
+def metric_name(key: FigureKey) -> str:
     """``infer throughput end-to-end, batch 128``."""
-    name, task, batch_size, boundary = figure
+    name, task, batch_size, boundary = key
     told = " ".join(part for part in (task, name, boundary) if part)
     return told if batch_size is None else f"{told}, batch {batch_size}"
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 
 from bench.analysis.ratios import widest
+from bench.records.metrics import decisive
 from bench.records.record import Ratio, Record, Run, label
 from reports.content import modes
 from reports.content.cells import percent, processes
 
 WORTH_SAYING = 1.05
 """Gain of the arena allocator from which on the report tells of it."""
-STEADY = ("throughput", "latency_p50")
-"""Figures that are named for their warm-up; the other percentiles share it."""
 
 
 def lines(run: Run) -> list[str]:
@@ -54,7 +53,7 @@ def _precision(run: Run, target: float) -> str:
 
 
 def _doubts(run: Run) -> list[str]:
-    """Disturbed rows, figures that never got steady, and allocations that cost."""
+    """Disturbed rows, metrics that never got steady, and allocations that cost."""
     lines = []
     jobs = [record.job for record in run.records]
     for record in run.records:
@@ -66,7 +65,8 @@ def _doubts(run: Run) -> list[str]:
             lines.append(f"{name}: disturbance {told.reason}")
         unsteady = [f for f in record.figures if any(sample.steady is False for sample in f.samples)]
         if unsteady:
-            what = ", ".join(f"{f.task} {f.name.partition('_')[0]} {f.boundary}" for f in unsteady if f.name in STEADY)
+            kept = [f for f in unsteady if f.name in decisive()]  # percentiles share the warm-up of the first
+            what = ", ".join(f"{f.task} {f.name.partition('_')[0]} {f.boundary}" for f in kept)
             lines.append(f"{name} never got steady in warm-up: {what}")
         for ratio in record.arena:
             if ratio.value > WORTH_SAYING and (ratio.low is None or ratio.low > 1):

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from bench.analysis.run_comparison import Comparison
 from bench.records.gate_result import Check
-from reports.content.comparison import figure_name
-from reports.content.verdicts import change
+from reports.content.comparison import metric_name
+from reports.content.verdicts import change, unit
 from reports.plot import Axis, Plot, Section, Series
 
 
@@ -24,13 +24,13 @@ class Effect:
 
 
 def of_check(check: Check) -> list[Section]:
-    """A plot per figure: verdicts of the rows."""
+    """A plot per metric: verdicts of the rows."""
     plots = []
     for name in dict.fromkeys(one.name for one in check.figures):
         ones = [one for one in check.figures if one.name == name and one.change is not None]
         effects = [
             Effect(
-                f"{one.label}, {figure_name((one.name, one.task, one.batch_size, one.boundary))}",
+                f"{one.label}, {metric_name((one.name, one.task, one.batch_size, one.boundary))}",
                 100 * (one.change or 0.0),
                 None if one.low is None else 100 * one.low,
                 None if one.high is None else 100 * one.high,
@@ -41,19 +41,20 @@ def of_check(check: Check) -> list[Section]:
         if effects:
             margin = 100 * ones[0].margin
             title = f"{name}: {check.present.label} against {check.base.label}"
-            unit = "points" if name == "accuracy" else "%"
-            plots.append(_plot(f"forest-{name}", title, f"change [{unit}]", effects, (-margin, margin)))
+            plots.append(
+                _plot(f"forest-{name}", title, f"change [{unit(ones[0]).strip()}]", effects, (-margin, margin))
+            )
     return _sections(plots, "Change of the present over the base, with the interval that is valid at every look; the"
                      " shaded band is the margin.")  # fmt: skip
 
 
 def of_comparison(comparison: Comparison, margins: Mapping[str, float]) -> list[Section]:
-    """A plot per figure: second over first."""
+    """A plot per metric: second over first."""
     plots = []
     for name in dict.fromkeys(one.figure[0] for one in comparison.figures):
         effects = [
             Effect(
-                f"{one.row}, {figure_name(one.figure)}",
+                f"{one.row}, {metric_name(one.figure)}",
                 100 * (one.ratio - 1),
                 None if one.low is None else 100 * (one.low - 1),
                 None if one.high is None else 100 * (one.high - 1),
@@ -80,5 +81,5 @@ def _plot(key: str, title: str, axis: str, effects: Sequence[Effect], band: tupl
     places = tuple(float(i) for i in range(len(effects)))
     series = Series("change", "points", values, places, tuple(e.low for e in effects), tuple(e.high for e in effects))
     told = "; ".join(f"{effect.label}: {effect.told}" for effect in reversed(effects))
-    rows = Axis("row and figure", categories=tuple(effect.label for effect in effects))
+    rows = Axis("row and metric", categories=tuple(effect.label for effect in effects))
     return Plot(key, title, Axis(axis), rows, (series,), f"{title}: {told}.", band, ((0.0, ""),))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from bench.analysis.change_points import AFTER, FEWEST
 from bench.analysis.trends import Turn
 from bench.records.series import Listed, Series, row_name
-from reports.content.comparison import figure_name
+from reports.content.comparison import metric_name
 from reports.content.trend_plots import changed
 from reports.table import Document, Table
 
@@ -45,7 +45,7 @@ def change_points(series: Sequence[Series], turns: Sequence[Turn]) -> Document:
     notes = list(dict.fromkeys(lines))
     if not turns:
         return Document(notes=notes, headline="No change of level.")
-    headers = ["since run", "started", "row", "workload", "series", "figure", "change", "noise SDs", "runs since"]
+    headers = ["since run", "started", "row", "workload", "series", "metric", "change", "noise SDs", "runs since"]
     headers.append("what changed")
     rows = [
         [
@@ -54,7 +54,7 @@ def change_points(series: Sequence[Series], turns: Sequence[Turn]) -> Document:
             row_name(turn.series, series),
             turn.series.workload,
             turn.series.digest[:8],
-            figure_name(turn.series.figure),
+            metric_name(turn.series.figure),
             f"{100 * (turn.ratio - 1):+.1f}%",
             f"{turn.size:.1f}",
             str(turn.points),

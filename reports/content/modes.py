@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench.analysis.ratios import between
+from bench.records.metrics import METRICS
 from bench.records.record import Figure, Record, Run
 from reports.content.cells import spread
 
@@ -56,4 +57,4 @@ def _first_call(record: Record) -> str:
     figure = record.figure("first_call", "infer", "end-to-end")
     if figure is None or figure.value is None:
         return "not measured"
-    return f"{figure.value:.3g} s{spread(figure)}"
+    return METRICS[figure.name].with_unit(figure.value) + spread(figure)

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench.analysis.intervals import percentile
-from bench.records.record import Figure, Phase, Record, Run, label
-from reports.content.cells import FORMATS, spread
-from reports.plot import Axis, HeatMap, Plot, Section, Series
+from bench.records.metrics import Group
+from bench.records.record import Record, Run, label
+from reports.content import phase_plots, training_plots
+from reports.content.cells import spread
+from reports.content.places import TASKS, Place, places
+from reports.content.training_plots import Named
+from reports.plot import Axis, Plot, Section, Series
 
 MOST_POINTS = 200
 """Of an empirical distribution; more are thinned out to so many quantiles."""
@@ -18,22 +22,22 @@ def of(run: Run) -> list[Section]:
     named = names(run)
     sections = [
         Section("throughput", "Throughput", "Bars are geometric means over processes with 95% intervals; every"
-                " process is a point.", tuple(_throughputs(named))),
+                " process is a point.", tuple(_bars(named, "throughput"))),
         Section("batch-sizes", "Throughput against batch size", "A batch that is missing did not fit into memory.",
-                tuple(_batch_sizes(named))),
+                tuple(_sweeps(named))),
         Section("latency", "Latency", "Bars are geometric means of the processes' medians with 95% intervals; the"
-                " distribution is of all calls in the slices that count.", tuple(_latencies(named))),
-        Section("training", "Accuracy and loss", "Every line is one seed.", tuple(_curves(named))),
-        Section("memory", "Memory", "Peak resident set of a measuring process.", tuple(_memory(named))),
+                " distribution is of all calls in the slices that count.",
+                (*_bars(named, "latency"), *_distributions(named))),
+        Section("training", "Training", "Every line is one seed.",
+                (*_bars(named, "outcome"), *training_plots.curves(named))),
+        Section("memory", "Start, memory, size", "Bars are geometric means over processes with 95% intervals.",
+                tuple(_bars(named, "start and size"))),
         Section("confusion", "Confusion", "Test images by true and predicted class, first seed.",
-                tuple(_confusions(named))),
+                tuple(training_plots.confusions(named))),
         Section("phases", "Phases of the workers", "Where each process' time went, in the order of its phases.",
-                tuple(_phases(named))),
+                tuple(phase_plots.phases(named))),
     ]  # fmt: skip
     return [section for section in sections if section.plots]
-
-
-Named = Sequence[tuple[str, Record]]
 
 
 def names(run: Run) -> list[tuple[str, Record]]:
@@ -42,96 +46,98 @@ def names(run: Run) -> list[tuple[str, Record]]:
     return [(label(record.job, jobs), record) for record in run.records]
 
 
-WHAT = {"train": "training", "infer": "inference"}
+def _plotted(named: Named, group: Group) -> list[list[Place]]:
+    """The places of every metric of a group that has plots; those that differ in the batch size only are together."""
+    groups: dict[tuple[str, str | None, str | None], list[Place]] = {}
+    for place in places([record for _, record in named], group):
+        if place.metric.plotted:
+            groups.setdefault((place.metric.name, place.task, place.boundary), []).append(place)
+    return list(groups.values())
 
 
-def _throughputs(named: Named) -> list[Plot]:
-    found = []
-    for task, what in WHAT.items():
-        for boundary in ("end-to-end", "device"):
-            sizes = _sizes(named, task)
-            if len(sizes) == 1:
-                figures = [(name, r.figure("throughput", task, boundary)) for name, r in named]
-                title = f"Throughput of {what} at batch {sizes[0]}, {boundary}"
-                key = f"throughput-{task}-{boundary}"
-                found.append(_bars(key, title, "throughput [images/s]", figures, "images/s"))
-    return [plot for plot in found if plot is not None]
+def _title(place: Place) -> str:
+    """``Throughput of training``."""
+    of_task = f" of {TASKS[place.task]}" if place.task else ""
+    return place.metric.title[0].upper() + place.metric.title[1:] + of_task
 
 
-def _sizes(named: Named, task: str) -> list[int]:
-    return sorted({f.batch_size or 0 for _, r in named for f in r.figures if (f.name, f.task) == ("throughput", task)})
+def _key(place: Place) -> str:
+    return "-".join(part for part in (place.metric.name, place.task, place.boundary) if part)
 
 
-def _bars(
-    key: str,
-    title: str,
-    axis: str,
-    figures: Sequence[tuple[str, Figure | None]],
-    unit: str,
-    scale: float = 1.0,
-) -> Plot | None:
+def _bars(named: Named, group: Group) -> list[Plot]:
+    """Metrics of a group, where they were measured at one batch size."""
+    alone = (same[0] for same in _plotted(named, group) if len(same) == 1)
+    return [plot for place in alone if (plot := _bar_chart(named, place)) is not None]
+
+
+def _bar_chart(named: Named, place: Place) -> Plot | None:
     """A bar per row with its interval, and its processes as points."""
+    metric, scale = place.metric, place.metric.quantity.factor
+    figures = [(name, place.figure(record)) for name, record in named]
     measured = [(name, f) for name, f in figures if f is not None and f.value is not None]
     if not measured:
         return None
     measured.reverse()  # the first row is on top
-    places = tuple(float(i) for i in range(len(measured)))
-    bounds = [
-        (None if f.low is None else scale * f.low, None if f.high is None else scale * f.high) for _, f in measured
-    ]
-    values = tuple(scale * (f.value or 0.0) for _, f in measured)
-    bars = Series("mean", "bars", values, places, tuple(b[0] for b in bounds), tuple(b[1] for b in bounds))
-    samples = [(scale * s.value, place) for place, (_, f) in zip(places, measured, strict=True) for s in f.samples]
-    points = Series("processes", "points", tuple(v for v, _ in samples), tuple(p for _, p in samples), colour=1)
-    told = [f"{name} {FORMATS[f.name](f.value or 0.0)} {unit}{spread(f)}" for name, f in reversed(measured)]
+    at = tuple(float(i) for i in range(len(measured)))
+    low, high = (
+        tuple(None if bound is None else scale * bound for bound in bounds)
+        for bounds in ([f.low for _, f in measured], [f.high for _, f in measured])
+    )
+    bars = Series("mean", "bars", tuple(scale * (f.value or 0.0) for _, f in measured), at, low, high)
+    samples = [(scale * s.value, y) for y, (_, f) in zip(at, measured, strict=True) for s in f.samples]
+    points = Series(
+        metric.spread_over or "values", "points", tuple(v for v, _ in samples), tuple(y for _, y in samples), colour=1
+    )
+    batch = f" at batch {place.batch_size}" if place.batch_size is not None else ""
+    title = ", ".join(part for part in (_title(place) + batch, place.boundary) if part)
+    texts = [f"{name} {metric.with_unit(f.value or 0.0)}{spread(f)}" for name, f in reversed(measured)]
     missing = [name for name, f in figures if f is None or f.value is None]
     absent = f" Not measured: {', '.join(missing)}." if missing else ""
     rows = Axis("row", categories=tuple(name for name, _ in measured))
-    return Plot(key, title, Axis(axis), rows, (bars, points), f"{title}: {'; '.join(told)}.{absent}")
+    words = f"{title}: {'; '.join(texts)}.{absent}"
+    return Plot(_key(place), title, Axis(metric.titled(metric.title, always=True)), rows, (bars, points), words)
 
 
-def _batch_sizes(named: Named) -> list[Plot]:
-    found = []
-    for task, what in WHAT.items():
-        sizes = _sizes(named, task)
-        for boundary in ("end-to-end", "device") if len(sizes) > 1 else ():
-            series, told = [], []
-            for colour, (name, record) in enumerate(named):
-                figures = [record.figure("throughput", task, boundary, size) for size in sizes]
-                measured = [f for f in figures if f is not None and f.value]
-                if measured:
-                    xs = tuple(float(f.batch_size or 0) for f in measured)
-                    ys = tuple(f.value or 0.0 for f in measured)
-                    series.append(Series(name, "line", xs, ys, tuple(f.low for f in measured),
-                                         tuple(f.high for f in measured), colour=colour))  # fmt: skip
-                    best = max(measured, key=lambda f: f.value or 0.0)
-                    told.append(f"{name} is fastest at batch {best.batch_size} ({best.value:,.0f} images/s)")
-            if series:
-                title = f"Throughput of {what} against batch size, {boundary}"
-                axes = (
-                    Axis("batch size [images]", log=True, ticks=tuple(map(float, sizes))),
-                    Axis("throughput [images/s]"),
-                )
-                key = f"batch-sizes-{task}-{boundary}"
-                found.append(Plot(key, title, *axes, tuple(series), f"{title}: {'; '.join(told)}."))
-    return found
+def _sweeps(named: Named) -> list[Plot]:
+    """Throughputs that were measured at several batch sizes."""
+    swept = (same for same in _plotted(named, "throughput") if len(same) > 1)
+    return [plot for same in swept if (plot := _sweep(named, same)) is not None]
 
 
-def _latencies(named: Named) -> list[Plot]:
-    found = []
-    for boundary in ("end-to-end", "device"):
-        figures = [(name, record.figure("latency_p50", "infer", boundary)) for name, record in named]
-        title = f"Median latency of inference, {boundary}"
-        key = f"latency-{boundary}"
-        bars = _bars(key, title, "latency p50 [ms]", figures, "ms", 1e3)
-        found += [plot for plot in (bars, _distribution(boundary, figures)) if plot is not None]
-    return found
+def _sweep(named: Named, swept: Sequence[Place]) -> Plot | None:
+    metric, series, texts = swept[0].metric, [], []
+    for colour, (name, record) in enumerate(named):
+        measured = [f for place in swept if (f := place.figure(record)) is not None and f.value]
+        if measured:
+            scale = metric.quantity.factor
+            xs = tuple(float(f.batch_size or 0) for f in measured)
+            ys = tuple(scale * (f.value or 0.0) for f in measured)
+            low = tuple(None if f.low is None else scale * f.low for f in measured)
+            high = tuple(None if f.high is None else scale * f.high for f in measured)
+            series.append(Series(name, "line", xs, ys, low, high, colour=colour))
+            best = (min if metric.lower_is_better else max)(measured, key=lambda f: f.value or 0.0)
+            texts.append(f"{name} is best at batch {best.batch_size} ({metric.with_unit(best.value or 0.0)})")
+    if not series:
+        return None
+    title = ", ".join(part for part in (f"{_title(swept[0])} against batch size", swept[0].boundary) if part)
+    sizes = tuple(float(place.batch_size or 0) for place in swept)
+    axes = Axis("batch size [images]", log=True, ticks=sizes), Axis(metric.titled(metric.title, always=True))
+    key = f"batch-sizes-{_key(swept[0])}"
+    return Plot(key, title, *axes, tuple(series), f"{title}: {'; '.join(texts)}.")
 
 
-def _distribution(boundary: str, figures: Sequence[tuple[str, Figure | None]]) -> Plot | None:
+def _distributions(named: Named) -> list[Plot]:
+    """Of latencies whose single calls are kept."""
+    alone = (place for same in _plotted(named, "latency") for place in same)
+    return [plot for place in alone if (plot := _distribution(named, place)) is not None]
+
+
+def _distribution(named: Named, place: Place) -> Plot | None:
     """The empirical distribution of single calls, thinned out to its quantiles."""
-    series, told = [], []
-    for colour, (name, figure) in enumerate(figures):
+    series, texts = [], []
+    for colour, (name, record) in enumerate(named):
+        figure = place.figure(record)
         samples = figure.samples if figure is not None else []
         calls = sorted(1e3 * call for s in samples for piece in s.used for call in piece.latencies or [])
         if calls:
@@ -139,103 +145,11 @@ def _distribution(boundary: str, figures: Sequence[tuple[str, Figure | None]]) -
             shares = [100 * i / max(1, count - 1) for i in range(count)]
             xs = tuple(percentile(calls, share) for share in shares)
             series.append(Series(name, "steps", xs, tuple(shares), colour=colour))
-            told.append(
+            texts.append(
                 f"{name} p50 {percentile(calls, 50):.3g}, p99 {percentile(calls, 99):.3g} ms of {len(calls)} calls"
             )
     if not series:
         return None
-    title = f"Distribution of single calls, {boundary}"
+    title = f"Distribution of single calls, {place.boundary}"
     axes = Axis("latency [ms]", log=True), Axis("share of calls below [%]")
-    return Plot(f"latency-distribution-{boundary}", title, *axes, tuple(series), f"{title}: {'; '.join(told)}.")
-
-
-def _curves(named: Named) -> list[Plot]:
-    axes = (
-        ("accuracy-epoch", "Accuracy over epochs", "epoch", "accuracy [%]"),
-        ("accuracy-seconds", "Accuracy over training time", "training [s]", "accuracy [%]"),
-        ("loss-epoch", "Loss over epochs", "epoch", "loss [nats]"),
-        ("loss-seconds", "Loss over training time", "training [s]", "loss [nats]"),
-    )
-    found = []
-    for key, title, x, y in axes:
-        series, told, splits = [], [], set()
-        for colour, (name, record) in enumerate(named):
-            trainings = [t for t in record.outcome.trainings if t.curve] if record.outcome else []
-            for number, training in enumerate(trainings):
-                xs = tuple(p.epoch if x == "epoch" else p.seconds for p in training.curve)
-                ys = tuple(100 * p.accuracy if y.startswith("accuracy") else p.loss for p in training.curve)
-                series.append(Series(name, "line", xs, ys, colour=colour, listed=number == 0))
-                splits |= {point.split for point in training.curve}
-            if trainings:
-                last = series[-len(trainings)]
-                told.append(f"{name} ends at {last.y[-1]:.4g} after {last.x[-1]:.4g} (seed {trainings[0].seed})")
-        if series:
-            whole = f"{title} ({' and '.join(sorted(splits))} images)"
-            found.append(Plot(key, whole, Axis(x), Axis(y), tuple(series), f"{whole}: {'; '.join(told)}."))
-    return found
-
-
-def _memory(named: Named) -> list[Plot]:
-    found = []
-    for task, what in WHAT.items():
-        figures = [(name, record.figure("peak_rss", task)) for name, record in named]
-        title = f"Peak memory of {what}"
-        found.append(_bars(f"memory-{task}", title, "peak RSS [MB]", figures, "MB", 1e-6))
-    devices = [(name, record.figure("peak_device_memory")) for name, record in named]
-    title, axis = "Memory on the GPU", "device memory [MB]"
-    found.append(_bars("memory-device", title, axis, devices, "MB", 1e-6))
-    return [plot for plot in found if plot is not None]
-
-
-def _confusions(named: Named) -> list[HeatMap]:
-    found = []
-    for number, (name, record) in enumerate(named):
-        if record.outcome is not None:
-            classes = tuple(score.name for score in record.outcome.classes)
-            counts = tuple(tuple(row) for row in record.outcome.confusion)
-            right, images = sum(row[i] for i, row in enumerate(counts)), sum(map(sum, counts))
-            wrong = max(
-                ((count, i, j) for i, row in enumerate(counts) for j, count in enumerate(row) if i != j),
-                default=(0, 0, 0),
-            )
-            often = f"; most often {classes[wrong[1]]} is taken for {classes[wrong[2]]} ({wrong[0]})" * bool(wrong[0])
-            title = f"{name}: test images by class"
-            axes = Axis("predicted class", categories=classes), Axis("true class", categories=classes)
-            told = f"{title}: {right:,} of {images:,} are right{often}."
-            found.append(HeatMap(f"confusion-{number}", title, *axes, counts, told))
-    return found
-
-
-def _phases(named: Named) -> list[Plot]:
-    workers = [(name, phase) for name, record in named for phase in record.phases if phase.seconds]
-    if not workers:
-        return []
-    workers.reverse()
-    labels = tuple(_worker(i, name, phase) for i, (name, phase) in enumerate(reversed(workers), 1))[::-1]
-    order = list(dict.fromkeys(phase for _, worker in reversed(workers) for phase in worker.seconds))
-    order.sort(key=lambda phase: phase != "spawn")
-    series = []
-    begun = [0.0] * len(workers)
-    for colour, phase in enumerate(order):
-        spent = [worker.seconds.get(phase, 0.0) for _, worker in workers]
-        rows = [i for i, seconds in enumerate(spent) if seconds > 0]
-        series.append(
-            Series(
-                phase,
-                "bars",
-                tuple(begun[i] + spent[i] for i in rows),
-                tuple(float(i) for i in rows),
-                base=tuple(begun[i] for i in rows),
-                colour=colour,
-            )
-        )
-        begun = [before + seconds for before, seconds in zip(begun, spent, strict=True)]
-    totals = {phase: sum(worker.seconds.get(phase, 0.0) for _, worker in workers) for phase in order}
-    most = sorted(order, key=lambda phase: -totals[phase])[:3]
-    told = f"{len(workers)} workers; most of their time: {', '.join(f'{p} {totals[p]:.1f} s' for p in most)}"
-    axes = Axis("seconds of work [s]"), Axis("worker", categories=labels)
-    return [Plot("phases", "Phases of the workers", *axes, tuple(series), f"Phases of the workers: {told}.")]
-
-
-def _worker(number: int, name: str, phase: Phase) -> str:
-    return f"{number}. {name}: {phase.kind}" + ("" if phase.round is None else f" {phase.round}")
+    return Plot(f"distribution-{place.key}", title, *axes, tuple(series), f"{title}: {'; '.join(texts)}.")

@@ -1,40 +1,20 @@
-"""A run as tables of text, in any format of tabulate: outcome, training, inference, start and size, parity."""
+"""A run as tables of text: outcome, throughput, latency, start and size. Which metrics stand where is theirs to say
+(``bench.records.metrics``)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from bench.records.metrics import Group, Metric
 from bench.records.record import Figure, Ratio, Record, Run, label
 from reports.content import footnotes
 from reports.content.accuracy import same_accuracy
-from reports.content.cells import FORMATS, processes, spread
+from reports.content.cells import measured, processes, why_not_measured
+from reports.content.notes import Notes
+from reports.content.places import BOUNDARIES, TASKS, Place, places, title
+from reports.content.states import mark, parity, status
 from reports.table import Document, Table
-
-ABSOLUTE = ("fraction", "nats")
-"""Units whose intervals are told as they are, not in percent of the value."""
-
-
-@dataclass
-class Notes:
-    """Reasons behind ``n/m`` cells, lettered as they come."""
-
-    reasons: list[str] = field(default_factory=list)
-
-    def mark(self, reason: str) -> str:
-        """The cell of something that was not measured."""
-        if reason not in self.reasons:
-            self.reasons.append(reason)
-        return f"n/m [{_letter(self.reasons.index(reason))}]"
-
-    def lines(self) -> list[str]:
-        """One line per reason."""
-        return [f"[{_letter(i)}] not measured: {reason}" for i, reason in enumerate(self.reasons)]
-
-
-def _letter(index: int) -> str:
-    letters = "abcdefghijklmnopqrstuvwxyz"
-    return letters[index] if index < len(letters) else letters[index // len(letters) - 1] + letters[index % 26]
 
 
 def document(run: Run) -> Document:
@@ -45,140 +25,147 @@ def document(run: Run) -> Document:
 
 
 def build(run: Run, notes: Notes) -> list[Table]:
-    """The tables that have something to show."""
+    """The tables that have something to show; the outcome is the first."""
     records = run.records
-    names = [label(record.job, [peer.job for peer in records]) for record in records]
-    tables = [_outcome(names, records, notes)]
+    rows = Rows([label(record.job, [peer.job for peer in records]) for record in records], records, notes)
+    tables = [_outcome(rows)]
     if (compared := same_accuracy(run)) is not None:
         tables.append(compared)
-    for task in ("train", "infer"):
-        sizes = _batch_sizes(records, task)
-        if len(sizes) > 1:
-            tables += [_sweep(names, records, notes, task, boundary, sizes) for boundary in ("end-to-end", "device")]
-        elif sizes:
-            tables.append(_throughput(names, records, notes, task))
-        if sizes and task == "infer":
-            tables.append(_latency(names, records, notes))
-    tables.append(_start_and_size(names, records, notes))
-    return tables
+    for task in (*TASKS, None):
+        tables += [*_speeds(rows, "throughput", task), *_speeds(rows, "latency", task)]
+    return [*tables, *_start_and_size(rows)]
 
 
-def _outcome(names: Sequence[str], records: Sequence[Record], notes: Notes) -> Table:
-    figures = {"accuracy": "accuracy"}
-    if any(record.figure("top5_accuracy") for record in records):
-        figures["top5_accuracy"] = "top-5"
-    figures |= {"loss": "loss [nats]", "fit": "fit [s]", "export": "export [s]"}
-    target = next((r.outcome.target_accuracy for r in records if r.outcome and r.outcome.target_accuracy), None)
-    if target is not None:
-        figures["time_to_accuracy"] = f"to {100 * target:g}% [s]"
-    rows = [
-        [name, status(record), parity(record), *_cells(record, notes, list(figures))]
-        for name, record in zip(names, records, strict=True)
-    ]
-    seeds = max((f.n for r in records for f in r.figures if f.name == "accuracy"), default=0)
-    counted = f"n = {seeds} seeds, ± 95%" if seeds > 1 else "n = 1 seed"
-    headers = ["row", "status", "parity", *figures.values()]
-    least = tuple(
-        headers.index(asked) for asked in ("top-5", "export [s]", "loss [nats]", "fit [s]") if asked in headers
-    )
-    return Table(f"Outcome (test split; {counted})", headers, rows, numbers_from=3, least_asked=least)
+@dataclass(frozen=True)
+class Rows:
+    """The records of a run with their names, and where reasons are noted."""
 
+    names: Sequence[str]
+    records: Sequence[Record]
+    notes: Notes
 
-def _cells(record: Record, notes: Notes, names: Sequence[str]) -> list[str]:
-    found = (next((f for f in record.figures if f.name == name), None) for name in names)
-    return [cell(figure, notes, record) for figure in found]
-
-
-def _throughput(names: Sequence[str], records: Sequence[Record], notes: Notes, task: str) -> Table:
-    headers = ["row", "end-to-end [images/s]", "× fastest", "device [images/s]", "× fastest"]
-    rows = []
-    for name, record in zip(names, records, strict=True):
-        end_to_end = _speed(record, "throughput", task, "end-to-end", notes)
-        rows.append([name + mark(record), *end_to_end, *_speed(record, "throughput", task, "device", notes)])
-    what = {"train": "Training", "infer": "Inference"}[task]
-    title = f"{what} throughput (batch {_batch_sizes(records, task)[0]}; {processes(records)})"
-    return Table(title, headers, rows, numbers_from=1, least_asked=(4, 3, 2))
-
-
-def _sweep(
-    names: Sequence[str], records: Sequence[Record], notes: Notes, task: str, boundary: str, sizes: Sequence[int]
-) -> Table:
-    """Throughput by batch size, and where it is best."""
-    rows = []
-    for name, record in zip(names, records, strict=True):
-        figures = [record.figure("throughput", task, boundary, size) for size in sizes]
-        measured = [figure for figure in figures if figure is not None and figure.value is not None]
-        best = max(measured, key=lambda figure: figure.value or 0, default=None)
-        cells = [cell(figure, notes, record) for figure in figures]
-        rows.append([name + mark(record), *cells, "-" if best is None else f"batch {best.batch_size}"])
-    what = {"train": "Training", "infer": "Inference"}[task]
-    title = f"{what} throughput by batch size ({boundary}, images/s; {processes(records)})"
-    headers = ["row", *(f"batch {size}" for size in sizes), "best"]
-    return Table(title, headers, rows, numbers_from=1, least_asked=tuple(range(2, len(sizes))))
-
-
-def _latency(names: Sequence[str], records: Sequence[Record], notes: Notes) -> Table:
-    headers = ["row", "p50 [ms]", "× fastest", "p90 [ms]", "p99 [ms]"]
-    headers += ["device p50 [ms]", "× fastest", "device p90 [ms]", "device p99 [ms]"]
-    rows = []
-    for name, record in zip(names, records, strict=True):
-        cells = [name + mark(record)]
-        for boundary in ("end-to-end", "device"):
-            cells += _speed(record, "latency_p50", "infer", boundary, notes)
-            for tail in ("latency_p90", "latency_p99"):
-                cells.append(cell(record.figure(tail, "infer", boundary), notes, record))
-        rows.append(cells)
-    sizes = {f.batch_size for r in records for f in r.figures if f.name == "latency_p50"}
-    batch = " or ".join(str(size) for size in sorted(size or 1 for size in sizes))
-    title = f"Inference latency (batch {batch}; end-to-end, then device; {processes(records)})"
-    return Table(title, headers, rows, numbers_from=1, least_asked=(8, 7, 6, 5, 3, 4))
-
-
-def _start_and_size(names: Sequence[str], records: Sequence[Record], notes: Notes) -> Table:
-    headers = ["row", "cold start [s]", "first call [ms]", "peak RSS infer [MB]", "peak RSS train [MB]"]
-    headers += ["device memory [MB]", "ONNX [kB]", "parameters", "FLOP/image"]
-    trains = any(record.figure("peak_rss", "train") for record in records)
-    infers = any(record.figure("peak_rss", "infer") for record in records)
-    places: list[tuple[str, str | None, str | None]] = [
-        ("cold_start", "infer", "end-to-end"),
-        ("first_call", "infer", "end-to-end"),
-        *([("peak_rss", "infer", None)] if infers else []),
-        *([("peak_rss", "train", None)] if trains else []),
-        ("peak_device_memory", None, None),
-        ("model_size", None, None),
-        ("parameters", None, None),
-        ("flops", None, None),
-    ]
-    for task, there in (("infer", infers), ("train", trains)):
-        if not there:
-            headers.remove(f"peak RSS {task} [MB]")
-    rows = [
-        [
-            name + mark(record),
-            *(cell(record.figure(*place), notes, record) for place in places),
+    def cells(self, columns: Sequence[Column], marked: bool = True) -> list[list[str]]:
+        """Name and cells of every record; ``marked``: ``(!)`` behind the names of disturbed ones."""
+        named = zip(self.names, self.records, strict=True)
+        return [
+            [name + (mark(record) if marked else ""), *(column.cell(record, self.notes) for column in columns)]
+            for name, record in named
         ]
-        for name, record in zip(names, records, strict=True)
+
+
+@dataclass(frozen=True)
+class Column:
+    """Values at a place, or their ratios to the fastest row."""
+
+    head: str
+    place: Place
+    ratio: bool = False
+
+    def cell(self, record: Record, notes: Notes) -> str:
+        """What a record has there."""
+        figure = self.place.figure(record)
+        return _ratio(record, figure) if self.ratio else cell(figure, notes, record)
+
+
+def _outcome(rows: Rows) -> Table:
+    columns = _columns(rows, "outcome")
+    cells = [
+        [name, status(record), parity(record), *values]
+        for record, (name, *values) in zip(rows.records, rows.cells(columns, marked=False), strict=True)
     ]
-    asked = ("parameters", "FLOP/image", "device memory [MB]", "first call [ms]", "ONNX [kB]", "cold start [s]")
-    least = tuple(headers.index(name) for name in asked)
-    return Table(f"Start, memory, size ({processes(records)})", headers, rows, numbers_from=1, least_asked=least)
+    seeds = max((f.n for r in rows.records for column in columns if (f := column.place.figure(r))), default=0)
+    conditions = ["test split", f"n = {seeds} seeds, ± 95%" if seeds > 1 else "n = 1 seed"]
+    targets = (r.outcome.target_accuracy for r in rows.records if r.outcome and r.outcome.target_accuracy)
+    conditions += [f"target accuracy {100 * target:g}%" for target in list(targets)[:1]]
+    headers = ["row", "status", "parity", *(column.head for column in columns)]
+    return Table(f"Outcome ({'; '.join(conditions)})", headers, cells, numbers_from=3, least_asked=_least(columns, 3))
+
+
+def _start_and_size(rows: Rows) -> list[Table]:
+    columns = _columns(rows, "start and size")
+    if not columns:
+        return []
+    headers = ["row", *(column.head for column in columns)]
+    heading = f"Start, memory, size ({processes(rows.records)})"
+    return [Table(heading, headers, rows.cells(columns), numbers_from=1, least_asked=_least(columns))]
+
+
+def _columns(rows: Rows, group: Group) -> list[Column]:
+    """One for every place of a group of metrics."""
+    here = places(rows.records, group)
+    return [Column(place.metric.titled(title(place, here, short=True)), place) for place in here]
+
+
+def _least(columns: Sequence[Column], before: int = 1) -> tuple[int, ...]:
+    """Which columns a narrow terminal leaves out: from the right, but for the prominent ones."""
+    kept = [column.place.prominent and not column.ratio for column in columns]
+    return tuple(before + i for i in reversed(range(len(columns))) if not kept[i])
+
+
+def _speeds(rows: Rows, group: Group, task: str | None) -> list[Table]:
+    """Metrics of a group in one task: a table for all of them, or one for each where batch sizes were swept."""
+    here = [place for place in places(rows.records, group) if place.task == task]
+    sizes = sorted({place.batch_size for place in here if place.batch_size is not None})
+    if not here:
+        return []
+    if len(sizes) > 1 and group == "throughput":
+        swept = dict.fromkeys((place.metric.name, place.boundary) for place in here)
+        return [_sweep(rows, [p for p in here if (p.metric.name, p.boundary) == key]) for key in swept]
+    columns = []
+    for boundary in (*BOUNDARIES, None):
+        for place in here:
+            if place.boundary == boundary:
+                columns += _speed_columns(place, several_sizes=len(sizes) > 1)
+    both = group == "latency" and {"end-to-end", "device"} <= {place.boundary for place in here}
+    batch = [f"batch {' or '.join(map(str, sizes))}"] if sizes else []
+    conditions = "; ".join([*batch, *["end-to-end, then device"] * both, processes(rows.records)])
+    heading = f"{_heading(task, group)} ({conditions})"
+    headers = ["row", *(column.head for column in columns)]
+    return [Table(heading, headers, rows.cells(columns), numbers_from=1, least_asked=_least(columns))]
+
+
+def _heading(task: str | None, what: str) -> str:
+    """``Training throughput``; without the task where there is none."""
+    text = f"{TASKS.get(task or '', '')} {what}".strip()
+    return text[0].upper() + text[1:]
+
+
+def _speed_columns(place: Place, several_sizes: bool) -> list[Column]:
+    """A metric's values; of decisive ones the ratios beside them."""
+    metric = place.metric
+    name = metric.title if metric.head is None else metric.head
+    boundary = place.boundary if place.boundary == "device" or not name else None
+    batch = f"batch {place.batch_size}" if several_sizes else None
+    values = Column(metric.titled(" ".join(part for part in (boundary, name, batch) if part)), place)
+    return [values, Column("× fastest", place, ratio=True)] if metric.decisive else [values]
+
+
+def _sweep(rows: Rows, swept: Sequence[Place]) -> Table:
+    """One metric by batch size, and where it is best."""
+    metric, task, boundary = swept[0].metric, swept[0].task, swept[0].boundary
+    heads = ["value" if place.batch_size is None else f"batch {place.batch_size}" for place in swept]
+    columns = [Column(head, place) for head, place in zip(heads, swept, strict=True)]
+    cells = [
+        [*values, _best_batch(metric, [place.figure(record) for place in swept])]
+        for record, values in zip(rows.records, rows.cells(columns), strict=True)
+    ]
+    conditions = ", ".join(part for part in (boundary, metric.quantity.shown_unit) if part)
+    heading = f"{_heading(task, metric.title)} by batch size ({conditions}; {processes(rows.records)})"
+    headers = ["row", *(column.head for column in columns), "best"]
+    return Table(heading, headers, cells, numbers_from=1, least_asked=tuple(range(2, len(swept))))
+
+
+def _best_batch(metric: Metric, figures: Sequence[Figure | None]) -> str:
+    measured_here = [figure for figure in figures if figure is not None and figure.value is not None]
+    best = (min if metric.lower_is_better else max)(measured_here, key=lambda figure: figure.value or 0.0, default=None)
+    return "-" if best is None else f"batch {best.batch_size}"
 
 
 def cell(figure: Figure | None, notes: Notes, record: Record) -> str:
-    """A figure with its interval, ``n=1`` where it has none of the processes' figures, or why it was not measured."""
-    if figure is None:
-        return notes.mark(f"{record.status}: {record.error}" if record.error else "not part of this run")
-    if figure.value is None:
-        return notes.mark(figure.reason or record.error or "no reason was recorded")
-    shown = FORMATS[figure.name](figure.value)
-    if figure.low is not None and figure.high is not None and figure.unit in ABSOLUTE:
-        return f"{shown} ±{(figure.high - figure.low) / 2:.4f}"
-    return shown + spread(figure)
-
-
-def _speed(record: Record, name: str, task: str, boundary: str, notes: Notes) -> list[str]:
-    figure = record.figure(name, task, boundary)
-    return [cell(figure, notes, record), _ratio(record, figure)]
+    """A value with its interval, or the letter of the note that says why it was not measured."""
+    if figure is None or figure.value is None:
+        return notes.mark(why_not_measured(record, figure))
+    return measured(figure)
 
 
 def _ratio(record: Record, figure: Figure | None) -> str:
@@ -192,29 +179,3 @@ def _ratio(record: Record, figure: Figure | None) -> str:
 
 def _of(ratio: Ratio, figure: Figure) -> bool:
     return (ratio.name, ratio.task, ratio.batch_size, ratio.boundary) == figure.key
-
-
-def status(record: Record) -> str:
-    """``ok``, or the status with its reason."""
-    return record.status if record.error is None else f"{record.status}: {record.error}"
-
-
-def parity(record: Record) -> str:
-    """``comparable``, or the first check that failed with its figures."""
-    if record.parity is None:
-        return "not certified"
-    failed = [check for check in record.parity.checks if not check.passed]
-    if not failed:
-        return "comparable"
-    shown = "; ".join(f"{check.name} {check.value:.1e} > {check.tolerance:.0e}" for check in failed[:2])
-    return f"not comparable: {shown}" + (f" and {len(failed) - 2} more" if len(failed) > 2 else "")
-
-
-def mark(record: Record) -> str:
-    """``(!)`` behind the name of a row that stayed disturbed; the reason is in the footnotes."""
-    return " (!)" if record.disturbance.disturbed else ""
-
-
-def _batch_sizes(records: Sequence[Record], task: str) -> list[int]:
-    """Of the throughput figures of a task, ascending."""
-    return sorted({f.batch_size or 0 for r in records for f in r.figures if (f.name, f.task) == ("throughput", task)})

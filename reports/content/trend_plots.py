@@ -1,4 +1,4 @@
-"""Series of the history as plots: the figure over time with its intervals, changes of level marked."""
+"""Series of the history as plots: the metric over time with its intervals, changes of level marked."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from bench.analysis.trends import Turn
+from bench.records.metrics import METRICS
 from bench.records.series import Point, Series, row_name
 from reports import plot as plots
-from reports.content.comparison import figure_name
+from reports.content.cells import with_unit
+from reports.content.comparison import metric_name
 from reports.plot import Axis, Plot
 
 
@@ -35,27 +37,36 @@ def of(series: Sequence[Series], turns: Sequence[Turn]) -> list[Trend]:
 
 
 def _trend(number: int, series: Series, row: str, turns: Sequence[Turn]) -> Trend:
-    figure = figure_name(series.figure)
-    title = f"{row}: {figure}"
-    xs = tuple(_seconds(point) for point in series.points)
-    marks = plots.Series(
-        row,
-        "line",
-        xs,
-        tuple(point.value for point in series.points),
-        tuple(point.low for point in series.points),
-        tuple(point.high for point in series.points),
-        hover=tuple(_hover(point) for point in series.points),
-    )
+    name = metric_name(series.figure)
+    title = f"{row}: {name}"
+    scale, axis = _scale(series)
     first, last = series.points[0], series.points[-1]
     span = f"from {first.started_at} to {last.started_at}"
-    told = [f"{len(series.points)} runs {span}; the last {last.value:.4g} {series.unit}"]
-    told += [f"{100 * (turn.ratio - 1):+.1f}% since run {turn.first.run} ({changed(turn)})" for turn in turns]
+    words = [f"{len(series.points)} runs {span}; the last {with_unit(series.figure[0], last.value, series.unit)}"]
+    words += [f"{100 * (turn.ratio - 1):+.1f}% since run {turn.first.run} ({changed(turn)})" for turn in turns]
     lines = tuple((_seconds(turn.first), f"{100 * (turn.ratio - 1):+.1f}%: {changed(turn)}") for turn in turns)
-    axes = Axis("started [UTC]", dates=True), Axis(f"{series.figure[0]} [{series.unit}]", from_zero=False)
-    alternative = f"{title}: {'; '.join(told)}."
-    plot = Plot(f"series-{number}", title, *axes, (marks,), alternative, lines=lines)
-    return Trend(row, series.key.backend, series.machine, series.workload, figure, plot)
+    axes = Axis("started [UTC]", dates=True), Axis(axis, from_zero=False)
+    alternative = f"{title}: {'; '.join(words)}."
+    plot = Plot(f"series-{number}", title, *axes, (_line(row, series, scale),), alternative, lines=lines)
+    return Trend(row, series.key.backend, series.machine, series.workload, name, plot)
+
+
+def _scale(series: Series) -> tuple[float, str]:
+    """What stored values are multiplied by, and the title of their axis; a metric of another version as it is."""
+    metric = METRICS.get(series.figure[0])
+    if metric is None:
+        return 1.0, f"{series.figure[0]} [{series.unit}]"
+    return metric.quantity.factor, metric.titled(metric.title, always=True)
+
+
+def _line(row: str, series: Series, scale: float) -> plots.Series:
+    low, high = (
+        tuple(None if bound is None else scale * bound for bound in bounds)
+        for bounds in ([point.low for point in series.points], [point.high for point in series.points])
+    )
+    xs = tuple(_seconds(point) for point in series.points)
+    ys = tuple(scale * point.value for point in series.points)
+    return plots.Series(row, "line", xs, ys, low, high, hover=tuple(_hover(point) for point in series.points))
 
 
 def changed(turn: Turn) -> str:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import statistics
 from collections import Counter
 from collections.abc import Sequence
 
 from bench.analysis.bisection import Bisection
 from bench.records.gate_result import Check, MetricVerdict
-from reports.content.comparison import figure_name
+from bench.records.metrics import METRICS
+from reports.content.cells import with_unit
+from reports.content.comparison import metric_name
 from reports.table import Document, Table, printable
+
+DIGITS = 5
+"""Significant ones of base and present: enough for changes of a hundredth of a percent."""
 
 
 def document(check: Check) -> Document:
-    """The verdict in one line, the figures, what differs between the environments, how to read it."""
+    """The verdict in one line, the metrics, what differs between the environments, how to read it."""
     tables = []
     if check.figures:
-        headers = ["row", "figure", "verdict", "change", "interval", "pairs", "could find", "base", "present"]
+        headers = ["row", "metric", "verdict", "change", "interval", "pairs", "could find", "base", "present"]
         rows = [_row(one) for one in check.figures]
         tables.append(Table("Verdicts", headers, rows, numbers_from=3, least_asked=(7, 8, 6)))
     differing = [
@@ -38,9 +44,9 @@ def listing(checks: Sequence[Check]) -> Document:
 
 
 def headline(check: Check) -> str:
-    """``regression: 1 of 5 figures (...)``, counts of each verdict behind it."""
+    """``regression: 1 regression, 4 no change (...)``, counts of each verdict behind it."""
     counts = Counter(figure.verdict for figure in check.figures)
-    told = ", ".join(f"{count} {kind}" for kind, count in counts.most_common()) or "no figure was judged"
+    told = ", ".join(f"{count} {kind}" for kind, count in counts.most_common()) or "no metric was judged"
     return printable(f"{check.verdict}: {told} ({check.present.label} against {check.base.label})")
 
 
@@ -48,20 +54,33 @@ def change(one: MetricVerdict) -> tuple[str, str]:
     """The change and its interval as a user reads them, in percent (accuracy in points)."""
     if one.change is None or one.low is None or one.high is None:
         return "n/m", "n/m"
-    unit = " points" if one.name == "accuracy" else "%"
-    return f"{100 * one.change:+.2f}{unit}", f"[{100 * one.low:+.2f}, {100 * one.high:+.2f}]"
+    return f"{100 * one.change:+.2f}{unit(one)}", f"[{100 * one.low:+.2f}, {100 * one.high:+.2f}]"
+
+
+def unit(one: MetricVerdict) -> str:
+    """Of changes and margins: percent, or points where differences are judged."""
+    return " points" if METRICS[one.name].quantity.absolute else "%"
+
+
+def levels(one: MetricVerdict) -> tuple[float, float] | None:
+    """Base and present, stored unit: the median base of the pairs that count, and what the change makes of it. The
+    median over pairs of the present's own values would not agree with the change: that is of ratios within pairs."""
+    counted = [pair.base for pair in one.pairs if pair.counts]
+    if not counted or one.change is None:
+        return None
+    base = statistics.median(counted)
+    return base, base + one.change if METRICS[one.name].quantity.absolute else base * (1 + one.change)
 
 
 def _row(one: MetricVerdict) -> list[str]:
-    counted = [pair for pair in one.pairs if pair.counts]
+    base_and_present = levels(one)
     values = ["n/m", "n/m"]
-    if counted:
-        middle = sorted(counted, key=lambda pair: pair.base)[len(counted) // 2]
-        values = [f"{value:.4g} {one.unit}" for value in (middle.base, middle.present)]
-    smallest = "n/m" if one.smallest is None else f"{100 * one.smallest:.1f}%"
-    figure = figure_name((one.name, one.task, one.batch_size, one.boundary))
+    if base_and_present is not None:
+        values = [with_unit(one.name, value, one.unit, DIGITS) for value in base_and_present]
+    smallest = "n/m" if one.smallest is None else f"{100 * one.smallest:.1f}{unit(one)}"
+    name = metric_name((one.name, one.task, one.batch_size, one.boundary))
     verdict = one.verdict.upper() if one.verdict == "regression" else one.verdict
-    return [one.label, figure, verdict, *change(one), str(one.n), smallest, *values]
+    return [one.label, name, verdict, *change(one), str(one.n), smallest, *values]
 
 
 def _notes(check: Check) -> list[str]:
@@ -69,18 +88,16 @@ def _notes(check: Check) -> list[str]:
         f"change: present over base less 1, from live pairs; interval: {100 * (1 - 2 * check.alpha):.0f}%, valid at"
         f" every look (pairs {', '.join(map(str, check.looks))});",
         "could find: the smallest true harm that these pairs would have called a regression with a chance of 80%;",
-        "base, present: the pair with the median base. Definitions: docs/method.md.",
+        "base: median over the pairs that count; present: that base with the change. Definitions: docs/method.md.",
     ]
     for one in check.figures:
         if one.reason:
-            figure = figure_name((one.name, one.task, one.batch_size, one.boundary))
-            lines.append(f"{one.label}, {figure}: {one.verdict}: {one.reason}")
+            name = metric_name((one.name, one.task, one.batch_size, one.boundary))
+            lines.append(f"{one.label}, {name}: {one.verdict}: {one.reason}")
         disturbed = sum(not pair.counts for pair in one.pairs)
         if disturbed and one.verdict != "invalid":
             lines.append(f"{one.label}, {one.name}: {disturbed} disturbed pairs do not count (the record keeps them)")
-    margins = {
-        f"{one.name} {100 * one.margin:.2g}{' points' if one.name == 'accuracy' else '%'}" for one in check.figures
-    }
+    margins = {f"{one.name} {100 * one.margin:.2g}{unit(one)}" for one in check.figures}
     lines.append(f"margins: {', '.join(sorted(margins))}; measured for {check.seconds:.0f} s; check {check.name}")
     return lines
 

@@ -7,30 +7,41 @@ from __future__ import annotations
 
 import json
 
-from bench.records.record import Figure, Run, label
+from bench.records.record import Figure, Run
+from reports.exports import selection
+from reports.exports.selection import Value
 
-BIGGER = frozenset({"throughput", "accuracy"})
-LEFT_OUT = frozenset({"parameters", "flops"})
-"""They are the model's, not the machine's."""
+TOOLS = {"higher": "customBiggerIsBetter", "lower": "customSmallerIsBetter"}
+"""By the direction of the metrics that each takes."""
 
 
 def document(run: Run, bigger: bool) -> str:
-    """JSON: the figures of which more is better, or those of which less is."""
-    jobs = [record.job for record in run.records]
-    entries = []
-    for record in run.records:
-        job = record.job
-        for figure in record.figures:
-            wanted = (figure.name in BIGGER) is bigger and figure.name not in LEFT_OUT
-            if wanted and figure.value is not None and record.comparable:
-                workload = f"{job.model}/{job.dataset}/{job.recipe}"
-                parts = (workload, label(job, jobs), figure.task, figure.name, figure.boundary)
-                name = " ".join(part for part in parts if part)
-                size = f", batch {figure.batch_size}" if figure.batch_size is not None else ""
-                extra = f"n = {figure.n}, run {run.name}"
-                entry = {"name": name + size, "unit": figure.unit, "value": figure.value, "extra": extra}
-                entries.append({**entry, **_range(figure)})
+    """JSON: the metrics of which more is better, or those of which less is."""
+    direction = "higher" if bigger else "lower"
+    entries = [_entry(run, one) for one in selection.values(run) if one.metric.direction == direction]
     return json.dumps(entries, allow_nan=False, indent=1)
+
+
+def left_out(run: Run, bigger: bool) -> dict[str, str]:
+    """What the document does not have, and why."""
+    direction = "higher" if bigger else "lower"
+    others = {one.metric.name: one.metric for one in selection.values(run) if one.metric.direction != direction}
+    metrics = {
+        name: "a property of the model, neither direction is better"
+        if metric.direction is None
+        else f"{metric.direction} is better: --format {TOOLS[metric.direction]} has it"
+        for name, metric in others.items()
+    }
+    return metrics | selection.left_out(run)
+
+
+def _entry(run: Run, one: Value) -> dict[str, str | float]:
+    figure = one.figure
+    parts = (one.workload, one.row, figure.task, figure.name, figure.boundary)
+    name = " ".join(part for part in parts if part)
+    size = f", batch {figure.batch_size}" if figure.batch_size is not None else ""
+    extra = f"n = {figure.n}, run {run.name}"
+    return {"name": name + size, "unit": figure.unit, "value": one.value, "extra": extra, **_range(figure)}
 
 
 def _range(figure: Figure) -> dict[str, str]:

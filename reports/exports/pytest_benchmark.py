@@ -1,6 +1,7 @@
 """A run as pytest-benchmark stores its own: ``pytest-benchmark compare`` and ``--benchmark-compare`` read it.
 
-Every benchmark is a time: of a throughput the seconds of one batch. One entry of ``data`` is one process (its summary).
+Every benchmark is a time: of a throughput the seconds of one batch. One entry of ``data`` is one process (its summary)
+or one seed. Metrics that are no times are in ``extra_info`` of every benchmark of their row.
 """
 
 from __future__ import annotations
@@ -10,11 +11,11 @@ from dataclasses import asdict
 from typing import Any
 
 from bench.errors import UsageError
-from bench.records.record import Figure, Record, Run, label
-
-TIMES = ("throughput", "latency_p50", "latency_p90", "latency_p99", "cold_start", "first_call", "fit", "export")
-BESIDE = ("accuracy", "loss", "peak_rss", "peak_device_memory", "model_size", "parameters", "flops")
-"""Figures that are no times: in ``extra_info``."""
+from bench.records.metrics import METRICS
+from bench.records.record import Figure, Run
+from bench.worker.protocol import Job
+from reports.exports import selection
+from reports.exports.selection import Value
 
 
 def document(run: Run) -> str:
@@ -27,13 +28,13 @@ def document(run: Run) -> str:
         from pytest_benchmark import __version__
     except ImportError as error:
         raise UsageError("pytest-benchmark is not installed; pip install 'evenbench[pytest]'") from error
-    jobs = [record.job for record in run.records]
-    benchmarks = [
-        _benchmark(run, record, label(record.job, jobs), figure)
-        for record in run.records
-        for figure in record.figures
-        if figure.name in TIMES and figure.samples and record.comparable
-    ]
+    values = list(selection.values(run))
+    beside: dict[str, dict[str, float]] = {}
+    for one in values:
+        if not _is_benchmark(one):
+            batch = "" if one.figure.batch_size is None else f"_batch-{one.figure.batch_size}"
+            beside.setdefault(one.row, {})[_place(one, "_") + batch] = one.value
+    benchmarks = [_benchmark(run, one, beside.get(one.row, {})) for one in values if _is_benchmark(one)]
     whole = {
         "machine_info": _machine(run),
         "commit_info": _commit(run),
@@ -44,41 +45,59 @@ def document(run: Run) -> str:
     return json.dumps(whole, allow_nan=False, indent=1)
 
 
-def _benchmark(run: Run, record: Record, row: str, figure: Figure) -> dict[str, Any]:
+def left_out(run: Run) -> dict[str, str]:
+    """What the document does not have, and why."""
+    values = list(selection.values(run))
+    timed = {one.row for one in values if _is_benchmark(one)}
+    untimed: dict[str, list[str]] = {}
+    for one in values:
+        if one.row not in timed:
+            untimed.setdefault(f"row {one.row}", []).append(one.metric.name)
+    rows = {row: f"no benchmark can hold its {', '.join(names)}: no time" for row, names in untimed.items()}
+    return rows | selection.left_out(run)
+
+
+def _is_benchmark(one: Value) -> bool:
+    """A time, or a rate that gives one, with the samples that a benchmark is made of."""
+    return (one.metric.is_time or one.metric.is_rate) and bool(one.figure.samples)
+
+
+def _place(one: Value, separator: str) -> str:
+    """``train_throughput_end-to-end``: a benchmark's name; its batch size is a parameter."""
+    figure = one.figure
+    return separator.join(part for part in (figure.task, figure.name, figure.boundary) if part)
+
+
+def _benchmark(run: Run, one: Value, beside: dict[str, float]) -> dict[str, Any]:
     from pytest_benchmark.stats import Stats
 
     stats = Stats()
-    for value in seconds(figure):
+    for value in seconds(one.figure):
         stats.update(value)
-    job = record.job
-    place = [part for part in (figure.task, figure.name, figure.boundary) if part]
-    group = " ".join([f"{job.model}/{job.dataset}/{job.recipe}", *place])
-    params = {**asdict(job), "batch_size": figure.batch_size}
-    del params["cpus"]  # pytest-benchmark compares parameters as texts
-    name = f"{'_'.join(place)}[{row}]"
+    record = one.record
+    name = f"{_place(one, '_')}[{one.row}]"
     return {
-        "group": group,
+        "group": f"{one.workload} {_place(one, ' ')}",
         "name": name,
-        "fullname": f"{job.model}/{job.dataset}/{job.recipe}::{name}",
-        "params": params,
-        "param": row,
-        "extra_info": _extra(run, record),
+        "fullname": f"{one.workload}::{name}",
+        "params": _params(record.job, one.figure.batch_size),
+        "param": one.row,
+        "extra_info": {
+            **beside,
+            "run": run.name,
+            "versions": record.versions,
+            "disturbed": record.disturbance.disturbed,
+        },
         "options": {"timer": "evenbench worker", "disable_gc": False, "warmup": True},
         "stats": {**stats.as_dict(), "data": stats.data, "iterations": 1},
     }
 
 
 def seconds(figure: Figure) -> list[float]:
-    """One per process: of a throughput those of a batch, of all else the value itself."""
-    if figure.name == "throughput":
+    """One per process or seed: of a rate those of a batch, of all else the value itself."""
+    if METRICS[figure.name].is_rate:
         return [(figure.batch_size or 1) / sample.value for sample in figure.samples]
     return [sample.value for sample in figure.samples]
-
-
-def _extra(run: Run, record: Record) -> dict[str, Any]:
-    others = {"_".join(filter(None, (f.task, f.name))): f.value for f in record.figures if f.name in BESIDE}
-    told = {name: value for name, value in others.items() if value is not None}
-    return {**told, "run": run.name, "versions": record.versions, "disturbed": record.disturbance.disturbed}
 
 
 def _machine(run: Run) -> dict[str, Any]:
@@ -105,3 +124,10 @@ def _commit(run: Run) -> dict[str, Any]:
         "project": "",
         "branch": "",
     }
+
+
+def _params(job: Job, batch_size: int | None) -> dict[str, Any]:
+    """The job but its CPUs: pytest-benchmark compares parameters as texts."""
+    params = {**asdict(job), "batch_size": batch_size}
+    del params["cpus"]
+    return params

@@ -18,7 +18,7 @@ from bench.records.record import Run
 from bench.records.series import Series
 from reports.content import advice, answers, columns, details, footnotes, forest, history, plots, trend_plots, verdicts
 from reports.content import comparison as compared
-from reports.content.definitions import FIGURES, TERMS
+from reports.content.definitions import definitions
 from reports.plot import Plot, Section
 from reports.render import plotly
 from reports.table import Document
@@ -40,7 +40,7 @@ def of_run(run: Run) -> str:
         classes=details.classes(run),
         tables=details.tables(run),
         facts=details.machine(run),
-        definitions={**FIGURES, **TERMS},
+        definitions=definitions(),
     )
 
 

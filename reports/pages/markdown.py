@@ -6,14 +6,15 @@ from collections.abc import Sequence
 
 from bench.records.record import Run
 from reports.content import details, footnotes, tables
-from reports.content.definitions import FIGURES, TERMS
+from reports.content.definitions import definitions
+from reports.content.notes import Notes
 from reports.render.text import body, in_markdown
 from reports.table import Table, printable
 
 
 def render(run: Run) -> str:
     """The whole report, GitHub-flavoured."""
-    notes = tables.Notes()
+    notes = Notes()
     parts = [f"# {in_markdown(run.name)}", f"`{code(run.command)}`, {run.started_at}, {run.rounds} rounds"]
     parts += _tables(tables.build(run, notes), level=2)
     below = [*notes.lines(), *footnotes.lines(run)]
@@ -25,8 +26,8 @@ def render(run: Run) -> str:
     if facts:
         lines = [f"- {name}: {in_markdown(told)}" for name, told in facts.items()]
         parts.append("## Machine and data\n\n" + "\n".join(lines))
-    definitions = [f"- **{name}**: {text}" for name, text in {**FIGURES, **TERMS}.items()]
-    return "\n\n".join([*parts, "## Definitions\n\n" + "\n".join(definitions)]) + "\n"
+    defined = [f"- **{name}**: {text}" for name, text in definitions().items()]
+    return "\n\n".join([*parts, "## Definitions\n\n" + "\n".join(defined)]) + "\n"
 
 
 def _tables(shown: Sequence[Table], level: int) -> list[str]:

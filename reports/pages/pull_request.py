@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from bench.records.gate_result import Check
 from bench.records.record import Run
 from reports.content import advice, answers, details, footnotes, tables, verdicts
+from reports.content.notes import Notes
 from reports.pages.markdown import code
 from reports.render.text import body, in_markdown
 from reports.table import Table
@@ -32,7 +33,7 @@ def of_check(check: Check) -> str:
 
 def of_run(run: Run) -> str:
     """A run: the answers, the outcome, then everything else."""
-    notes = tables.Notes()
+    notes = Notes()
     outcome, *others = tables.build(run, notes)
     shown = [f"## Benchmark {in_markdown(run.name)}"]
     told = [f"- **{in_markdown(one.question)}:** {in_markdown(one.sentence)}" for one in answers.of(run)]

@@ -20,6 +20,7 @@ class Right(reference.Adapter):
 
     PRECISIONS: ClassVar[tuple[str, ...]] = ("fp32",)
     MODES: ClassVar[tuple[str, ...]] = ("third-party",)
+    CONTENDS: ClassVar[bool] = True
 
 
 def rows_in_chw_order(kernel, shape):

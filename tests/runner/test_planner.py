@@ -94,3 +94,8 @@ def test_a_precision_that_a_backend_lacks_is_a_row_that_says_so() -> None:
     assert found["pytorch", "int8"] == ("unsupported", "it has no precision int8; it has fp32, bf16, fp16")
     assert found["pytorch", "fp32"] is None
     assert found["onnxruntime", "int8"] is None
+
+
+def test_the_judge_is_no_contender() -> None:
+    rows = {row.name: row.contender for row in plan_under_all().rows}
+    assert [name for name, contends in rows.items() if not contends] == ["reference"]

@@ -90,3 +90,8 @@ def test_a_runtime_is_comparable_only_if_its_source_is() -> None:
     parity = to_record(runtime, CONTEXT).parity
     assert not parity.comparable
     assert [check.name for check in parity.checks if not check.passed] == ["source"]
+
+
+def test_a_judge_is_recorded_as_no_contender() -> None:
+    assert to_record(result(), CONTEXT).contender
+    assert not to_record(result(contender=False), CONTEXT).contender

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from builders import figure, latency, row, run, speed
 
-from reports.content import answers
+from reports.content import answers, tables
 
 
 def told(*records: object, **more: object) -> dict[str, answers.Answer]:
@@ -25,7 +25,7 @@ def test_lower_is_better_where_it_is() -> None:
         row("a", [latency([0.002, 0.0021, 0.00205]), memory[1]]),
         row("b", [latency([0.004, 0.0041, 0.0039]), memory[0]]),
     )
-    assert found["Fastest to serve at batch 1"].sentence.startswith("a, 2.05 ms (p50)")
+    assert found["Fastest to serve (p50) at batch 1"].sentence.startswith("a, 2.05 ms ±")
     least = found["Least memory to serve"].sentence
     assert least.startswith("b, 201 MB")
     assert "times [" in least
@@ -71,3 +71,13 @@ def test_accuracy_by_the_test_of_equivalence() -> None:
     (answer,) = open_.values()
     assert answer.sentence.startswith("not settled: a and b")
     assert not answer.settled
+
+
+def test_the_judge_of_parity_wins_nothing() -> None:
+    """The reference needs the least memory to train, and nobody would train with it."""
+    need = [figure("peak_rss", values, task="train") for values in ([1e8, 1.01e8], [2e8, 2.02e8], [4e8, 4.1e8])]
+    judge, a, b = row("judge", [need[0]], contender=False), row("a", [need[1]]), row("b", [need[2]])
+    assert told(judge, a, b)["Least memory to train"].sentence.startswith("a, 201 MB")
+    assert told(judge, a) == {}, "one contender answers nothing"
+    cells = [line for table in tables.build(run(judge, a), tables.Notes()) for line in table.rows]
+    assert any(line[0] == "judge" and line[1].startswith("100 ±") for line in cells), "it stays in the tables"

@@ -7,13 +7,15 @@ import re
 from dataclasses import replace
 
 import pytest
+from builders import row, speed
+from builders import run as made_of
 
-from bench.analysis.ratios import SPEEDS
+from bench.analysis.ratios import with_ratios
+from bench.records.metrics import METRICS
 from bench.records.record import Figure, Record, Run, label
-from reports.content import tables
-from reports.content.definitions import FIGURES
+from reports.content import definitions, tables
 from reports.content.timing import timing_table
-from reports.pages import markdown
+from reports.pages import html, markdown
 from reports.render import text as formats
 from reports.render.text import body, check_format
 from reports.table import Document, Table
@@ -31,10 +33,10 @@ def changed(run: Run, index: int, **changes: object) -> Run:
 
 def test_every_figure_is_defined(run: Run) -> None:
     names = {figure.name for record in run.records for figure in record.figures}
-    assert names <= FIGURES.keys()
-    assert names >= SPEEDS
+    assert names <= METRICS.keys()
+    assert names >= {name for name, metric in METRICS.items() if metric.compared}
     text = markdown.render(run)
-    assert all(f"**{name}**" in text for name in FIGURES)
+    assert all(f"**{name}**: {words}" in text for name, words in definitions.definitions().items())
 
 
 def test_cells_have_values_intervals_and_reasons(run: Run) -> None:
@@ -172,3 +174,27 @@ def test_headers_and_bars_of_foreign_text_stay_in_their_cells() -> None:
     assert "\x1b" not in body(table, "simple")
     lines = body(table, "github").splitlines()
     assert {line.replace("\\|", "").count("|") for line in lines} == {3}
+
+
+def test_a_sweep_of_batch_sizes_is_a_table_of_its_own() -> None:
+    """Of every metric of the group, with the batch size that is best for it."""
+    a = row("a", [speed([100.0, 101.0], batch_size=8), speed([300.0, 301.0], batch_size=64)])
+    b = row("b", [speed([500.0, 501.0], batch_size=8), speed([200.0, 201.0], batch_size=64)])
+    swept = next(t for t in tables.build(made_of(a, b), tables.Notes()) if "by batch size" in t.title)
+    assert swept.title == "Inference throughput by batch size (end-to-end, images/s; n = 2 processes, ± 95%)"
+    assert swept.headers == ["row", "batch 8", "batch 64", "best"]
+    assert [line[-1] for line in swept.rows] == ["batch 64", "batch 8"]
+
+
+def test_a_metric_of_another_version_breaks_nothing() -> None:
+    """An export of a later version may hold metrics that this one does not know: it shows the others."""
+    made = made_of(row("a", [speed([100.0, 101.0])]), row("b", [speed([200.0, 201.0])]))
+    figures = [figure.model_copy(update={"name": "strange", "unit": "x"}) for figure in made.records[0].figures]
+    samples = [sample.model_copy(update={"steady": False}) for sample in figures[0].samples]
+    figures = [figures[0].model_copy(update={"samples": samples}), *made.records[0].figures]
+    strange = changed(made, 0, figures=[figure.model_dump() for figure in figures])
+    strange = strange.model_copy(update={"records": with_ratios(strange.records)})
+    assert "101 images/s" not in as_text(strange)
+    assert "100 ±" in as_text(strange)
+    assert "strange" not in markdown.render(strange)
+    assert "strange" not in html.of_run(strange)

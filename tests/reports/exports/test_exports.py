@@ -9,8 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from builders import figure, latency, row
+from builders import run as made_of
+from conftest import Bench
 
-from bench.records.record import Run
+from bench.records.export import export
+from bench.records.record import Run, label
 from reports.exports import bencher, github_action_benchmark, pytest_benchmark
 
 
@@ -104,3 +108,35 @@ def test_rows_that_are_not_comparable_are_left_out(run: Run) -> None:
     assert json.loads(pytest_benchmark.document(bad))["benchmarks"] == []
     assert json.loads(bencher.document(bad)) == {}
     assert json.loads(github_action_benchmark.document(bad, True)) == []
+
+
+def test_what_is_left_out_is_said_on_standard_error(bench: Bench, run: Run) -> None:
+    failed = run.records[0].model_copy(update={"status": "timeout", "error": "x"})
+    named = run.model_copy(update={"name": "20260101T000000-aaaa", "records": [failed, *run.records[1:]]})
+    (bench.folder / "run.json").write_text(export(named))
+    assert bench("import", "run.json").returncode == 0
+    done = bench("export", "--format", "customSmallerIsBetter")
+    assert done.returncode == 0, done.stderr
+    assert finite(done.stdout)
+    row = label(failed.job, [record.job for record in run.records])
+    assert f"left out: row {row}: timeout" in done.stderr
+    assert "left out: parameters: a property of the model, neither direction is better" in done.stderr
+    assert "left out: accuracy: higher is better: --format customBiggerIsBetter has it" in done.stderr
+    assert bench("export", "--format", "json").stderr == ""
+
+
+def test_a_sweep_of_batch_sizes_drops_nothing() -> None:
+    sizes = [figure("peak_rss", [1e8 * size], task="infer", batch_size=size) for size in (1, 8)]
+    document = finite(pytest_benchmark.document(made_of(row("a", [*sizes, latency([0.1])]))))
+    extra = document["benchmarks"][0]["extra_info"]
+    assert {name: extra[name] for name in extra if "rss" in name} == {
+        "infer_peak_rss_batch-1": pytest.approx(1e8),
+        "infer_peak_rss_batch-8": pytest.approx(8e8),
+    }
+
+
+def test_a_name_of_another_version_is_said() -> None:
+    made = made_of(row("a", [latency([0.1])]))
+    strange = made.records[0].figures[0].model_copy(update={"name": "strange"})
+    more = made.model_copy(update={"records": [made.records[0].model_copy(update={"figures": [strange]})]})
+    assert bencher.left_out(more) == {"strange": "not a metric of this version"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 
 import pytest
-from builders import HOSTILE, hostile_run, latency, row, run, speed
+from builders import HOSTILE, figure, hostile_run, latency, row, run, speed
 from rich.console import Console
 
 from reports.content import tables
@@ -13,13 +13,17 @@ from reports.render.terminal import fitted, show
 from reports.render.text import render
 from reports.table import Document, Table
 
+DEVICE = figure("throughput", [6000.0, 6100.0, 6050.0], task="infer", batch_size=128, boundary="device")
 WIDE = run(
     row(
         "onnxruntime",
-        [speed([5000.0, 5100.0, 5050.0]), speed([900.0, 910.0, 905.0], "train"), latency([0.001, 0.0011])],
+        [speed([5000.0, 5100.0, 5050.0]), speed([900.0, 910.0, 905.0], "train"), latency([0.001, 0.0011]), DEVICE],
         job={"source": "pytorch"},
     ),
-    row("pytorch", [speed([4000.0, 4100.0, 4050.0]), speed([800.0, 810.0, 805.0], "train"), latency([0.002, 0.0021])]),
+    row(
+        "pytorch",
+        [speed([4000.0, 4100.0, 4050.0]), speed([800.0, 810.0, 805.0], "train"), latency([0.002, 0.0021]), DEVICE],
+    ),
 )
 
 

@@ -1,0 +1,77 @@
+"""Which rows are clearly faster than others, by ratios of the rounds that both were measured in."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from bench.analysis.intervals import Estimate
+from bench.analysis.ratios import between
+from bench.records.metrics import METRICS
+from bench.records.record import Record, Run
+from bench.worker.protocol import Job
+
+WORTH = 1.05
+"""Gains below are not worth a change of settings."""
+PLACES = (("train", "end-to-end", "trains"), ("infer", "end-to-end", "serves"))
+
+
+def comparable(run: Run) -> list[Record]:
+    """The rows whose certificate holds."""
+    return [record for record in run.records if record.comparable]
+
+
+def usual_modes(run: Run) -> list[Record]:
+    """Of every row's modes the first: the backend's own order begins with its default."""
+    kept: dict[tuple[str, str | None, str, str], Record] = {}
+    for record in comparable(run):
+        job = record.job
+        kept.setdefault((job.backend, job.source, job.device, job.precision), record)
+    return list(kept.values())
+
+
+def gains(run: Run, field: str) -> list[tuple[Record, Record, str, str, Estimate]]:
+    """Of rows that differ in one field of the job only: the first beside the best other one, if that clearly gains."""
+    groups: dict[Job, list[Record]] = {}
+    clear = []
+    for record in comparable(run):
+        groups.setdefault(_key(record.job, field), []).append(record)
+    for usual, *others in groups.values():
+        for task, boundary, verb in PLACES:
+            better = [(o, g) for o in others if (g := clear_gain(o, usual, "throughput", task, boundary)) is not None]
+            if better:
+                other, gain = max(better, key=lambda pair: pair[1].value)
+                clear.append((usual, other, task, verb, gain))
+    return clear
+
+
+def _key(job: Job, field: str) -> Job:
+    """The job with one field left out."""
+    left_out: dict[str, Any] = {field: ""}
+    return replace(job, **left_out)
+
+
+def clear_gain(ours: Record, theirs: Record, name: str, task: str, boundary: str) -> Estimate | None:
+    """How many times as fast, if that is clear; None otherwise. Batch sizes are compared like with like."""
+    sizes = [f.batch_size for f in theirs.figures if (f.name, f.task, f.boundary) == (name, task, boundary) and f.value]
+    size = max((size for size in sizes if size is not None), default=None)
+    mine, other = (record.figure(name, task, boundary, size) for record in (ours, theirs))
+    if mine is None or other is None or not mine.value or not other.value:
+        return None
+    gain = between(other, mine) if METRICS[name].lower_is_better else between(mine, other)
+    return gain if gain is not None and is_clear(gain) else None
+
+
+def is_clear(gain: Estimate) -> bool:
+    """Whether the whole interval is above what is worth it."""
+    return gain.low is not None and gain.low > WORTH
+
+
+def times(gain: Estimate) -> str:
+    """``1.23 times [1.2, 1.26], n = 3``."""
+    return f"{gain.value:.3g} times [{gain.low:.3g}, {gain.high:.3g}], n = {gain.n}"
+
+
+def row_name(job: Job) -> str:
+    """``onnxruntime <- pytorch``."""
+    return job.backend if job.source is None else f"{job.backend} <- {job.source}"

@@ -1,0 +1,27 @@
+"""Why something was not measured: letters in cells, reasons below the tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Notes:
+    """Reasons behind ``n/m`` cells, lettered as they come."""
+
+    reasons: list[str] = field(default_factory=list)
+
+    def mark(self, reason: str) -> str:
+        """The cell of something that was not measured."""
+        if reason not in self.reasons:
+            self.reasons.append(reason)
+        return f"n/m [{_letter(self.reasons.index(reason))}]"
+
+    def lines(self) -> list[str]:
+        """One line per reason."""
+        return [f"[{_letter(i)}] not measured: {reason}" for i, reason in enumerate(self.reasons)]
+
+
+def _letter(index: int) -> str:
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    return letters[index] if index < len(letters) else letters[index // len(letters) - 1] + letters[index % 26]

@@ -1,0 +1,76 @@
+"""Where a run has values: every metric with the task, batch size and boundary that it was measured at.
+
+Tables, columns and plots lay these out. All of them take the order of ``METRICS``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bench.records.metrics import METRICS, Group, Metric
+from bench.records.record import Figure, Record
+
+TASKS = {"train": "training", "infer": "inference"}
+BOUNDARIES = ("end-to-end", "device")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A metric at one task, batch size and boundary; None where the metric has none."""
+
+    metric: Metric
+    task: str | None
+    batch_size: int | None
+    boundary: str | None
+
+    @property
+    def key(self) -> str:
+        """``throughput-train-end-to-end-128``."""
+        parts = (self.metric.name, self.task, self.boundary, self.batch_size)
+        return "-".join(str(part) for part in parts if part is not None)
+
+    @property
+    def prominent(self) -> bool:
+        """Whether it is shown where there is little room."""
+        return self.metric.prominent and self.boundary != "device"
+
+    def figure(self, record: Record) -> Figure | None:
+        """What a record has there."""
+        key = (self.metric.name, self.task, self.batch_size, self.boundary)
+        return next((figure for figure in record.figures if figure.key == key), None)
+
+
+def places(records: Sequence[Record], group: Group | None = None) -> list[Place]:
+    """Those that some record has, measured or not; of one group of metrics, or of all."""
+    keys = {figure.key for record in records for figure in record.figures}
+    ordered = sorted(keys, key=lambda key: _order(*key[1:]))
+    return [
+        Place(metric, task, batch_size, boundary)
+        for metric in METRICS.values()
+        if group in (None, metric.group)
+        for name, task, batch_size, boundary in ordered
+        if name == metric.name
+    ]
+
+
+def _order(task: str | None, batch_size: int | None, boundary: str | None) -> tuple[int, int, int]:
+    boundaries = (*BOUNDARIES, None)
+    return [*TASKS, None].index(task), boundaries.index(boundary), batch_size or 0
+
+
+def title(place: Place, among: Sequence[Place], short: bool = False) -> str:
+    """``throughput, training, device, batch 128``: the metric, and what tells the place from its others in the run.
+    ``short`` takes the metric's name in the heads of columns."""
+    metric = place.metric
+    peers = [peer for peer in among if peer.metric.name == metric.name]
+    words = [metric.head if short and metric.head else metric.title]
+    if place.task and (metric.by_task or len({peer.task for peer in peers}) > 1):
+        words.append(TASKS[place.task])
+    if place.boundary == "device":
+        words.append(place.boundary)
+    if place.batch_size is not None and (
+        metric.group in ("throughput", "latency") or len({peer.batch_size for peer in peers}) > 1
+    ):
+        words.append(f"batch {place.batch_size}")
+    return ", ".join(words)

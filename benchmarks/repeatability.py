@@ -21,8 +21,9 @@ from typing import Any
 from bed import write
 from scipy.stats import ttest_ind
 
-from bench.analysis.ratios import DECISIVE, of_round
+from bench.analysis.ratios import of_round
 from bench.records.export import parse_export
+from bench.records.metrics import decisive
 from bench.records.record import Record
 
 BACKENDS = "pytorch,onnxruntime"
@@ -64,7 +65,7 @@ def _rounds(records: list[Record]) -> dict[str, Any]:
     for figure in records[0].figures:
         peers = [(r, r.figure(figure.name, figure.task, figure.boundary, figure.batch_size)) for r in records]
         measured = [(record, peer) for record, peer in peers if peer is not None and peer.value is not None]
-        if figure.name in DECISIVE and measured:
+        if figure.name in decisive() and measured:
             base = measured[0][1]
             for record, peer in measured:
                 key = f"{record.job.backend}<-{record.job.source} {peer.task} {peer.name} {peer.boundary}"

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
+from bench.records.metrics import METRICS
 from bench.records.record import SCHEMA, label
 from bench.worker.protocol import Job, RowKey
 
 JUDGES_PRECISION = "fp64"
 """Before schema 4 a record did not say whether its row competes; the judge alone ran in this precision."""
-BY_SEED = ("fit", "accuracy", "loss", "time_to_accuracy")
+BY_SEED = {name for name, metric in METRICS.items() if metric.spread_over == "seeds"}
 """Figures whose samples are by seed."""
 
 

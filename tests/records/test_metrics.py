@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from pathlib import Path
@@ -198,3 +199,33 @@ def test_the_judge_of_parity_is_no_yardstick() -> None:
     assert {r.against for record in with_ratios([judge, *rows]) for r in record.ratios} == {"b/cpu/fp32/usual"}
     alone = with_ratios([judge])[0].ratios[0]
     assert (alone.against.split("/")[0], alone.value) == ("judge", 1.0)
+
+
+LISTED_ON_PURPOSE = {
+    "bench/records/metrics.py": "the entries",
+    "bench/runner/record_builder.py": "where values are computed",
+    "bench/runner/invariants.py": "percentiles of one latency are in order",
+    "bench/worker/session.py": "what a worker replies",
+    "bench/worker/training.py": "what an evaluation comes to",
+    "bench/worker/certificate.py": "what a framework counts",
+    "reports/content/timing.py": "phases of a worker, which share words with metrics",
+    "reports/exports/bencher.py": "Bencher's own names of two metrics",
+}
+
+
+def listed(path: Path) -> list[str]:
+    """Literal collections that name two metrics or more."""
+    collections = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        parts = node.keys if isinstance(node, ast.Dict) else getattr(node, "elts", [])
+        names = [part.value for part in parts if isinstance(part, ast.Constant) and part.value in METRICS]
+        if len(names) > 1:
+            collections.append(f"line {getattr(node, 'lineno', 0)}: {', '.join(names)}")
+    return collections
+
+
+def test_nobody_else_lists_metrics_by_name() -> None:
+    """Such lists are what two exports had wrong, and what a new metric would have to be added to."""
+    files = [path for room in ("bench", "reports") for path in (ROOT / room).rglob("*.py")]
+    found = {str(path.relative_to(ROOT)): lists for path in files if (lists := listed(path))}
+    assert {path: lists for path, lists in found.items() if path not in LISTED_ON_PURPOSE} == {}

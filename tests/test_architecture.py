@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[1]
 OUTSIDE = sorted([*(ROOT / "bench").rglob("*.py"), *(ROOT / "reports").rglob("*.py")])
 
 
+@pytest.mark.usefixtures("process")
 @pytest.mark.parametrize(
     ("tool", "arguments"),
     [

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import EVERY_LAYER, Bench
+from bench_command import Bench
+from every_layer import EVERY_LAYER
 
 import backends
 from backends.base import Backend
@@ -29,13 +30,13 @@ Records = dict[str, dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Records]:
+def runs(bench_named: Callable[[str], Bench]) -> Callable[[str], Records]:
     """Records of one quick ``bench run --backend all`` per model, run when first asked for; one times training too."""
     found: dict[str, Records] = {}
 
     def of(model: str) -> Records:
         if model not in found:
-            bench = Bench(tmp_path_factory.mktemp(model))
+            bench = bench_named(model)
             rows = ("--backend", "all", "--recipe", "article-keras")
             if model != "article-keras":
                 rows += ("--task", "infer")

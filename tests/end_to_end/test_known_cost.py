@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import KNOWN, Bench
+from bench_command import Bench
+from fakes.registry import KNOWN
 from scipy.stats import bootstrap, t
 
 from bench.worker.clock import MAX_WARM_UP_SECONDS
@@ -33,9 +34,9 @@ def faults_of(record: Record) -> float:
 
 
 @pytest.fixture(scope="module")
-def records(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Record]:
+def records(bench_named: Callable[[str], Bench]) -> dict[str, Record]:
     """One run of all that keep their own time."""
-    bench = Bench(tmp_path_factory.mktemp("known"))
+    bench = bench_named("known")
     bench.register(KNOWN)
     names = ["constant", "twice", "bimodal", "drifting", "slowly-warming"]
     stored = bench.run("--backend", ",".join(names), *INFER, "--rounds", "2")

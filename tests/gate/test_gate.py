@@ -12,7 +12,8 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import RUDE, WRONG, Bench
+from bench_command import Bench
+from fakes.registry import RUDE, WRONG
 
 from bench.gate import baselines
 from bench.records.gate_result import Check, FigureVerdict, Sides

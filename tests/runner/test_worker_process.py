@@ -11,6 +11,8 @@ import pytest
 from bench.runner import worker_process as child_module
 from bench.runner.worker_process import Child, WorkerError
 
+pytestmark = pytest.mark.usefixtures("process")
+
 
 @pytest.fixture
 def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

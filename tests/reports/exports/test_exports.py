@@ -51,6 +51,7 @@ def storage(tmp_path: Path, run: Run) -> Path:
     return tmp_path / "storage"
 
 
+@pytest.mark.usefixtures("process")
 def test_pytest_benchmark_compare_reads_it(storage: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pytest_benchmark", "--storage", str(storage), "compare", "--group-by", "group"]
     outputs = ["--csv", str(tmp_path / "out.csv"), "--histogram", str(tmp_path / "out")]
@@ -61,6 +62,7 @@ def test_pytest_benchmark_compare_reads_it(storage: Path, tmp_path: Path) -> Non
     assert list(tmp_path.glob("out*.svg"))
 
 
+@pytest.mark.usefixtures("process")
 def test_pytest_benchmark_compare_option_reads_it(storage: Path, tmp_path: Path) -> None:
     (tmp_path / "test_x.py").write_text("def test_x(benchmark):\n    benchmark(lambda: None)\n")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path / "test_x.py")]

@@ -9,8 +9,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from bench_command import Bench
 from builders import recorded, row, run, speed
-from conftest import Bench
 from html_pages import check, pages
 
 from bench.cli import output

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import write_cifar10
+from cifar10_files import write_cifar10
 
 from bench.errors import UsageError
 from bench.worker.training import epoch_order
@@ -35,8 +35,13 @@ def test_splits_share_no_image() -> None:
     np.testing.assert_array_equal(np.sort(together), np.sort(load_digits().target))
 
 
-def test_cifar10_layout(cifar10_folder: Path) -> None:
-    by_parent, by_folder = cifar10.load(cifar10_folder), cifar10.load(cifar10_folder / "cifar-10-batches-bin")
+@pytest.fixture(scope="module")
+def by_parent(cifar10_folder: Path) -> ImageData:
+    return cifar10.load(cifar10_folder)
+
+
+def test_cifar10_layout(cifar10_folder: Path, by_parent: ImageData) -> None:
+    by_folder = cifar10.load(cifar10_folder / "cifar-10-batches-bin")
     assert by_parent.train_x.shape == (50_000, 32, 32, 3)
     assert by_parent.test_x.shape == (10_000, 32, 32, 3)
     assert by_parent.sha256 == by_folder.sha256
@@ -78,12 +83,13 @@ def test_epochs_are_permutations_by_seed_and_epoch() -> None:
     assert (order != epoch_order(2, 0, 1000)).any()
 
 
-def test_cifar10_from_the_archive(cifar10_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cifar10_from_the_archive(
+    cifar10_folder: Path, by_parent: ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "cifar-10-binary.tar.gz"
-    with tarfile.open(path, "w:gz", compresslevel=1) as archive:
+    with tarfile.open(path, "w:gz", compresslevel=0) as archive:
         archive.add(cifar10_folder / "cifar-10-batches-bin", "cifar-10-batches-bin")
     monkeypatch.setattr(cifar10, "fetched", lambda url, known_hash, otherwise: path)
-    assert cifar10.load().sha256 == cifar10.load(cifar10_folder).sha256
+    assert cifar10.load().sha256 == by_parent.sha256
     path.write_bytes(path.read_bytes()[:1_000_000])
     with pytest.raises(UsageError, match="delete the file to download it again"):
         cifar10.load()

@@ -11,7 +11,8 @@ from typing import Any
 
 from fakes.registry import ADAPTERS
 
-QUICK = ("--rounds", "1", "--model", "article-pytorch", "--batch-size", "16")
+QUICK = ("--rounds", "1", "--model", "article-pytorch", "--batch-size", "16", "--threads", "1")
+"""An option that a test gives again overrules it."""
 
 
 class Bench:

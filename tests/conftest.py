@@ -26,10 +26,22 @@ LIBRARIES = {"fc-list", "uname"}
 """Started by libraries themselves: Matplotlib lists the fonts, once per machine, and ``platform`` asks ``uname``."""
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """``-n 2`` alone keeps the groups below together."""
+    if config.getoption("dist", "no") == "load":
+        config.option.dist = "loadgroup"
+
+
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """``e2e`` comes with the fixture ``process``, whichever fixture asks for it."""
-    if "process" in getattr(item, "fixturenames", ()):
+    """``e2e`` comes with the fixture ``process``, whichever fixture asks for it. Tests that share a fixture of their
+    module are one group of pytest-xdist: what it makes is made once."""
+    if not isinstance(item, pytest.Function):
+        return
+    if "process" in item.fixturenames:
         item.add_marker("e2e")
+    fixtures = (made for found in item._fixtureinfo.name2fixturedefs.values() for made in found)
+    if item.config.pluginmanager.hasplugin("xdist") and any(made.scope == "module" for made in fixtures):
+        item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 @pytest.fixture(scope="session")
@@ -75,7 +87,7 @@ def _refuse(what: str) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> Iterator[None]:
-    """NumPy's of this process: on busy cores its threads wait for one another. Processes that are started have theirs."""
+    """Of NumPy in this process: on busy cores, threads wait for one another. A process that is started has its own."""
     with threadpool_limits(1):
         yield
 

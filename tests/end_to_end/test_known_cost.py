@@ -109,6 +109,7 @@ def test_one_process_has_no_interval_and_the_table_says_why(bench: Bench) -> Non
     assert "no intervals: one process has no spread between processes" in bench("report").stdout
 
 
+@pytest.mark.alone
 def test_rounds_are_added_until_the_target_is_met_or_the_budget_spent(bench: Bench, tmp_path: Path) -> None:
     bench.register({name: KNOWN[name] for name in ("constant", "twice", "varying")})
     options = ("run", "--model", "article-pytorch", *INFER, "--rounds", "2")
@@ -122,6 +123,7 @@ def test_rounds_are_added_until_the_target_is_met_or_the_budget_spent(bench: Ben
     assert figure(varying, "throughput")["n"] > 2, "no round was added"
 
 
+@pytest.mark.alone
 def test_a_real_sleep_bounds_the_throughput(bench: Bench) -> None:
     """A sleep is never shorter than asked for; longer ones are the machine's."""
     bench.register({"sleeps": KNOWN["sleeps"]})

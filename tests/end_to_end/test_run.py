@@ -34,6 +34,7 @@ OUTCOMES = {
 }
 
 
+@pytest.mark.alone
 def test_what_ends_badly_costs_only_its_own_row(bench: Bench, by_backend: ByBackend) -> None:
     bench.register(RUDE)
     rows = ["reference", *RUDE]

@@ -105,6 +105,7 @@ def test_arena_keeps_memory_from_the_kernel() -> None:
     assert counts["arena"] < counts["system"] / 10
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no processor affinity")
 def test_workers_are_pinned_and_the_parent_comes_back(bench: Bench) -> None:
     bench.register(RIGHT)

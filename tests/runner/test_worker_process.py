@@ -28,6 +28,7 @@ def spawn(tmp_path: Path) -> Child:
     return Child(sys.executable, {}, tmp_path / "log")
 
 
+@pytest.mark.alone
 def test_the_parent_sleeps_while_a_worker_works(script: Path, tmp_path: Path) -> None:
     script.write_text("import time; input(); time.sleep(2); print('{\"ok\": {}}', flush=True); input()")
     with spawn(tmp_path) as child:
@@ -46,6 +47,7 @@ def test_garbage_is_told_and_ends_the_worker(script: Path, tmp_path: Path, answe
         assert child._process.poll() is not None
 
 
+@pytest.mark.alone
 def test_a_sign_of_life_begins_the_deadline_anew(script: Path, tmp_path: Path) -> None:
     says = "[(time.sleep(0.8), print('{\"alive\": true}', flush=True)) for _ in range(5)]"
     script.write_text(f"import time; input(); {says}; print('{{\"ok\": {{}}}}', flush=True); time.sleep(60)")

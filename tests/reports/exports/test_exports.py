@@ -22,6 +22,8 @@ def finite(text: str) -> Any:
 
 
 def test_pytest_benchmark_has_one_process_per_datum(run: Run) -> None:
+    commit = "c0ffee" + "0" * 34
+    run.records[0] = run.records[0].model_copy(update={"commit": f"{commit}+dirty"})
     document = finite(pytest_benchmark.document(run))
     by_name = {benchmark["name"]: benchmark for benchmark in document["benchmarks"]}
     trained = next(record for record in run.records if record.job.backend == "pytorch")
@@ -33,7 +35,7 @@ def test_pytest_benchmark_has_one_process_per_datum(run: Run) -> None:
     assert benchmark["group"] == "article-keras/digits/article-keras train throughput end-to-end"
     assert benchmark["params"]["batch_size"] == figure.batch_size
     assert benchmark["extra_info"]["accuracy"] == trained.figure("accuracy").value
-    assert document["commit_info"]["id"] is None or len(document["commit_info"]["id"]) == 40
+    assert (document["commit_info"]["id"], document["commit_info"]["dirty"]) == (commit, True)
     assert document["machine_info"]["cpu"]["brand_raw"] == run.records[0].machine["cpu"]
     names = [b["fullname"] for b in document["benchmarks"]]
     assert len(names) == len(set(names))

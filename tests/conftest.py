@@ -26,22 +26,10 @@ LIBRARIES = {"fc-list", "uname"}
 """Started by libraries themselves: Matplotlib lists the fonts, once per machine, and ``platform`` asks ``uname``."""
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """``-n 2`` alone keeps the groups below together."""
-    if config.getoption("dist", "no") == "load":
-        config.option.dist = "loadgroup"
-
-
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """``e2e`` comes with the fixture ``process``, whichever fixture asks for it. Tests that share a fixture of their
-    module are one group of pytest-xdist: what it makes is made once."""
-    if not isinstance(item, pytest.Function):
-        return
-    if "process" in item.fixturenames:
+    """``e2e`` comes with the fixture ``process``, whichever fixture asks for it."""
+    if "process" in getattr(item, "fixturenames", ()):
         item.add_marker("e2e")
-    fixtures = (made for found in item._fixtureinfo.name2fixturedefs.values() for made in found)
-    if item.config.pluginmanager.hasplugin("xdist") and any(made.scope == "module" for made in fixtures):
-        item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 @pytest.fixture(scope="session")

@@ -48,7 +48,7 @@ def test_readme_has_the_two_commands() -> None:
     commands = [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("python -m venv")]
     assert commands == [
         'python -m venv .venv && .venv/bin/pip install -c constraints.txt -e ".[all]"'
-        ' && .venv/bin/bench run --backend all',
+        " && .venv/bin/bench run --backend all",
         'python -m venv .venv && .venv/bin/pip install -c constraints.txt -e ".[all,dev]"'
         ' && .venv/bin/python -m pytest -n 2 -m "not alone and not long"'
         ' && .venv/bin/python -m pytest -m "alone and not long"',

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import re
+import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from bench_command import Bench
 
 import backends
 
@@ -42,6 +46,35 @@ def test_nothing_asks_for_a_backends_name(path: Path) -> None:
 @pytest.mark.parametrize("path", [*OUTSIDE, *sorted((ROOT / "backends").glob("*.py"))], ids=lambda path: path.name)
 def test_nothing_is_unpickled(path: Path) -> None:
     assert not re.search(r"\bimport pickle|allow_pickle=True|(?<![.\w])(?:eval|exec)\(|yaml\.load\(", path.read_text())
+
+
+def test_a_fixture_that_starts_a_process_makes_its_test_e2e(request: pytest.FixtureRequest, bench: Bench) -> None:
+    assert request.node.get_closest_marker("e2e") is not None
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        lambda: subprocess.run([sys.executable, "--version"], check=True),
+        lambda: multiprocessing.Process(target=print).start(),
+        lambda: listen(),
+    ],
+    ids=["subprocess", "multiprocessing", "server"],
+)
+def test_what_starts_a_process_otherwise_fails(request: pytest.FixtureRequest, start: Callable[[], object]) -> None:
+    assert request.node.get_closest_marker("e2e") is None
+    with pytest.raises(pytest.fail.Exception, match="request the fixture 'process'"):
+        start()
+
+
+def listen() -> None:
+    with socket.socket() as server:
+        server.listen()
+
+
+def test_no_test_is_marked_e2e_by_hand() -> None:
+    files = [path for path in (ROOT / "tests").rglob("test_*.py") if path != Path(__file__)]
+    assert [path for path in files if "mark.e2e" in path.read_text()] == []
 
 
 def test_readme_has_the_two_commands() -> None:

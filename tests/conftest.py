@@ -1,189 +1,99 @@
-"""Fixtures: the command line as a user runs it, adapters registered for one test only, CIFAR-10's binary layout."""
+"""Fixtures, and the rule that marks a test ``e2e``: one of its fixtures starts a process, a server or a browser."""
 
 from __future__ import annotations
 
 import itertools
-import json
+import multiprocessing.process
 import os
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import sqlalchemy as sa
-
-HERE = Path(__file__).parent
-ADAPTERS = HERE / "fakes"
-
-WRONG = {
-    "flatten-chw": "evenbench_wrong:FlattenCHW",
-    "pool-off-by-one": "evenbench_wrong:PoolOffByOne",
-    "doubled-learning-rate": "evenbench_wrong:DoubledLearningRate",
-    "dampened-momentum": "evenbench_wrong:DampenedMomentum",
-    "missing-bias": "evenbench_wrong:MissingBias",
-    "uncorrected-adam": "evenbench_wrong:UncorrectedAdam",
-}
-WRONG_LAYERS = {
-    "unbiased-variance": "evenbench_wrong:UnbiasedVariance",
-    "other-momentum": "evenbench_wrong:OtherMomentum",
-    "swapped-padding": "evenbench_wrong:SwappedPadding",
-    "forgets-masks": "evenbench_wrong:ForgetsMasks",
-    "no-decay": "evenbench_wrong:NoDecay",
-    "no-smoothing": "evenbench_wrong:NoSmoothing",
-    "heavy-ball": "evenbench_wrong:HeavyBall",
-}
-RUDE = {
-    "segfaults": "evenbench_rude:Segfaults",
-    "is-killed": "evenbench_rude:IsKilled",
-    "hangs": "evenbench_rude:Hangs",
-    "raises": "evenbench_rude:Raises",
-    "refuses": "evenbench_rude:Refuses",
-    "runs-out-of-memory": "evenbench_rude:RunsOutOfMemory",
-    "exits": "evenbench_rude:Exits",
-    "writes-garbage": "evenbench_rude:WritesGarbage",
-    "prints": "evenbench_rude:Prints",
-    "not-a-number": "evenbench_rude:LossIsNotANumber",
-}
-RIGHT = {"third-party": "evenbench_wrong:Right"}
-KNOWN = {
-    "constant": "evenbench_known:Constant",
-    "twice": "evenbench_known:Twice",
-    "bimodal": "evenbench_known:Bimodal",
-    "drifting": "evenbench_known:Drifting",
-    "slowly-warming": "evenbench_known:SlowlyWarming",
-    "varying": "evenbench_known:Varying",
-    "sleeps": "evenbench_known:Sleeps",
-    "allocates": "evenbench_known:Allocates",
-}
-
+from bench_command import Bench
+from cifar10_files import write_cifar10
+from threadpoolctl import threadpool_limits
 
 _DATABASES = itertools.count()
-QUICK = ("--rounds", "1", "--model", "article-pytorch", "--batch-size", "16")
-EVERY_LAYER = """\
-# One of each: strides on odd and even sizes, both kinds of shortcut, dropout on images and on a flattened input.
-[[layers]]
-kind = "conv2d"
-filters = 8
-kernel = 3
-stride = 2
-padding = "same"
-bias = false
-[[layers]]
-kind = "batch_norm"
-[[layers]]
-kind = "relu"
-[[layers]]
-kind = "residual"
-body = [
-    {kind = "depthwise_conv2d", kernel = 3, padding = "same", bias = false},
-    {kind = "batch_norm", momentum = 0.8, epsilon = 1e-3},
-    {kind = "relu"},
-    {kind = "conv2d", filters = 8, kernel = 1},
-]
-[[layers]]
-kind = "residual"
-body = [{kind = "conv2d", filters = 12, kernel = 3, stride = 2, padding = "same"}, {kind = "batch_norm"}]
-shortcut = [{kind = "conv2d", filters = 12, kernel = 1, stride = 2, bias = false}, {kind = "batch_norm"}]
-[[layers]]
-kind = "relu"
-[[layers]]
-kind = "dropout"
-rate = 0.25
-[[layers]]
-kind = "residual"
-body = [
-    {kind = "depthwise_conv2d", kernel = 5, stride = 2, padding = "same"},
-    {kind = "conv2d", filters = 16, kernel = 1, bias = false},
-    {kind = "batch_norm"},
-]
-shortcut = [{kind = "zero_pad_shortcut", filters = 16, stride = 2}]
-[[layers]]
-kind = "max_pool2d"
-size = 2
-stride = 1
-[[layers]]
-kind = "average_pool2d"
-size = 2
-stride = 1
-[[layers]]
-kind = "flatten"
-[[layers]]
-kind = "batch_norm"
-[[layers]]
-kind = "dropout"
-rate = 0.5
-[[layers]]
-kind = "dense"
-units = 12
-[[layers]]
-kind = "relu"
-[[layers]]
-kind = "dense"
-units = 10
-"""
-"""A small model, as a user's file, that has every layer but the global pool."""
+
+LIBRARIES = {"fc-list", "uname"}
+"""Started by libraries themselves: Matplotlib lists the fonts, once per machine, and ``platform`` asks ``uname``."""
 
 
-class Bench:
-    """``bench`` in a process of its own, with a store of its own."""
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """``e2e`` comes with the fixture ``process``, whichever fixture asks for it."""
+    if "process" in getattr(item, "fixturenames", ()):
+        item.add_marker("e2e")
 
-    def __init__(self, folder: Path) -> None:
-        self.store = folder / "history.db"
-        self.environment = {**os.environ, "BENCH_STORE": str(self.store), "CUDA_VISIBLE_DEVICES": ""}
-        self.folder = folder
 
-    def command(self, *arguments: str) -> list[str]:
-        """The argument vector."""
-        return [sys.executable, "-P", "-m", "bench.cli", *arguments]
+@pytest.fixture(scope="session")
+def process() -> None:
+    """Requested by a test or a fixture that starts a process, a server or a browser: it makes the test ``e2e``."""
 
-    def __call__(self, *arguments: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            self.command(*arguments),
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            env=self.environment,
-            cwd=self.folder,
-            check=False,
-        )
 
-    def run(self, *arguments: str, code: int = 0, **options: Any) -> list[dict[str, Any]]:
-        """``bench run`` on quick settings (the smaller model, small batches, one round); the records that it stored."""
-        done = self("run", *QUICK, *arguments, **options)
-        assert done.returncode == code, done.stdout + done.stderr
-        assert "Traceback" not in done.stdout + done.stderr
-        return self.records()
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
+    with _nothing_started(item):
+        return (yield)
 
-    def records(self) -> list[dict[str, Any]]:
-        """Of the last run, by ``bench export``."""
-        done = self("export", "--format", "json")
-        assert done.returncode == 0, done.stderr
-        records: list[dict[str, Any]] = json.loads(done.stdout)["records"]
-        return records
 
-    def register(self, adapters: dict[str, str]) -> None:
-        """Adapters for this test only: a dist-info folder on PYTHONPATH, nothing installed."""
-        info = self.folder / "path" / "evenbench_test_adapters-1.0.dist-info"
-        info.mkdir(parents=True)
-        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: evenbench-test-adapters\nVersion: 1.0\n")
-        lines = [f"{name} = {target}" for name, target in adapters.items()]
-        (info / "entry_points.txt").write_text("[evenbench.backends]\n" + "\n".join(lines) + "\n")
-        self.environment["PYTHONPATH"] = os.pathsep.join([str(info.parent), str(ADAPTERS)])
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    with _nothing_started(item):
+        return (yield)
+
+
+@contextmanager
+def _nothing_started(item: pytest.Item) -> Iterator[None]:
+    """Outside ``e2e``, starting a process or a server fails the test; also where a fixture of a wider scope does it."""
+    with pytest.MonkeyPatch.context() as patch:
+        if item.get_closest_marker("e2e") is None:
+            begin = subprocess.Popen.__init__
+
+            def popen(self: Any, args: Any, *others: Any, **options: Any) -> None:
+                program = args if isinstance(args, str | bytes | os.PathLike) else args[0]
+                if Path(os.fsdecode(program)).name not in LIBRARIES:
+                    _refuse(f"starts {program!r}")
+                begin(self, args, *others, **options)
+
+            patch.setattr(subprocess.Popen, "__init__", popen)
+            patch.setattr(multiprocessing.process.BaseProcess, "start", lambda self: _refuse("starts a process"))
+            patch.setattr(os, "fork", lambda: _refuse("forks"))
+            patch.setattr(socket.socket, "listen", lambda *_: _refuse("starts a server"))
+        yield
+
+
+def _refuse(what: str) -> None:
+    pytest.fail(f"a test that is not e2e {what}: let it, or the fixture that does so, request the fixture 'process'")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Of NumPy in this process: on busy cores, threads wait for one another. A process that is started has its own."""
+    with threadpool_limits(1):
+        yield
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Bench:
+def bench(process: None, tmp_path: Path) -> Bench:
+    """``bench`` with an empty store, of this test alone."""
     return Bench(tmp_path)
 
 
 @pytest.fixture(scope="session")
-def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def bench_named(process: None, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Bench]:
+    """Makes a ``bench`` with an empty store for a fixture of a wider scope; the name is its folder's."""
+    return lambda name: Bench(tmp_path_factory.mktemp(name))
+
+
+@pytest.fixture(scope="session")
+def postgresql(process: None) -> Iterator[str]:
     """URL of a real PostgreSQL server on loopback, empty, for this test session."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb")) or [shutil.which("initdb")]
     if found[-1] is None:
@@ -210,7 +120,7 @@ def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.e2e)])
 def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Of an empty database: the same suite runs over both."""
     if request.param == "sqlite":
@@ -230,16 +140,6 @@ def cifar10_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cifar10")
     write_cifar10(folder / "cifar-10-batches-bin")
     return folder
-
-
-def write_cifar10(folder: Path) -> None:
-    """Six files of 10,000 records of one label and 3,072 pixels."""
-    folder.mkdir()
-    rng = np.random.default_rng(10)
-    for name in [*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin"]:
-        records = rng.integers(0, 256, (10_000, 3073), np.uint8)
-        records[:, 0] %= 10
-        (folder / name).write_bytes(records.tobytes())
 
 
 @pytest.fixture

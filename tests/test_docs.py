@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bench_command import Bench
 from builders import recorded
-from conftest import Bench
 from typer.testing import CliRunner
 
 from bench.cli.main import app
@@ -88,6 +88,7 @@ def generate() -> object:
     return module
 
 
+@pytest.mark.usefixtures("process")
 @pytest.mark.parametrize("name", sorted(WRITTEN))
 def test_commands_options_and_figures_are_all_documented(name: str) -> None:
     made = getattr(generate(), name.removesuffix(".md"))()

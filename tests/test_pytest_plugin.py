@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import KNOWN, Bench
+from bench_command import Bench
+from fakes.registry import KNOWN
 
 TESTS = """
 import pytest

@@ -58,9 +58,7 @@ def present(names: Iterable[str]) -> Lock:
     roots = list(ALWAYS)
     for name in names:
         roots += _roots(name)
-    pins: dict[str, str] = {}
-    for root in roots:
-        pins |= _closure(root)
+    pins = _closure(*roots)
     return Lock(_python(), tuple(sorted({canonicalize_name(root) for root in roots} & set(pins))), pins)
 
 
@@ -88,10 +86,10 @@ def _holds(requirement: Requirement, extra: str) -> bool:
     return requirement.marker.evaluate(environment)
 
 
-def _closure(name: str) -> dict[str, str]:
-    """Installed version of a distribution and of all that it depends on, whatever the extra."""
+def _closure(*names: str) -> dict[str, str]:
+    """Installed versions of distributions and of all that they depend on, whatever the extra."""
     found: dict[str, str] = {}
-    waiting = [canonicalize_name(name)]
+    waiting = [canonicalize_name(name) for name in names]
     while waiting:
         one = waiting.pop()
         if one in found:

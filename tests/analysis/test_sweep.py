@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import Bench
+from bench_command import Bench
 
 from bench.analysis.sweep import Result, Sweep, Trial, search, trials
 from bench.analysis.sweep import result as trial_result

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import EVERY_LAYER, Bench
+from bench_command import Bench
+from every_layer import EVERY_LAYER
 
 import backends
 from backends.base import Backend
@@ -20,7 +21,9 @@ TRAINED = [name for name in BUILT_IN if not backends.load(name).NEEDS_SOURCE]
 
 ARTICLE = ("article-keras", "article-pytorch")
 EVERY = "every.toml"
-"""conftest's model of every layer, with a recipe that has everything."""
+"""The model of ``every_layer.py``, with a recipe that has everything."""
+TIMED = "article-pytorch"
+"""The smaller model is the one that is timed in training too, on two threads."""
 DEEP = (EVERY,)
 """``vgg-cifar``, ``resnet20`` and ``mobilenet-cifar`` take minutes: benchmarks/parity_margins.py certifies them."""
 CASES = [(name, model) for name in TRAINED for model in (*ARTICLE, *DEEP)]
@@ -29,20 +32,19 @@ Records = dict[str, dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Records]:
+def runs(bench_named: Callable[[str], Bench]) -> Callable[[str], Records]:
     """Records of one quick ``bench run --backend all`` per model, run when first asked for; one times training too."""
     found: dict[str, Records] = {}
 
     def of(model: str) -> Records:
         if model not in found:
-            bench = Bench(tmp_path_factory.mktemp(model))
+            bench = bench_named(model)
             rows = ("--backend", "all", "--recipe", "article-keras")
-            if model != "article-keras":
-                rows += ("--task", "infer")
+            rows += ("--threads", "2") if model == TIMED else ("--task", "infer")
             if model in DEEP:
                 (bench.folder / EVERY).write_text(EVERY_LAYER)
                 rows += ("--recipe", "one-cycle", "--set", "epochs=1")
-            records = bench.run(*rows, "--model", model, "--threads", "2", timeout=590)
+            records = bench.run(*rows, "--model", model, timeout=590)
             names = [r["job"]["backend"] + (f" <- {r['job']['source']}" if r["job"]["source"] else "") for r in records]
             found[model] = dict(zip(names, records, strict=True))
         return found[model]
@@ -137,7 +139,7 @@ def test_chain(runs: Callable[[str], Records], source: str, model: str) -> None:
 
 @pytest.mark.slow
 def test_every_figure_is_measured_or_says_why(runs: Callable[[str], Records]) -> None:
-    for name, record in runs("article-keras").items():
+    for name, record in runs(TIMED).items():
         for found in record["figures"]:
             assert (found["value"] is None) == bool(found["reason"]), (name, found["name"])
             assert found["value"] != 0, (name, found["name"])
@@ -149,7 +151,7 @@ def test_every_figure_is_measured_or_says_why(runs: Callable[[str], Records]) ->
 
 @pytest.mark.slow
 def test_the_reference_never_trains_to_accuracy(runs: Callable[[str], Records]) -> None:
-    record = runs("article-keras")["reference"]
+    record = runs(TIMED)["reference"]
     accuracy = figure(record, "accuracy")
     assert accuracy["value"] is None
     assert "does not train to a recipe's end" in accuracy["reason"]
@@ -158,7 +160,7 @@ def test_the_reference_never_trains_to_accuracy(runs: Callable[[str], Records]) 
 
 @pytest.mark.slow
 def test_speeds_are_plausible(runs: Callable[[str], Records]) -> None:
-    for name, record in runs("article-keras").items():
+    for name, record in runs(TIMED).items():
         throughput = figure(record, "throughput", "infer", "end-to-end")
         slices = throughput["samples"][0]["slices"]
         used = [piece for piece in slices if not piece["disturbed"]] or slices

@@ -36,6 +36,7 @@ def on_cuda(backend: str, mode: str, folder: Path) -> Prepare:
     )
 
 
+@pytest.mark.usefixtures("process")
 @pytest.mark.skipif(GPU, reason="there is a GPU: nothing to refuse")
 @pytest.mark.parametrize(("backend", "mode"), [("pytorch", "eager"), ("keras", "graph")])
 def test_a_framework_without_a_gpu_refuses_for_real(tmp_path: Path, backend: str, mode: str) -> None:
@@ -48,6 +49,7 @@ def test_a_framework_without_a_gpu_refuses_for_real(tmp_path: Path, backend: str
     assert caught.value.status == "unavailable"
 
 
+@pytest.mark.usefixtures("process")
 @pytest.mark.skipif(GPU, reason="there is a GPU: nothing to refuse")
 def test_onnxruntime_never_falls_back_to_the_cpu(tmp_path: Path) -> None:
     import numpy as np
@@ -225,6 +227,7 @@ def told(code: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.usefixtures("process")
 def test_pytorch_fences_on_cuda_only_and_states_tf32() -> None:
     found = told(PYTORCH_BORDER)
     assert (found["cpu_calls"], found["cuda_calls"]) == ([], ["synchronize"])
@@ -233,6 +236,7 @@ def test_pytorch_fences_on_cuda_only_and_states_tf32() -> None:
     assert found["conv"] in ("none", "ieee"), "the getter works after the switch, and says: not TF32"
 
 
+@pytest.mark.usefixtures("process")
 @pytest.mark.skipif(GPU, reason="there is a GPU: the placement would succeed")
 def test_keras_fences_on_cuda_only_and_never_places_softly() -> None:
     found = told(KERAS_BORDER)
@@ -241,6 +245,7 @@ def test_keras_fences_on_cuda_only_and_never_places_softly() -> None:
     assert found["tf32"] is False
 
 
+@pytest.mark.usefixtures("process")
 def test_pytorchs_running_statistics_are_read_where_they_are_now() -> None:
     """``Module.to`` puts new tensors in the place of buffers, on a GPU as here in another precision."""
     code = """

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import QUICK, Bench
+from bench_command import QUICK, Bench
 
 from bench.records.record import SCHEMA
 
@@ -95,6 +95,7 @@ def test_list_names_everything(bench: Bench) -> None:
     assert "torch 2." in done.stdout
 
 
+@pytest.mark.usefixtures("process")
 @pytest.mark.parametrize("command", [["--help"], ["list"]])
 def test_the_parent_imports_no_framework(command: list[str]) -> None:
     code = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conftest import Bench
+from bench_command import Bench
 
 
 def throughputs(record: dict, task: str = "infer", boundary: str = "end-to-end") -> dict[int, dict]:

@@ -38,6 +38,7 @@ LONG = {"aa.py", "contention.py", "cost.py", "fidelity.py", "history_scale.py", 
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("process")
 @pytest.mark.parametrize("script", [pytest.param(s, marks=pytest.mark.long) if s in LONG else s for s in PRINTED])
 def test_it_runs(script: str) -> None:
     results = {path: path.stat().st_mtime for path in (BENCHMARKS / "results").iterdir()}

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import KNOWN, Bench
+from bench_command import Bench
+from fakes.registry import KNOWN
 from scipy.stats import bootstrap, t
 
 from bench.worker.clock import MAX_WARM_UP_SECONDS
@@ -33,9 +34,9 @@ def faults_of(record: Record) -> float:
 
 
 @pytest.fixture(scope="module")
-def records(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Record]:
+def records(bench_named: Callable[[str], Bench]) -> dict[str, Record]:
     """One run of all that keep their own time."""
-    bench = Bench(tmp_path_factory.mktemp("known"))
+    bench = bench_named("known")
     bench.register(KNOWN)
     names = ["constant", "twice", "bimodal", "drifting", "slowly-warming"]
     stored = bench.run("--backend", ",".join(names), *INFER, "--rounds", "2")
@@ -110,6 +111,7 @@ def test_one_process_has_no_interval_and_the_table_says_why(bench: Bench) -> Non
     assert "no intervals: one process has no spread between processes" in bench("report").stdout
 
 
+@pytest.mark.alone
 def test_rounds_are_added_until_the_target_is_met_or_the_budget_spent(bench: Bench, tmp_path: Path) -> None:
     bench.register({name: KNOWN[name] for name in ("constant", "twice", "varying")})
     options = ("run", "--model", "article-pytorch", *INFER, "--rounds", "2")
@@ -123,6 +125,7 @@ def test_rounds_are_added_until_the_target_is_met_or_the_budget_spent(bench: Ben
     assert figure(varying, "throughput")["n"] > 2, "no round was added"
 
 
+@pytest.mark.alone
 def test_a_real_sleep_bounds_the_throughput(bench: Bench) -> None:
     """A sleep is never shorter than asked for; longer ones are the machine's."""
     bench.register({"sleeps": KNOWN["sleeps"]})

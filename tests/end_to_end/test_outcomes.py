@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Bench
+from bench_command import Bench
 
 Records = dict[str, dict[str, Any]]
 ByBackend = Callable[[list[dict[str, Any]]], Records]
@@ -22,9 +22,9 @@ def figure(record: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def seeded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Bench, list[dict[str, Any]]]:
+def seeded(bench_named: Callable[[str], Bench]) -> tuple[Bench, list[dict[str, Any]]]:
     """PyTorch and Keras over three seeds with a target, and ONNX Runtime."""
-    bench = Bench(tmp_path_factory.mktemp("seeded"))
+    bench = bench_named("seeded")
     options = ("--seeds", "3", "--target-accuracy", "50%", *QUICKLY)
     return bench, bench.run("--backend", "pytorch,keras,onnxruntime", *options, timeout=400)
 
@@ -139,9 +139,9 @@ def test_a_mode_that_only_another_backend_has(bench: Bench) -> None:
 
 
 @pytest.fixture(scope="module")
-def trained(seeded: tuple[Bench, list[dict[str, Any]]], tmp_path_factory: pytest.TempPathFactory) -> tuple[Bench, str]:
+def trained(seeded: tuple[Bench, list[dict[str, Any]]], bench_named: Callable[[str], Bench]) -> tuple[Bench, str]:
     """A store of its own with that run, and the run's name."""
-    bench = Bench(tmp_path_factory.mktemp("trained"))
+    bench = bench_named("trained")
     shutil.copy(seeded[0].store, bench.store)
     return bench, json.loads(bench("export").stdout)["run"]
 

@@ -14,7 +14,8 @@ from typing import Any
 
 import psutil
 import pytest
-from conftest import QUICK, RIGHT, RUDE, Bench
+from bench_command import QUICK, Bench
+from fakes.registry import RIGHT, RUDE
 
 Records = dict[str, dict[str, Any]]
 ByBackend = Callable[[list[dict[str, Any]]], Records]
@@ -33,6 +34,7 @@ OUTCOMES = {
 }
 
 
+@pytest.mark.alone
 def test_what_ends_badly_costs_only_its_own_row(bench: Bench, by_backend: ByBackend) -> None:
     bench.register(RUDE)
     rows = ["reference", *RUDE]

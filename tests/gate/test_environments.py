@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
-from conftest import Bench
+from bench_command import Bench
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -65,6 +65,7 @@ def test_what_is_no_requirement(text: str, message: str) -> None:
         environments.parse(text)
 
 
+@pytest.mark.usefixtures("process")
 @pytest.mark.slow
 def test_one_requirement_changed_built_once_and_reused(tmp_path: Path) -> None:
     lock = environments.present(["reference"])
@@ -81,6 +82,7 @@ def test_one_requirement_changed_built_once_and_reused(tmp_path: Path) -> None:
     assert environments.locked(Lock(lock.python, lock.roots, lock.pins), "saved", tmp_path) != python
 
 
+@pytest.mark.usefixtures("process")
 def test_what_pip_refuses_is_one_line(tmp_path: Path) -> None:
     lock = environments.present(["reference"])
     with pytest.raises(CannotInstall, match=r"cannot install .*psutil==0\.0\.0"):
@@ -94,6 +96,7 @@ def test_a_baseline_of_another_python_is_refused(tmp_path: Path) -> None:
         environments.locked(Lock("2.7", lock.roots, lock.pins), "old", tmp_path)
 
 
+@pytest.mark.usefixtures("process")
 @pytest.mark.slow
 def test_releases_are_those_that_pip_lists() -> None:
     found = environments.released("six")

@@ -12,7 +12,8 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import RUDE, WRONG, Bench
+from bench_command import Bench
+from fakes.registry import RUDE, WRONG
 
 from bench.gate import baselines
 from bench.gate.check_job import CheckJob
@@ -90,6 +91,7 @@ def git(folder: Path, *arguments: str) -> None:
     subprocess.run(["git", *arguments], cwd=folder, check=True, capture_output=True)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(("pace", "verdict", "code"), [(1.02, "improvement", 0), (1.0, "no change", 0)])
 def test_the_working_tree_against_a_revision(paced: Bench, pace: float, verdict: str, code: int) -> None:
     write_pace(paced.folder, pace)
@@ -116,6 +118,7 @@ def test_the_working_tree_against_a_revision(paced: Bench, pace: float, verdict:
     assert "No check yet" in paced("history", "checks").stdout
 
 
+@pytest.mark.alone
 def test_all_figures_of_an_environment_against_itself(paced: Bench) -> None:
     done = paced("check", "--against", sys.executable, "--backend", "paced", *JOB, "--format", "github")
     assert done.returncode in (0, 3), done.stdout + done.stderr  # memory of so small processes may stay open
@@ -214,6 +217,7 @@ def test_a_side_that_does_not_run_or_is_not_comparable_is_invalid(bench: Bench, 
     assert {"segfaults": "SIGSEGV", "doubled-learning-rate": "is not comparable"}[backend] in done.stdout
 
 
+@pytest.mark.alone
 def test_on_its_default_profile_the_machine_stays_the_same_and_pairs_are_what_they_say(paced: Bench) -> None:
     """Precise: the parent pins itself to other cores meanwhile, which is no change of the machine."""
     write_pace(paced.folder, 0.95)
@@ -279,6 +283,7 @@ def test_a_damaged_check_is_one_line(bench: Bench) -> None:
         assert "cannot read 'check-1' in the store" in done.stderr
 
 
+@pytest.mark.alone
 def test_a_budget_that_ends_early_is_inconclusive_and_the_exit_code_is_the_users_choice(paced: Bench) -> None:
     for choice, code in ((), 3), (("--inconclusive", "fail", "--summary"), 1):
         job = ("--backend", "paced", *JOB, *THROUGHPUT, "--budget", "0.1s", *choice)
@@ -288,6 +293,7 @@ def test_a_budget_that_ends_early_is_inconclusive_and_the_exit_code_is_the_users
     assert done.stdout.startswith("## 🟡 inconclusive: 1 inconclusive"), "a comment, with the verdict first"
 
 
+@pytest.mark.alone
 def test_killed_it_keeps_the_pairs_that_were_measured(paced: Bench) -> None:
     write_pace(paced.folder, 0.996)  # between margin and certainty: it goes on
     command = paced.command("check", "--against", "git:main", "--backend", "paced", *JOB, *THROUGHPUT)
@@ -303,6 +309,7 @@ def test_killed_it_keeps_the_pairs_that_were_measured(paced: Bench) -> None:
     assert orders_of(figure).keys() == {0, 1}
 
 
+@pytest.mark.alone
 def test_ctrl_c_judges_what_was_measured(paced: Bench) -> None:
     write_pace(paced.folder, 0.996)
     command = paced.command("check", "--against", "git:main", "--backend", "paced", *JOB, *THROUGHPUT)

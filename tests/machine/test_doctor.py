@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import Bench
+from bench_command import Bench
 
 from bench.machine import doctor
 from bench.machine.doctor import Sight, Symptom

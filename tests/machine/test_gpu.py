@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Bench
+from bench_command import Bench
 
 from bench.errors import UsageError
 from bench.machine import gpu_checks, nvml

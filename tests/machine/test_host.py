@@ -52,6 +52,7 @@ def test_fingerprint_is_stable_and_has_what_decides_speed() -> None:
     assert first["cpu"]
 
 
+@pytest.mark.usefixtures("process")
 def test_commit_of_the_users_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import subprocess
 

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import RIGHT, Bench
+from bench_command import Bench
+from fakes.registry import RIGHT
 
 from bench.errors import UsageError
 from bench.machine import allocators, host
@@ -74,6 +75,7 @@ def test_allocators_that_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
         allocators.check("arena")
 
 
+@pytest.mark.usefixtures("process")
 def test_a_library_that_the_loader_refuses_is_not_in_force(tmp_path: Path) -> None:
     """ld.so only warns; the worker reads back what is really mapped."""
     broken = tmp_path / "libbroken.so"
@@ -84,6 +86,7 @@ def test_a_library_that_the_loader_refuses_is_not_in_force(tmp_path: Path) -> No
     assert done.stdout.strip() == "system"
 
 
+@pytest.mark.usefixtures("process")
 @pytest.mark.skipif(not allocators.is_glibc(), reason="this system has no glibc")
 def test_arena_keeps_memory_from_the_kernel() -> None:
     """The page faults of a loop that allocates 16 MB at every step, with the settings and without."""
@@ -102,6 +105,7 @@ def test_arena_keeps_memory_from_the_kernel() -> None:
     assert counts["arena"] < counts["system"] / 10
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no processor affinity")
 def test_workers_are_pinned_and_the_parent_comes_back(bench: Bench) -> None:
     bench.register(RIGHT)

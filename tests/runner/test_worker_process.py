@@ -16,6 +16,8 @@ WARM = '{"ok": {"steps": 3, "steady": null, "step_seconds": 0.5}}'
 WARMED = WarmedUp(steps=3, steady=None, step_seconds=0.5)
 WARM_UP = WarmUp(metric=TimedMetric("throughput", "infer", 8, "device"))
 
+pytestmark = pytest.mark.usefixtures("process")
+
 
 @pytest.fixture
 def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -33,6 +35,7 @@ def spawn(tmp_path: Path) -> WorkerProcess:
     return WorkerProcess(sys.executable, {}, tmp_path / "log")
 
 
+@pytest.mark.alone
 def test_the_parent_sleeps_while_a_worker_works(script: Path, tmp_path: Path) -> None:
     script.write_text(f"import time; input(); time.sleep(2); print({WARM!r}, flush=True); input()")
     with spawn(tmp_path) as worker:
@@ -70,6 +73,7 @@ def test_an_answer_of_another_shape_is_told_and_ends_the_worker(
         assert worker._process.poll() is not None
 
 
+@pytest.mark.alone
 def test_a_sign_of_life_begins_the_deadline_anew(script: Path, tmp_path: Path) -> None:
     says = "[(time.sleep(0.8), print('{\"alive\": true}', flush=True)) for _ in range(5)]"
     script.write_text(f"import time; input(); {says}; print({WARM!r}, flush=True); time.sleep(60)")

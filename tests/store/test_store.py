@@ -212,6 +212,7 @@ def test_numbers_that_are_not_finite_are_refused(value: float) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("process")
 def test_processes_that_write_at_once_lose_nothing(store_url: str) -> None:
     """Eight processes open a store that does not exist yet and write 1,000 rounds each into it."""
     code = (
@@ -243,6 +244,7 @@ def test_a_round_is_stored_whole_or_not_at_all(store_url: str) -> None:
     assert [r.figures[0].value for r in store.load().records] == [1.0, 1.0]
 
 
+@pytest.mark.usefixtures("process")
 def test_killed_at_any_moment_it_loses_one_round_at_most(tmp_path: Path) -> None:
     """A writer tells every round that it has stored; it is killed by SIGKILL in the middle of it all."""
     code = (
@@ -280,7 +282,7 @@ def test_a_store_that_was_cut_off_is_refused_and_left_alone(path: Path) -> None:
 
 
 @pytest.fixture
-def tmpfs(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+def tmpfs(process: None, tmp_path: Path) -> Iterator[Callable[[str], Path]]:
     """Mounts a small file system with these options; only root may."""
     if sys.platform != "linux" or os.getuid() != 0:
         pytest.skip("mounting a small file system needs root on Linux")

@@ -10,14 +10,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from conftest import ADAPTERS, EVERY_LAYER, WRONG, WRONG_LAYERS, Bench
+from bench_command import Bench
+from every_layer import EVERY_LAYER
+from fakes.registry import ADAPTERS, WRONG, WRONG_LAYERS
 
 from backends.base import Unsupported
 from bench.worker.certificate import Certifier, Result, _follows, accuracy, certify_runtime, losses_apart, relative_l2
 from bench.worker.protocol import Job
 from bench.worker.reference_outputs import Expected, Trial
 from bench.worker.tolerances import TOLERANCES, stated_by, tolerance
-from bench.worker.training import SAMPLE
 from bench.workloads.datasets import registry
 from bench.workloads.models import MODELS
 from bench.workloads.preprocessing import normalize
@@ -177,7 +178,7 @@ def test_wrong_adapters_of_every_layer_are_caught(bench: Bench) -> None:
 def mistakes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, float]]:
     """By wrong adapter, the value of every check on real images."""
     model, recipe, images = MODELS["article-pytorch"], RECIPES["article-pytorch"], registry.load("digits")
-    x, y = normalize(images.train_x[:SAMPLE], recipe.mean, recipe.std), images.train_y[:SAMPLE]
+    x, y = normalize(images.train_x[:256], recipe.mean, recipe.std), images.train_y[:256]
     weights, trial = model.initial_weights(0), Trial(recipe)
     file: Path = tmp_path_factory.mktemp("expected") / "expected.npz"
     expected = Expected.of(file, model, weights, x, y, trial)
@@ -185,7 +186,7 @@ def mistakes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, fl
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(ADAPTERS)
         for name, target in WRONG.items():
-            backend = EntryPoint(name, target, "evenbench.backends").load()("cpu", "fp32", "third-party", 2, 0)
+            backend = EntryPoint(name, target, "evenbench.backends").load()("cpu", "fp32", "third-party", 1, 0)
             results = Certifier(backend, "fp32", "cpu", model, weights, expected, trial).certify()
             found[name] = {result.name: result.value for result in results}
     return found

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import Bench
+from bench_command import Bench
 
 WRITER = """
 import sys

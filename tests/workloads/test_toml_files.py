@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import EVERY_LAYER
+from every_layer import EVERY_LAYER
 
 from backends.model import KINDS, LAYERS, Residual
 from bench.errors import UsageError

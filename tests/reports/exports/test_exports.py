@@ -26,6 +26,8 @@ def finite(text: str) -> Any:
 
 
 def test_pytest_benchmark_has_one_process_per_datum(run: Run) -> None:
+    commit = "c0ffee" + "0" * 34
+    run.records[0] = run.records[0].model_copy(update={"commit": f"{commit}+dirty"})
     document = finite(pytest_benchmark.document(run))
     by_name = {benchmark["name"]: benchmark for benchmark in document["benchmarks"]}
     trained = next(record for record in run.records if record.job.backend == "pytorch")
@@ -37,7 +39,7 @@ def test_pytest_benchmark_has_one_process_per_datum(run: Run) -> None:
     assert benchmark["group"] == "article-keras/digits/article-keras train throughput end-to-end"
     assert benchmark["params"]["batch_size"] == figure.batch_size
     assert benchmark["extra_info"]["accuracy"] == trained.figure("accuracy").value
-    assert document["commit_info"]["id"] is None or len(document["commit_info"]["id"]) == 40
+    assert (document["commit_info"]["id"], document["commit_info"]["dirty"]) == (commit, True)
     assert document["machine_info"]["cpu"]["brand_raw"] == run.records[0].machine["cpu"]
     names = [b["fullname"] for b in document["benchmarks"]]
     assert len(names) == len(set(names))
@@ -55,6 +57,7 @@ def storage(tmp_path: Path, run: Run) -> Path:
     return tmp_path / "storage"
 
 
+@pytest.mark.usefixtures("process")
 def test_pytest_benchmark_compare_reads_it(storage: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pytest_benchmark", "--storage", str(storage), "compare", "--group-by", "group"]
     outputs = ["--csv", str(tmp_path / "out.csv"), "--histogram", str(tmp_path / "out")]
@@ -65,6 +68,7 @@ def test_pytest_benchmark_compare_reads_it(storage: Path, tmp_path: Path) -> Non
     assert list(tmp_path.glob("out*.svg"))
 
 
+@pytest.mark.usefixtures("process")
 def test_pytest_benchmark_compare_option_reads_it(storage: Path, tmp_path: Path) -> None:
     (tmp_path / "test_x.py").write_text("def test_x(benchmark):\n    benchmark(lambda: None)\n")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path / "test_x.py")]

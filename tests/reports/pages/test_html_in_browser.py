@@ -22,7 +22,7 @@ WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
+def browser(process: None) -> Iterator[Browser]:
     found = [path for path in CHROMIUM if Path(path).exists()]
     if not found:
         pytest.skip("no Chromium here: apt-get install chromium")

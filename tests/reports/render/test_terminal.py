@@ -71,4 +71,4 @@ def test_foreign_escapes_do_not_reach_a_terminal() -> None:
     text = fitted(tables.document(hostile_run()), 80)
     assert "\x1b" not in text
     assert "\x9b" not in text
-    assert HOSTILE[0] in text.replace("\n", "") or "<script>" in text, "shown as text"
+    assert HOSTILE[0] in text.replace("\n", ""), "shown as text"

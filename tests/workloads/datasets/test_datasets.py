@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import tarfile
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import write_cifar10
+from cifar10_files import write_cifar10
 
 from bench.errors import UsageError
 from bench.worker.training import epoch_order
 from bench.workloads.datasets import cifar10, digits, fashion_mnist, registry
+from bench.workloads.datasets.dataset import Dataset
 
 
 def test_digits() -> None:
@@ -27,16 +29,30 @@ def test_digits() -> None:
     assert len(data.sha256) == 64
 
 
-def test_splits_share_no_image() -> None:
+def test_splits_share_no_image_and_lose_none() -> None:
     from sklearn.datasets import load_digits
 
-    data = digits.load()
-    together = np.concatenate([data.train_y, data.test_y])
-    np.testing.assert_array_equal(np.sort(together), np.sort(load_digits().target))
+    data, source = digits.load(), load_digits()
+    published = np.rint(source.images * 255 / 16).astype(np.uint8)
+    train, test = (small_images(x, y) for x, y in ((data.train_x, data.train_y), (data.test_x, data.test_y)))
+    assert Counter(train) + Counter(test) == Counter(small_images(published[..., None], source.target, 1))
+    pixels = {image for image, _ in train}
+    assert len(pixels) == len(train), "no image comes twice"
+    assert pixels.isdisjoint(image for image, _ in test)
 
 
-def test_cifar10_layout(cifar10_folder: Path) -> None:
-    by_parent, by_folder = cifar10.load(cifar10_folder), cifar10.load(cifar10_folder / "cifar-10-batches-bin")
+def small_images(x: np.ndarray, y: np.ndarray, repeated: int = 4) -> list[tuple[bytes, int]]:
+    """Pixels of the first channel as published, before each is repeated; and the label."""
+    return [(image[::repeated, ::repeated, 0].tobytes(), int(label)) for image, label in zip(x, y, strict=True)]
+
+
+@pytest.fixture(scope="module")
+def by_parent(cifar10_folder: Path) -> Dataset:
+    return cifar10.load(cifar10_folder)
+
+
+def test_cifar10_layout(cifar10_folder: Path, by_parent: Dataset) -> None:
+    by_folder = cifar10.load(cifar10_folder / "cifar-10-batches-bin")
     assert by_parent.train_x.shape == (50_000, 32, 32, 3)
     assert by_parent.test_x.shape == (10_000, 32, 32, 3)
     assert by_parent.sha256 == by_folder.sha256
@@ -78,12 +94,14 @@ def test_epochs_are_permutations_by_seed_and_epoch() -> None:
     assert (order != epoch_order(2, 0, 1000)).any()
 
 
-def test_cifar10_from_the_archive(cifar10_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cifar10_from_the_archive(
+    cifar10_folder: Path, by_parent: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "cifar-10-binary.tar.gz"
-    with tarfile.open(path, "w:gz", compresslevel=1) as archive:
+    with tarfile.open(path, "w:gz", compresslevel=0) as archive:
         archive.add(cifar10_folder / "cifar-10-batches-bin", "cifar-10-batches-bin")
     monkeypatch.setattr(cifar10, "fetched", lambda url, known_hash, otherwise: path)
-    assert cifar10.load().sha256 == cifar10.load(cifar10_folder).sha256
+    assert cifar10.load().sha256 == by_parent.sha256
     path.write_bytes(path.read_bytes()[:1_000_000])
     with pytest.raises(UsageError, match="delete the file to download it again"):
         cifar10.load()

@@ -53,7 +53,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
+def server(process: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
     served = Server(("127.0.0.1", 0), Handler)
     served.asked = []
     thread = threading.Thread(target=served.serve_forever)

@@ -1,0 +1,62 @@
+"""The command line as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from fakes.registry import ADAPTERS
+
+QUICK = ("--rounds", "1", "--model", "article-pytorch", "--batch-size", "16", "--threads", "1")
+"""An option that a test gives again overrules it."""
+
+
+class Bench:
+    """``bench`` in a process of its own, with a store of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.store = folder / "history.db"
+        self.environment = {**os.environ, "BENCH_STORE": str(self.store), "CUDA_VISIBLE_DEVICES": ""}
+        self.folder = folder
+
+    def command(self, *arguments: str) -> list[str]:
+        """The argument vector."""
+        return [sys.executable, "-P", "-m", "bench.cli", *arguments]
+
+    def __call__(self, *arguments: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.command(*arguments),
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            env=self.environment,
+            cwd=self.folder,
+            check=False,
+        )
+
+    def run(self, *arguments: str, code: int = 0, **options: Any) -> list[dict[str, Any]]:
+        """``bench run`` on quick settings (the smaller model, small batches, one round); the records that it stored."""
+        done = self("run", *QUICK, *arguments, **options)
+        assert done.returncode == code, done.stdout + done.stderr
+        assert "Traceback" not in done.stdout + done.stderr
+        return self.records()
+
+    def records(self) -> list[dict[str, Any]]:
+        """Of the last run, by ``bench export``."""
+        done = self("export", "--format", "json")
+        assert done.returncode == 0, done.stderr
+        records: list[dict[str, Any]] = json.loads(done.stdout)["records"]
+        return records
+
+    def register(self, adapters: dict[str, str]) -> None:
+        """Adapters for this test only: a dist-info folder on PYTHONPATH, nothing installed."""
+        info = self.folder / "path" / "evenbench_test_adapters-1.0.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: evenbench-test-adapters\nVersion: 1.0\n")
+        lines = [f"{name} = {target}" for name, target in adapters.items()]
+        (info / "entry_points.txt").write_text("[evenbench.backends]\n" + "\n".join(lines) + "\n")
+        self.environment["PYTHONPATH"] = os.pathsep.join([str(info.parent), str(ADAPTERS)])

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal
 
+from bench.analysis.intervals import student_t
 from bench.records.record import Record
 
 ALPHA = 0.05
@@ -74,9 +75,7 @@ def _by_seed(record: Record) -> dict[int, float]:
 
 
 def _half_width(deviation: float, n: int) -> float:
-    from scipy.special import stdtrit
-
-    return float(stdtrit(n - 1, 1 - ALPHA)) * deviation / math.sqrt(n)
+    return student_t(n - 1, 1 - ALPHA) * deviation / math.sqrt(n)
 
 
 def _needed(mean: float, deviation: float, margin: float, n: int) -> int | None:

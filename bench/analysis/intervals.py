@@ -4,22 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from bench.records.metrics import CONFIDENCE
+from bench.values import Measured
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """A central value with its 95% interval (None with fewer than two samples) and the number of samples."""
-
-    value: float
-    low: float | None
-    high: float | None
-    n: int
-
-
-def geometric_mean(values: Sequence[float]) -> Estimate:
+def geometric_mean(values: Sequence[float]) -> Measured:
     """Geometric mean with a Student t interval on the logarithms (Fleming & Wallace 1986 for the mean; speeds of
     processes vary by factors, so logs are nearer to normal).
 
@@ -30,10 +20,10 @@ def geometric_mean(values: Sequence[float]) -> Estimate:
         raise ValueError(f"a geometric mean needs positive finite values, got {list(values)}")
     logs = arithmetic_mean([math.log(value) for value in values])
     low, high = (None if bound is None else math.exp(bound) for bound in (logs.low, logs.high))
-    return Estimate(math.exp(logs.value), low, high, logs.n)
+    return Measured(math.exp(logs.value), low, high, logs.n)
 
 
-def arithmetic_mean(values: Sequence[float]) -> Estimate:
+def arithmetic_mean(values: Sequence[float]) -> Measured:
     """Mean with a Student t interval: mean +- t(0.975, n-1) * s / sqrt(n), s with n-1.
 
     Raises:
@@ -44,17 +34,17 @@ def arithmetic_mean(values: Sequence[float]) -> Estimate:
         raise ValueError("a mean needs at least one value")
     mean = math.fsum(values) / n
     if n == 1:
-        return Estimate(mean, None, None, 1)
+        return Measured(mean, None, None, 1)
     deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
-    half = student_t(n - 1) * deviation / math.sqrt(n)
-    return Estimate(mean, mean - half, mean + half, n)
+    half = student_t(n - 1, 0.5 + CONFIDENCE / 2) * deviation / math.sqrt(n)
+    return Measured(mean, mean - half, mean + half, n)
 
 
-def student_t(degrees: int) -> float:
-    """Two-sided 95% quantile of Student's t distribution."""
+def student_t(degrees: float, level: float) -> float:
+    """Quantile of Student's t distribution: a variate lies below it with probability ``level``."""
     from scipy.special import stdtrit
 
-    return float(stdtrit(degrees, 0.5 + CONFIDENCE / 2))
+    return float(stdtrit(degrees, level))
 
 
 def percentile(sorted_values: Sequence[float], percent: float) -> float:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from bench.analysis import intervals
 from bench.records.metrics import METRICS, Metric, decisive
 from bench.records.record import Figure, Ratio, Record, Sample, Slice, label
+from bench.values import Measured
 
 
 def with_ratios(records: Sequence[Record]) -> list[Record]:
@@ -72,7 +73,7 @@ def _ratio(metric: Metric, figure: Figure, records: Sequence[Record]) -> Ratio |
     )
 
 
-def between(ours: Figure, theirs: Figure) -> intervals.Estimate | None:
+def between(ours: Figure, theirs: Figure) -> Measured | None:
     """Ratio of two figures of one run from the rounds that both were measured in; None where there is none."""
     others = {sample.round: sample for sample in theirs.samples}
     pairs = [(sample, others[sample.round]) for sample in ours.samples if sample.round in others]

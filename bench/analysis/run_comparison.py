@@ -12,8 +12,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from bench.analysis.intervals import student_t
 from bench.errors import UsageError
 from bench.records import series_key
+from bench.records.metrics import CONFIDENCE
 from bench.records.record import Figure, Record, Run, label
 from bench.records.series import FigureKey, Point
 
@@ -22,7 +24,6 @@ FEWEST_DIFFERENCES = 4
 EFFICIENCY = 2 / 3
 """Degrees of freedom per difference: two successive ones share a run (von Neumann 1941)."""
 MACHINE_FACTS = ("kernel", "driver", "governor", "cpu_quota", "hostname")
-LEVEL = 0.95
 
 History = Mapping[tuple[str, FigureKey], Sequence[Point]]
 """Points by the digest of a comparability key and the figure."""
@@ -149,11 +150,9 @@ def _interval(ratio: float, noises: Sequence[Noise], same: bool) -> tuple[float 
     """Student's t on logarithms; two series of their own by Welch and Satterthwaite (1947)."""
     if any(one.missing for one in noises):
         return None, None
-    from scipy.special import stdtrit
-
     variance = sum(one.variance for one in noises)
     degrees = noises[0].degrees
     if not same and variance > 0:
         degrees = variance**2 / sum(one.variance**2 / one.degrees for one in noises)
-    half = float(stdtrit(degrees, 0.5 + LEVEL / 2)) * math.sqrt(variance)
+    half = student_t(degrees, 0.5 + CONFIDENCE / 2) * math.sqrt(variance)
     return ratio * math.exp(-half), ratio * math.exp(half)

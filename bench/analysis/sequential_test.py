@@ -19,6 +19,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from bench.analysis.intervals import student_t
 from bench.records.gate_result import Kind
 
 ALPHA = 0.05
@@ -42,7 +43,7 @@ class Evidence:
 
     def bound(self, alpha: float) -> float:
         """Half-width of a one-sided interval of level 1 - alpha."""
-        return _quantile(1 - alpha, self.degrees) * self.error
+        return student_t(self.degrees, 1 - alpha) * self.error
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def _verdict(e: Evidence, margin: float, alpha: float, alone: float, worse: bool
     """``alone`` is what a single regression among all figures has to pass after Holm's correction."""
     half = e.bound(alpha)
     low, high = e.harm - half, e.harm + half
-    smallest = margin + e.bound(alone) + _quantile(POWER, e.degrees) * e.error
+    smallest = margin + e.bound(alone) + student_t(e.degrees, POWER) * e.error
     kind: Kind = "inconclusive"
     reason = f"the interval reaches over the margin of {100 * margin:.2g}%"
     if worse:
@@ -133,9 +134,3 @@ def _p_above(e: Evidence, margin: float) -> float:
 
 def _mirrored(e: Evidence) -> Evidence:
     return Evidence(-e.harm, e.error, e.degrees, e.pairs)
-
-
-def _quantile(level: float, degrees: int) -> float:
-    from scipy.special import stdtrit
-
-    return float(stdtrit(degrees, level))

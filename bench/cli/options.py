@@ -40,7 +40,7 @@ def _format(name: str) -> str:
 Format = Annotated[
     str,
     typer.Option(
-        "--format", callback=_format, help="Of tables: simple, github, grid, latex, tsv, ... (tabulate's); csv, json."
+        "--format", callback=_format, help="Of tables: simple, plain, grid, github, html, latex, tsv, csv, json."
     ),
 ]
 Output = Annotated[

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from backends.model import LAYERS, Layer, ModelSpec, Residual
 from bench.errors import UsageError, closest
-from bench.workloads.recipe import Augmentation, Recipe, Schedule
+from bench.workloads.recipe import Recipe
 
 LARGEST_FILE = 256 * 1024
 """Bytes."""
@@ -39,17 +39,15 @@ def recipe(path: Path) -> Recipe:
         UsageError: not to be read, not TOML, or not a recipe; the message says where.
     """
     text, plain = _read(path)
-    problem = _problem(Recipe, {**plain, "name": name_of(path, text)})
-    if problem is not None:
-        where, what = problem
-        raise UsageError(f"{path}: {_line_of_key(text, where)}{what}")
-    return _built(Recipe, {**plain, "name": name_of(path, text)})
+    try:
+        return _validated(Recipe, {**plain, "name": name_of(path, text)})
+    except _InvalidField as error:
+        raise UsageError(f"{path}: {_line_of_key(text, error.path)}{error}") from error
 
 
 def built_in_recipe(path: Path) -> Recipe:
-    """A recipe of ours, under its plain name; tests check what a user's is checked for."""
-    plain = tomllib.loads(path.read_text())
-    return _built(Recipe, {**plain, "name": path.stem})
+    """A recipe of ours, under its plain name."""
+    return _validated(Recipe, {**tomllib.loads(path.read_text()), "name": path.stem})
 
 
 def model(path: Path) -> ModelSpec:
@@ -139,48 +137,44 @@ def _layer(plain: Any) -> Layer:
         if not isinstance(fields.get("body"), list) or not isinstance(fields.get("shortcut", []), list):
             raise ValueError("residual needs 'body', a list of layers, and may have 'shortcut', another")
         return Residual(*(tuple(_layer(inner) for inner in fields.get(part, [])) for part in ("body", "shortcut")))
-    problem = _problem(cls, fields)
-    if problem is not None:
-        raise ValueError(f"{kind} {problem[1]}")
-    return _built(cls, fields)
+    try:
+        layer: Layer = _validated(cls, fields)
+    except _InvalidField as error:
+        raise ValueError(f"{kind} {error}") from error
+    return layer
 
 
-def _adapter(cls: type[Any]) -> Any:
-    from pydantic import TypeAdapter
+class _InvalidField(Exception):
+    """A field of a dataclass that is wrong; ``path`` are its name and those of the fields that it is in."""
 
-    return TypeAdapter(cls)
-
-
-def _built(cls: type[Built], fields: dict[str, Any]) -> Built:
-    """An instance of the plain dataclass itself."""
-    if cls is Recipe:
-        fields = {**fields, "schedule": Schedule(**_listless(fields.get("schedule", {})))}
-        fields["augmentation"] = Augmentation(**fields.get("augmentation", {}))
-    return cls(**fields)
+    def __init__(self, path: tuple[str, ...], message: str) -> None:
+        super().__init__(message)
+        self.path = path
 
 
-def _listless(fields: dict[str, Any]) -> dict[str, Any]:
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+def _validated(cls: type[Built], fields: dict[str, Any]) -> Built:
+    """An instance of a dataclass.
 
-
-def _problem(cls: type[Any], fields: dict[str, Any]) -> tuple[tuple[str, ...], str] | None:
-    """Where and what is wrong with the fields of a dataclass; None if nothing is."""
-    from pydantic import ValidationError
+    Raises:
+        _InvalidField: a field is missing, unknown, or of a wrong type or value.
+    """
+    from pydantic import TypeAdapter, ValidationError
 
     try:
-        _adapter(cls).validate_json(json.dumps(fields, default=str))
+        return TypeAdapter(cls).validate_json(json.dumps(fields, default=str))
     except ValidationError as error:
         first = error.errors()[0]
-        where = tuple(str(part) for part in first["loc"])
-        name = ".".join(where)
-        kinds = {"missing": f"needs '{name}'", "unexpected_keyword_argument": f"has no '{name}'"}
-        kinds["extra_forbidden"] = kinds["unexpected_keyword_argument"]
-        told = kinds.get(first["type"])
-        if told is None:
-            message = first["msg"].removeprefix("Value error, ")
-            told = message if not name else f"'{name}': {message[:1].lower()}{message[1:]}"
-        return where, told
-    return None
+        path = tuple(str(part) for part in first["loc"])
+        raise _InvalidField(path, _message(first["type"], first["msg"], ".".join(path))) from error
+
+
+def _message(kind: str, message: str, name: str) -> str:
+    if kind == "missing":
+        return f"needs '{name}'"
+    if kind in ("unexpected_keyword_argument", "extra_forbidden"):
+        return f"has no '{name}'"
+    message = message.removeprefix("Value error, ")
+    return message if not name else f"'{name}': {message[:1].lower()}{message[1:]}"
 
 
 def _lines_of_layers(text: str) -> list[int]:

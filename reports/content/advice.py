@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from bench.analysis import equivalence
-from bench.analysis.intervals import Estimate
 from bench.analysis.ratios import between
 from bench.records.record import Figure, Record, Run, label
+from bench.values import Measured
 from reports.content.footnotes import forms
 from reports.content.gains import PLACES, clear_gain, comparable, gains, is_clear, row_name, times, usual_modes
 
@@ -94,7 +94,7 @@ def arena(run: Run) -> Iterator[Advice]:
     """Page faults cost: the allocator that keeps memory pays."""
     for record in comparable(run):
         for ratio in record.arena:
-            gain = Estimate(ratio.value, ratio.low, ratio.high, ratio.n)
+            gain = Measured(ratio.value, ratio.low, ratio.high, ratio.n)
             if is_clear(gain):
                 figure = record.figure(ratio.name, ratio.task, ratio.boundary, ratio.batch_size)
                 faults = None if figure is None else figure.faults_per_step

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench.analysis import equivalence
-from bench.analysis.intervals import Estimate
 from bench.analysis.ratios import between
 from bench.records.metrics import METRICS, Metric
 from bench.records.record import Figure, Record, Run, label
+from bench.values import Measured
 from reports.content.cells import spread
 
 
@@ -88,7 +88,7 @@ def _answer(records: Sequence[Record], question: Question) -> Answer | None:
     return Answer(asked, f"{names[best.name]}, {value}, {times} {question.lead} {name}.", settled=True)
 
 
-def _lead(question: Question, best: _Rival, other: _Rival) -> Estimate | None:
+def _lead(question: Question, best: _Rival, other: _Rival) -> Measured | None:
     """How many times the best is better, 1 or more."""
     if question.metric.lower_is_better:
         return between(other.figure, best.figure)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from bench.analysis.intervals import Estimate
 from bench.analysis.ratios import between
 from bench.records.metrics import METRICS
 from bench.records.record import Record, Run
+from bench.values import Measured
 from bench.worker.protocol import Job
 
 WORTH = 1.05
@@ -30,7 +30,7 @@ def usual_modes(run: Run) -> list[Record]:
     return list(kept.values())
 
 
-def gains(run: Run, field: str) -> list[tuple[Record, Record, str, str, Estimate]]:
+def gains(run: Run, field: str) -> list[tuple[Record, Record, str, str, Measured]]:
     """Of rows that differ in one field of the job only: the first beside the best other one, if that clearly gains."""
     groups: dict[Job, list[Record]] = {}
     clear = []
@@ -51,7 +51,7 @@ def _key(job: Job, field: str) -> Job:
     return replace(job, **left_out)
 
 
-def clear_gain(ours: Record, theirs: Record, name: str, task: str, boundary: str) -> Estimate | None:
+def clear_gain(ours: Record, theirs: Record, name: str, task: str, boundary: str) -> Measured | None:
     """How many times as fast, if that is clear; None otherwise. Batch sizes are compared like with like."""
     sizes = [f.batch_size for f in theirs.figures if (f.name, f.task, f.boundary) == (name, task, boundary) and f.value]
     size = max((size for size in sizes if size is not None), default=None)
@@ -62,12 +62,12 @@ def clear_gain(ours: Record, theirs: Record, name: str, task: str, boundary: str
     return gain if gain is not None and is_clear(gain) else None
 
 
-def is_clear(gain: Estimate) -> bool:
+def is_clear(gain: Measured) -> bool:
     """Whether the whole interval is above what is worth it."""
     return gain.low is not None and gain.low > WORTH
 
 
-def times(gain: Estimate) -> str:
+def times(gain: Measured) -> str:
     """``1.23 times [1.2, 1.26], n = 3``."""
     return f"{gain.value:.3g} times [{gain.low:.3g}, {gain.high:.3g}], n = {gain.n}"
 

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.analysis import intervals
+from bench.values import Measured
 
 POSITIVE = st.lists(st.floats(1e-3, 1e6), min_size=2, max_size=20)
 
@@ -23,7 +24,7 @@ def test_geometric_mean_by_hand() -> None:
 
 
 def test_one_process_has_no_interval() -> None:
-    assert intervals.geometric_mean([3.0]) == intervals.Estimate(pytest.approx(3.0), None, None, 1)
+    assert intervals.geometric_mean([3.0]) == Measured(pytest.approx(3.0), None, None, 1)
 
 
 @pytest.mark.parametrize("values", [[], [0.0], [-1.0, 2.0], [math.nan], [math.inf]])
@@ -55,4 +56,4 @@ def test_percentile_is_numpys(values: list[float], percent: int) -> None:
 
 
 def test_student_t() -> None:
-    assert intervals.student_t(2) == pytest.approx(4.30265, rel=1e-5)
+    assert intervals.student_t(2, 0.975) == pytest.approx(4.30265, rel=1e-5)

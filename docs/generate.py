@@ -1,14 +1,16 @@
-"""Writes what the documentation says of commands and metrics from where they are defined.
+"""Writes what the documentation says of commands, metrics and records from where they are defined.
 
     python docs/generate.py
 
 ``commands.md`` from the command line's own help (``typer utils docs``), ``metrics.md`` from
-``bench.records.metrics`` and ``reports.content.definitions``. A test fails where the files say something else.
+``bench.records.metrics`` and ``reports.content.definitions``, ``run.schema.json`` and ``check.schema.json`` (JSON
+Schema) from the models of records. A test fails where the files say something else.
 """
 
 from __future__ import annotations
 
 import html
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -61,6 +63,28 @@ def metrics() -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def run_schema() -> str:
+    """Of what ``bench export`` writes."""
+    from bench.records import export
+
+    return json.dumps(export.run_schema(), indent=1) + "\n"
+
+
+def check_schema() -> str:
+    """Of what ``bench check --format json`` writes."""
+    from bench.records import export
+
+    return json.dumps(export.check_schema(), indent=1) + "\n"
+
+
+WRITTEN = {
+    "commands.md": commands,
+    "metrics.md": metrics,
+    "run.schema.json": run_schema,
+    "check.schema.json": check_schema,
+}
+
+
 def _margin(metric: Metric) -> str:
     from reports.content import definitions
 
@@ -73,5 +97,5 @@ def _list(definitions: dict[str, str]) -> str:
 
 if __name__ == "__main__":
     sys.path.insert(0, str(HERE.parent))
-    (HERE / "commands.md").write_text(commands())
-    (HERE / "metrics.md").write_text(metrics())
+    for name, content in WRITTEN.items():
+        (HERE / name).write_text(content())

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from bench.cli import baseline, bisect, check, history, machine, run, sweep
+from bench.cli import baseline, bisect, check, history, machine, run, stored_runs, sweep
 from bench.errors import BenchError
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ machine.register(app)
 check.register(app)
 baseline.register(app)
 bisect.register(app)
+stored_runs.register(app)
 history.register(app)
 sweep.register(app)
 

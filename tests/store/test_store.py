@@ -16,8 +16,8 @@ import sqlalchemy as sa
 from stored import record, run
 
 from bench.errors import BenchError, UsageError
-from bench.records.export import export
-from bench.records.record import SCHEMA, Record
+from bench.records.export import export, parse_export
+from bench.records.record import SCHEMA
 from bench.store import queries
 from bench.store.store import Store, without_password
 
@@ -187,8 +187,8 @@ def test_default_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("version", range(1, SCHEMA + 1))
 def test_a_stored_record_of_every_schema_is_read(version: int) -> None:
-    document = json.loads((RECORDS / f"schema{version}.json").read_text())
-    records = [Record.model_validate(plain) for plain in document["records"]]
+    path = RECORDS / f"schema{version}.json"
+    records = parse_export(path.read_text(), path.name).records
     assert {r.job.backend for r in records} >= {"pytorch", "keras", "onnxruntime", "reference"}
     assert all(r.comparable for r in records)
     trained = next(r for r in records if r.job.backend == "pytorch")

@@ -1,0 +1,142 @@
+"""Commands about stored runs: ``report``, ``export``, ``import``, ``compare``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench.cli import options
+from bench.cli.output import put, tell
+from bench.errors import UsageError
+
+EXPORTS = ("json", "pytest-benchmark", "bencher", "customBiggerIsBetter", "customSmallerIsBetter")
+LATEST = 50
+"""Points of a series that a comparison learns the variance between runs from."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    app.command()(report)
+    app.command()(export)
+    app.command("import")(import_)
+    app.command()(compare)
+
+
+def report(
+    run_name: options.RunName = None,
+    format_: Annotated[
+        str, typer.Option("--format", help="html (a page that stands alone), markdown, or a format of tables.")
+    ] = "markdown",
+    output: options.Output = None,
+    figures: Annotated[
+        Path | None, typer.Option("--figures", metavar="DIR", help="Also write every plot there, as SVG and PNG.")
+    ] = None,
+    summary: options.Summary = False,
+    timing: Annotated[bool, typer.Option("--timing", help="Only where the run's wall time went.")] = False,
+    store: options.StoreUrl = None,
+) -> None:
+    """A stored run with the definition of every column, the machine, versions, data and parity."""
+    from bench.store.loading import load_run
+    from reports.content import plots, tables
+    from reports.content.timing import timing_table
+    from reports.pages import html, markdown
+    from reports.pages import pull_request as comment
+    from reports.render import images
+    from reports.render.text import check_format
+    from reports.table import Document
+
+    if format_ != "markdown":
+        check_format(format_)
+    found = load_run(store, run_name)
+    if figures is not None:
+        written = images.write(plots.of(found), figures)
+        print(f"{len(written)} pictures in {figures}", file=sys.stderr)
+    if timing:
+        tell(Document([timing_table(found)]), "github" if format_ == "markdown" else format_, output)
+    elif summary:
+        put(comment.of_run(found), output)
+    elif format_ == "markdown":
+        put(markdown.render(found), output)
+    else:
+        tell(tables.document(found), format_, output, lambda: html.of_run(found))
+
+
+def export(
+    run_name: options.RunName = None,
+    format_: Annotated[str, typer.Option("--format", help=", ".join(EXPORTS) + ".")] = "json",
+    store: options.StoreUrl = None,
+) -> None:
+    """A stored run on standard output: its records, or its metrics as other tools read them; on standard error, what
+    the format leaves out."""
+    from bench.records.export import export as to_json
+    from bench.store.loading import load_run
+    from reports.exports import bencher, github_action_benchmark, pytest_benchmark
+
+    options.one_of("format", format_, EXPORTS)
+    run = load_run(store, run_name)
+    if format_ == "json":
+        text, left_out = to_json(run), {}
+    elif format_ == "pytest-benchmark":
+        text, left_out = pytest_benchmark.document(run), pytest_benchmark.left_out(run)
+    elif format_ == "bencher":
+        text, left_out = bencher.document(run), bencher.left_out(run)
+    else:
+        bigger = format_ == "customBiggerIsBetter"
+        text = github_action_benchmark.document(run, bigger)
+        left_out = github_action_benchmark.left_out(run, bigger)
+    print(text)
+    for name, why in left_out.items():
+        print(f"left out: {name}: {why}", file=sys.stderr)
+
+
+def import_(
+    file: Annotated[Path, typer.Argument(help="What bench export --format json wrote; - for standard input.")],
+    store: options.StoreUrl = None,
+) -> None:
+    """An exported run into the store; one that is there already is left as it is."""
+    from bench.store import queries as stored
+    from bench.store.store import Store
+
+    try:
+        text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read {file}: {getattr(error, 'strerror', None) or error}") from error
+    opened = Store(store)
+    name, new = stored.import_(opened, text, str(file))
+    print(f"run {name} {'imported into' if new else 'is already in'} {opened.shown}")
+
+
+def compare(
+    first: Annotated[str, typer.Argument(metavar="A", help="A run, tag, commit, or last~N.")],
+    second: Annotated[str, typer.Argument(metavar="B", help="The run to put beside it (default: last).")] = "last",
+    across: Annotated[
+        str | None, typer.Option(metavar="PARTS", help="Parts of the key that may differ: machines, threads, ...")
+    ] = None,
+    format_: options.Format = "simple",
+    output: options.Output = None,
+    store: options.StoreUrl = None,
+) -> None:
+    """Two stored runs, metric by metric, with intervals that hold the variance between runs. Informs, never gates."""
+    from bench.analysis import run_comparison
+    from bench.gate import margins
+    from bench.records import series_key
+    from bench.records.metrics import gated
+    from bench.store import queries as stored
+    from bench.store.store import Store
+    from reports.content import comparison as shown
+    from reports.pages import html
+
+    parts = series_key.across(across)
+    opened = Store(store)
+    a, b = opened.load(first), opened.load(second)
+    digests = {series_key.digest(series_key.key(record)) for run in (a, b) for record in run.records}
+    with opened.reading() as connection:
+        series = [one for digest in sorted(digests) for one in stored.of_digest(connection, digest, last=LATEST)]
+    points = {(one.digest, one.figure): one.points for one in series}
+    found = run_comparison.compare(a, b, points, parts)
+
+    shaded = {gated()[name].name: margin for name, margin in margins.read([]).items()}
+    tell(shown.document(found), format_, output, lambda: html.of_comparison(found, shaded, options.command_line()))

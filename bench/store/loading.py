@@ -1,0 +1,35 @@
+"""Reading a run from wherever it is kept: an exported file or a store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bench.analysis.ratios import with_ratios
+from bench.errors import BenchError
+from bench.records.export import parse_export
+from bench.records.record import Run
+from bench.store.store import Store
+
+EXPORT_SUFFIX = ".json"
+
+
+def load_run(store_or_file: str | Path | None, run: str | None = None) -> Run:
+    """As ``bench.load``. Records of a store get their ratios, as ``bench export`` writes them.
+
+    Raises:
+        BenchError: it cannot be read.
+        UsageError: there is no such run.
+    """
+    source = None if store_or_file is None else str(store_or_file)
+    if source is not None and source.endswith(EXPORT_SUFFIX):
+        return _exported(Path(source))
+    stored = Store(source).load(run)
+    return stored.model_copy(update={"records": with_ratios(stored.records)})
+
+
+def _exported(path: Path) -> Run:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BenchError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+    return parse_export(text, str(path))

@@ -52,6 +52,7 @@ def _files(plot: Plot | HeatMap, folder: Path) -> list[Path]:
     svg, png = folder / f"{plot.key}.svg", folder / f"{plot.key}.png"
     told = printable(plot.alternative)
     figure.savefig(svg, metadata={"Title": printable(plot.title), "Description": told, "Date": None})
+    figure.set_layout_engine("none")  # it keeps the places that it has
     figure.savefig(png, dpi=150, metadata={"Title": printable(plot.title), "Description": told})
     return [svg, png]
 

@@ -178,7 +178,7 @@ def test_wrong_adapters_of_every_layer_are_caught(bench: Bench) -> None:
 def mistakes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, float]]:
     """By wrong adapter, the value of every check on real images."""
     model, recipe, images = MODELS["article-pytorch"], RECIPES["article-pytorch"], registry.load("digits")
-    x, y = normalize(images.train_x[:256], recipe.mean, recipe.std), images.train_y[:256]
+    x, y = normalize(images.train_x[:128], recipe.mean, recipe.std), images.train_y[:128]
     weights, trial = model.initial_weights(0), Trial(recipe)
     file: Path = tmp_path_factory.mktemp("expected") / "expected.npz"
     expected = Expected.of(file, model, weights, x, y, trial)

@@ -127,3 +127,10 @@ def test_a_line_that_is_no_request_is_told(capsys: pytest.CaptureFixture[str]) -
         replies = io.BytesIO()
         serve(io.StringIO(line + "\n"), replies, started=0.0)
         assert json.loads(replies.getvalue())["error"]["status"] == "failed"
+
+
+def test_the_files_of_an_adapter_are_not_the_standard_librarys() -> None:
+    from backends.reference import Adapter
+
+    files = session_module._files_of("reference", Adapter("cpu", "fp64", "numpy", 1, 0))
+    assert [Path(file).name for file in files] == ["base.py", "reference.py"]

@@ -26,6 +26,8 @@ from bench.cli.options import (
 
 if TYPE_CHECKING:
     from bench.analysis.bisection import Bisection
+    from bench.gate.release_judge import ReleaseJudge
+    from bench.store.store import Store
 
 LONGER = 3
 """A midpoint that stays inconclusive is measured so many times as long."""
@@ -70,7 +72,6 @@ def bisect(
     from bench.gate.gated_metric import IN_PAIRS
     from bench.gate.release_judge import ReleaseJudge
     from bench.machine.host import fingerprint
-    from bench.store.schema import BISECTIONS
     from bench.store.store import Store
     from reports.content import verdicts
     from reports.render.terminal import show
@@ -83,27 +84,30 @@ def bisect(
     store = Store(output.store)
     versions = bisection.candidates(environments.released(package), good, bad)
     lock = environments.present(sorted({row.job.backend for row in plan.rows if row.problem is None}))
-    placed = asdict(plan.request.placement)
-    decides = [package, versions[0], versions[-1], job.to_dict(), dict(criteria.margins), placed, repeat.seed]
-    decides += [data.sha256, fingerprint()["id"], lock.to_dict()]
+    decides = [package, versions[0], versions[-1], asdict(job), dict(criteria.margins)]
+    decides += [asdict(plan.request.placement), repeat.seed, data.sha256, fingerprint()["id"], lock.to_dict()]
     key = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
     begun = bisection.Bisection(package=package, metric=metric, versions=versions)
-    known = None if restart else store.read(BISECTIONS, key, bisection.Bisection)
-    if known is not None:
-        begun = begun.model_copy(update={"steps": known.steps})
     longer = (LONGER_LOOKS, LONGER * criteria.budget)
     cache = gate.cache or baselines.default_cache()
     judge = ReleaseJudge(plan, data, store, criteria, package, versions[0], lock, cache, options.command_line(), longer)
+    found = _search(begun, judge, store, key, restart)
+    show(verdicts.bisection(found), output.format)
+    newest = found.outcome(versions[-1])
+    sys.exit(3 if newest == "skipped" or (newest == "bad" and len(found.suspects) > 2) else 0)
+
+
+def _search(begun: Bisection, judge: ReleaseJudge, store: Store, key: str, restart: bool) -> Bisection:
+    """Search from where an earlier search of the same key ended; every step is stored."""
+    from bench.analysis import bisection
+    from bench.store.schema import BISECTIONS
+
+    known = None if restart else store.read(BISECTIONS, key, bisection.Bisection)
+    if known is not None:
+        begun = begun.model_copy(update={"steps": known.steps})
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        found = bisection.search(begun, judge, lambda now: store.put(BISECTIONS, key, now.model_dump_json()))
+        return bisection.search(begun, judge, lambda now: store.put(BISECTIONS, key, now.model_dump_json()))
     except KeyboardInterrupt:
         print("bench: interrupted; the same command goes on where it was", file=sys.stderr)
         sys.exit(options.INTERRUPTED)
-    show(verdicts.bisection(found), output.format)
-    sys.exit(_exit_code(found))
-
-
-def _exit_code(found: Bisection) -> int:
-    newest = found.outcome(found.versions[-1])
-    return 3 if newest == "skipped" or (newest == "bad" and len(found.suspects) > 2) else 0

@@ -18,7 +18,7 @@ from bench.cli.options import DeviceOptions, InterpreterOptions, OutputOptions, 
 from bench.errors import UsageError
 
 if TYPE_CHECKING:
-    from bench.analysis.sweep import Trial
+    from bench.analysis.sweep import Sweep, Trial
     from bench.runner.plan import Request
     from bench.store.store import Store
     from bench.workloads.datasets.dataset import Dataset
@@ -65,7 +65,6 @@ def sweep(
     """
     from bench.analysis import sweep as searching
     from bench.runner.plan import Request
-    from bench.store.schema import SWEEPS
     from bench.store.store import Store
     from reports.content import sweeps
     from reports.render.terminal import show, with_notes
@@ -95,16 +94,23 @@ def sweep(
     decides.append([trial.changes for trial in planned])
     key = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
     begun = searching.Sweep(name=f"sweep-{key}", workload=base.name, seeds=care.seeds, trials=planned, rows=rows)
+    found = _search(begun, _Attempt(plan.request, data, store, workloads), store, key, restart)
+    show(with_notes(sweeps.document(found), f"{found.name} in {store.shown}"), output.format)
+    sys.exit(any(trial.failed for trial in found.trials))
+
+
+def _search(begun: Sweep, attempt: _Attempt, store: Store, key: str, restart: bool) -> Sweep:
+    """Search from where an earlier search of the same key ended; every trial is stored."""
+    from bench.analysis import sweep as searching
+    from bench.store.schema import SWEEPS
+
     known = None if restart else store.read(SWEEPS, key, searching.Sweep)
-    attempt = _Attempt(plan.request, data, store, workloads)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        found = searching.search(known or begun, attempt, lambda now: store.put(SWEEPS, key, now.model_dump_json()))
+        return searching.search(known or begun, attempt, lambda now: store.put(SWEEPS, key, now.model_dump_json()))
     except KeyboardInterrupt:
         print("bench: interrupted; the same command goes on where it was", file=sys.stderr)
         sys.exit(options.INTERRUPTED)
-    show(with_notes(sweeps.document(found), f"{found.name} in {store.shown}"), output.format)
-    sys.exit(any(trial.failed for trial in found.trials))
 
 
 def _entries(changes: dict[str, Any]) -> list[str]:

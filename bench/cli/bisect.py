@@ -84,7 +84,7 @@ def bisect(
     store = Store(output.store)
     versions = bisection.candidates(environments.released(package), good, bad)
     lock = environments.present(sorted({row.job.backend for row in plan.rows if row.problem is None}))
-    decides = [package, versions[0], versions[-1], asdict(job), dict(criteria.margins)]
+    decides: list[object] = [package, versions[0], versions[-1], asdict(job), dict(criteria.margins)]
     decides += [asdict(plan.request.placement), repeat.seed, data.sha256, fingerprint()["id"], lock.to_dict()]
     key = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
     begun = bisection.Bisection(package=package, metric=metric, versions=versions)

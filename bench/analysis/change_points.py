@@ -1,4 +1,4 @@
-"""Where a series of a figure changed its level: PELT, with a penalty calibrated here.
+"""Level shifts in a series of a metric: PELT, with a penalty that is calibrated here.
 
 PELT (Killick, Fearnhead & Eckley 2012, JASA 107:1590) finds the segmentation with the least sum of squares plus a
 penalty for each change, by ``ruptures`` (Truong, Oudre & Vayatis 2020, Signal Processing 167). Noise is estimated from
@@ -17,12 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 AFTER = 3
-"""Points that a new level must have."""
+"""A new level has at least this many points."""
 FEWEST = 8
-"""A series with fewer points is not judged."""
+"""Shorter series are not searched."""
 PENALTY = 5.0
-"""Times ln(n) times the noise's variance. By simulation (benchmarks/change_points.py) at most one false change in 1,000
-points of white noise, in series of 20 points as well, whose noise is not well known."""
+"""Penalty of a change, in units of ln(n) times the variance of the noise. Simulations (benchmarks/change_points.py) give
+at most one false change per 1,000 points of white noise, also in series of 20 points, where the noise is poorly known."""
 MAX_RHO = 0.8
 
 
@@ -59,12 +59,12 @@ def find(values: Sequence[float]) -> list[Change]:
 
 
 def of_logs(values: Sequence[float]) -> list[Change]:
-    """As ``find``, on logarithms: changes and noise are relative."""
+    """As ``find``, on logarithms of the values: changes and noise are relative."""
     return find([math.log(value) for value in values])
 
 
 def _segment(observed: npt.NDArray[np.float64], noise: float) -> list[int]:
-    """Indices at which segments begin, but the first."""
+    """Indices at which segments begin, without the first."""
     import ruptures
 
     scaled = (observed - np.median(observed)) / noise
@@ -81,7 +81,7 @@ def _noise(observed: npt.NDArray[np.float64]) -> float:
 
 
 def _rho(observed: npt.NDArray[np.float64], borders: Sequence[int]) -> float:
-    """Lag-1 autocorrelation of what the segments leave, with the bias of a short series (Kendall 1954) given back."""
+    """Lag-1 autocorrelation of the residuals of the segments, corrected for the bias of short series (Kendall 1954)."""
     pieces = [piece - piece.mean() for piece in np.split(observed, list(borders))]
     products = math.fsum(float(piece[1:] @ piece[:-1]) for piece in pieces)
     squares = math.fsum(float(piece @ piece) for piece in pieces)

@@ -20,18 +20,18 @@ from bench.records.record import Figure, Record, Run, label
 from bench.records.series import FigureKey, Point
 
 FEWEST_DIFFERENCES = 4
-"""Of successive runs with the same versions, before an interval is given."""
+"""Differences of successive runs with the same versions that an interval needs at least."""
 EFFICIENCY = 2 / 3
 """Degrees of freedom per difference: two successive ones share a run (von Neumann 1941)."""
 MACHINE_FACTS = ("kernel", "driver", "governor", "cpu_quota", "hostname")
 
 History = Mapping[tuple[str, FigureKey], Sequence[Point]]
-"""Points by the digest of a comparability key and the figure."""
+"""Points by the digest of a comparability key and the metric."""
 
 
 @dataclass(frozen=True)
 class Noise:
-    """Variance between runs of a logarithm, with its degrees of freedom; ``missing`` more runs would tell it."""
+    """Variance between runs of a logarithm, with its degrees of freedom; ``missing``: further runs that are needed to estimate it."""
 
     variance: float
     degrees: float
@@ -40,7 +40,7 @@ class Noise:
 
 @dataclass(frozen=True)
 class Compared:
-    """A figure of a row in both runs: second over first, with a 95% interval (None where history is too short)."""
+    """A metric of a row in both runs: second over first, with a 95% interval (None where history is too short)."""
 
     row: str
     figure: FigureKey
@@ -65,11 +65,11 @@ class Comparison:
     figures: tuple[Compared, ...]
     only_first: tuple[str, ...]
     only_second: tuple[str, ...]
-    """Rows that the other run has not, or not comparable."""
+    """Rows that the other run does not have, or has but not comparable."""
 
 
 def noise(points: Sequence[Point]) -> Noise:
-    """Between-run variance of the logarithm of one run's figure."""
+    """Between-run variance of the logarithm of a metric."""
     pairs = [(a, b) for a, b in itertools.pairwise(points) if a.versions == b.versions and a.value > 0 and b.value > 0]
     squares = [math.log(b.value / a.value) ** 2 for a, b in pairs]
     if len(squares) < FEWEST_DIFFERENCES:
@@ -78,7 +78,7 @@ def noise(points: Sequence[Point]) -> Noise:
 
 
 def compare(first: Run, second: Run, history: History, across: frozenset[str]) -> Comparison:
-    """Rows of the same key, figure by figure.
+    """Compare the rows of the same key, metric by metric.
 
     Raises:
         UsageError: rows of the same name differ in a part of the key that ``across`` does not name.
@@ -89,10 +89,10 @@ def compare(first: Run, second: Run, history: History, across: frozenset[str]) -
     for name in both:
         differing |= series_key.differences(series_key.key(a[name]), series_key.key(b[name]))
     if forbidden := sorted(set(differing) - across):
-        told = "; ".join(f"{part}: {differing[part][0]} and {differing[part][1]}" for part in forbidden)
+        differences = "; ".join(f"{part}: {differing[part][0]} and {differing[part][1]}" for part in forbidden)
         names = ",".join(forbidden)
         raise UsageError(
-            f"{first.name} and {second.name} are not comparable ({told}); --across {names} does it all the same"
+            f"{first.name} and {second.name} are not comparable ({differences}); --across {names} does it all the same"
         )
     return Comparison(
         first=first.name,
@@ -147,7 +147,7 @@ def _compared(name: str, a: Record, b: Record, figure: Figure, other: Figure, hi
 
 
 def _interval(ratio: float, noises: Sequence[Noise], same: bool) -> tuple[float | None, float | None]:
-    """Student's t on logarithms; two series of their own by Welch and Satterthwaite (1947)."""
+    """Student's t on logarithms; for two different series with the degrees of freedom of Welch and Satterthwaite (1947)."""
     if any(one.missing for one in noises):
         return None, None
     variance = sum(one.variance for one in noises)

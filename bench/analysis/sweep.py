@@ -27,7 +27,7 @@ class _Plain(BaseModel):
 
 
 class Result(_Plain):
-    """What a row came to in a trial, one value per seed."""
+    """The result of a row in a trial, one value per seed."""
 
     validation: list[float]
     """Accuracy on the held-out images after the last epoch."""
@@ -45,7 +45,7 @@ class Trial(_Plain):
     results: dict[str, Result] = {}
     """By id of the row."""
     failed: dict[str, str] = {}
-    """By id of the row: why it came to nothing."""
+    """By id of the row: why it has no result."""
 
     @property
     def label(self) -> str:
@@ -85,8 +85,8 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def search(sweep: Sweep, attempt: Callable[[int, Trial], Trial], keep: Callable[[Sweep], None]) -> Sweep:
-    """Do the trials that are not done yet, one after the other; ``attempt`` gets each with its number from 0, and what
-    it comes to is kept when it ends."""
+    """Do the trials that are not done yet, one after the other. ``attempt`` gets each trial and its number from 0; its
+    result is passed to ``keep`` when it ends."""
     for number, trial in enumerate(sweep.trials):
         if trial.run is None:
             trials = list(sweep.trials)
@@ -97,7 +97,7 @@ def search(sweep: Sweep, attempt: Callable[[int, Trial], Trial], keep: Callable[
 
 
 def result(record: Record) -> Result | None:
-    """What a record says of its trial; None if it was not trained, or no held-out images were evaluated."""
+    """The result of a trial, from its record; None if the row was not trained, or no held-out images were evaluated."""
     accuracy, fit = record.figure("accuracy"), record.figure("fit", "train", "end-to-end")
     if record.outcome is None or accuracy is None or fit is None or not record.comparable:
         return None

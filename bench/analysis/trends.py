@@ -1,4 +1,4 @@
-"""Change points of stored series: when, by how much, what changed then, and the command that would confirm it."""
+"""Level shifts in stored series: when, by how much, what changed then, and the command that confirms them."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ class Turn:
 
     @property
     def changed(self) -> dict[str, tuple[str, str]]:
-        """Packages whose version is another one since then."""
+        """Packages whose version changed between the two runs: old and new version by name."""
         before, after = self.last.versions, self.first.versions
         names = sorted({*before, *after})
         return {n: (before.get(n, ""), after.get(n, "")) for n in names if before.get(n) != after.get(n)}
 
     @property
     def confirm(self) -> str:
-        """The command that measures both levels again, now; empty where nothing recorded tells them apart, or the gate
-        does not judge the metric or the workload. A file of the user's is named as it was, without its folder."""
+        """The command that measures both levels again, now. It is empty if no recorded version or commit differs, or if
+        the gate does not judge the metric or the workload. A user's file is named without its folder."""
         name, task, batch_size, boundary = self.series.figure
         requirements = " ".join(f"{package}=={old}" for package, (old, _) in self.changed.items() if old)
         commit = self.last.commit
@@ -54,17 +54,17 @@ class Turn:
         else:
             return ""
         key = self.series.key
-        told = ["--backend", key.backend, "--device", key.device, "--precision", key.precision, "--mode", key.mode]
-        told += workload.as_options(self.series.model, self.series.dataset, self.series.recipe)
-        told += ["--metric", gate]
+        options = ["--backend", key.backend, "--device", key.device, "--precision", key.precision, "--mode", key.mode]
+        options += workload.as_options(self.series.model, self.series.dataset, self.series.recipe)
+        options += ["--metric", gate]
         for option, value in (("--task", task), ("--boundary", boundary)):
-            told += [option, value] if value else []
-        told += ["--batch-size", str(batch_size)] if name == "throughput" else []
-        return shlex.join(["bench", "check", "--against", against, *told])
+            options += [option, value] if value else []
+        options += ["--batch-size", str(batch_size)] if name == "throughput" else []
+        return shlex.join(["bench", "check", "--against", against, *options])
 
 
 def turns(series: Series) -> list[Turn]:
-    """Change points of one series, oldest first; of figures that can be zero none (levels are relative)."""
+    """Change points of one series, oldest first. Metrics that can be zero have none: levels are relative."""
     points = series.points
     if any(point.value <= 0 for point in points):
         return []
@@ -85,6 +85,6 @@ def turns(series: Series) -> list[Turn]:
 
 
 def all_turns(series: Sequence[Series]) -> list[Turn]:
-    """Of all series, the newest first."""
+    """The level shifts of all series, newest first."""
     found = [turn for one in series for turn in turns(one)]
     return sorted(found, key=lambda turn: turn.first.started_at, reverse=True)

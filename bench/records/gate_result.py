@@ -1,4 +1,4 @@
-"""What a check came to, as it is stored, exported and shown: pydantic models beside ``bench.records.record``'s."""
+"""The result of a check, as it is stored, exported and shown: pydantic models beside ``bench.records.record``'s."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EXIT_CODES: dict[Kind, int] = {"regression": 1, "invalid": 4, "inconclusive": 3,
 
 
 class Pair(Frozen):
-    """One pair of live workers, base and present, and what they measured of one metric."""
+    """One pair of live workers, base and present, and their values of one metric."""
 
     number: int
     base_first: bool
@@ -115,7 +115,7 @@ class Check(Frozen):
         return next((kind for kind in order if kind in found), "invalid")
 
     def exit_code(self, inconclusive: int = EXIT_CODES["inconclusive"]) -> int:
-        """0; 1 a regression; 3 inconclusive (or what the caller says of that); 4 invalid."""
+        """0; 1 for a regression; 3 for inconclusive, or the code that the caller gives; 4 for invalid."""
         return inconclusive if self.verdict == "inconclusive" else EXIT_CODES[self.verdict]
 
 

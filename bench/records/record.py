@@ -89,7 +89,7 @@ class Sample(Frozen):
 
 
 class Figure(Frozen):
-    """A value with unit, interval and the samples behind it; ``value`` null says not measured, for ``reason``."""
+    """A value with unit, interval and the samples behind it; ``value`` null means not measured, for ``reason``."""
 
     name: str
     task: Task | None = None

@@ -21,8 +21,10 @@ AFTER = 3
 FEWEST = 8
 """Shorter series are not searched."""
 PENALTY = 5.0
-"""Penalty of a change, in units of ln(n) times the variance of the noise. Simulations (benchmarks/change_points.py) give
-at most one false change per 1,000 points of white noise, also in series of 20 points, where the noise is poorly known."""
+"""Penalty of a change, in units of ln(n) times the variance of the noise.
+
+Simulations (benchmarks/change_points.py) give at most one false change per 1,000 points of white noise.
+That holds in series of 20 points too, where the noise is poorly known."""
 MAX_RHO = 0.8
 
 

@@ -31,7 +31,10 @@ History = Mapping[tuple[str, FigureKey], Sequence[Point]]
 
 @dataclass(frozen=True)
 class Noise:
-    """Variance between runs of a logarithm, with its degrees of freedom; ``missing``: further runs that are needed to estimate it."""
+    """Variance between runs of a logarithm, with its degrees of freedom.
+
+    ``missing`` counts the further runs that are needed to estimate it.
+    """
 
     variance: float
     degrees: float
@@ -147,7 +150,10 @@ def _compared(name: str, a: Record, b: Record, figure: Figure, other: Figure, hi
 
 
 def _interval(ratio: float, noises: Sequence[Noise], same: bool) -> tuple[float | None, float | None]:
-    """Student's t on logarithms; for two different series with the degrees of freedom of Welch and Satterthwaite (1947)."""
+    """Student's t on logarithms.
+
+    For two different series the degrees of freedom are those of Welch and Satterthwaite (1947).
+    """
     if any(one.missing for one in noises):
         return None, None
     variance = sum(one.variance for one in noises)

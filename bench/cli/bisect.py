@@ -81,8 +81,8 @@ def bisect(
     criteria = check_options.criteria(job, gate, budget)
     plan, data = options.plan_on_data(check_options.request(job, "precise", device, place, repeat))
     store = Store(output.store)
-    versions = bisection.candidates(environments.released(package), good, bad)
-    lock = environments.present(sorted({row.job.backend for row in plan.rows if row.problem is None}))
+    versions = bisection.candidates(environments.list_releases(package), good, bad)
+    lock = environments.current_lock(sorted({row.job.backend for row in plan.rows if row.problem is None}))
     placed = asdict(plan.request.placement)
     decides = [package, versions[0], versions[-1], job.to_dict(), dict(criteria.margins), placed, repeat.seed]
     decides += [data.sha256, fingerprint()["id"], lock.to_dict()]

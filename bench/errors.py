@@ -1,4 +1,4 @@
-"""What the command line turns into one line and an exit code."""
+"""Errors that the command line shows as one line and turns into an exit code."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from collections.abc import Iterable
 
 
 class BenchError(Exception):
-    """Something that stops the command; the message says what to do next. Exit code 1."""
+    """An error that stops the command; the message says what to do next. Exit code 1."""
 
     exit_code = 1
 
 
 class UsageError(BenchError):
-    """What the user asked for cannot be: an unknown name, a wrong value, a missing file. Exit code 2."""
+    """The user's request is invalid: an unknown name, a wrong value, a missing file. Exit code 2."""
 
     exit_code = 2
 
 
 def closest(name: str, known: Iterable[str]) -> str:
-    """``; did you mean 'pytorch'?``, empty where nothing is near."""
+    """``; did you mean 'pytorch'?``, empty if no known name is similar."""
     close = difflib.get_close_matches(name, list(known), n=1)
     return f"; did you mean '{close[0]}'?" if close else ""
 

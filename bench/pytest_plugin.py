@@ -3,24 +3,28 @@
     def test_inference(evenbench):
         evenbench("pytorch", task="infer", batch_size=128)
 
-Every round is a fresh worker, certified once before, and what is recorded is the worker's own time of one batch, not
-the pipe's: the fixture gives pytest-benchmark a timer that moves on by just that. All its options work as always.
+The row is certified once; every round is a fresh worker. The recorded time is the worker's own time of one batch,
+without the pipe: the fixture gives pytest-benchmark a timer that advances by exactly that time. All options of
+pytest-benchmark work as usual.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from bench.records.record import Record
 
 DEFAULT_ROUNDS = 5
 Timed = Callable[..., Any]
 
 
 class WorkerClock:
-    """A timer that stands still but for what workers tell."""
+    """A timer that advances only by the seconds that workers report."""
 
     __name__ = "evenbench_worker"
 
@@ -28,31 +32,31 @@ class WorkerClock:
         self._now = 0.0
 
     def __call__(self) -> float:
-        """Seconds that workers have told so far."""
+        """Sum of the reported seconds."""
         return self._now
 
     def add(self, seconds: float) -> None:
-        """Move on."""
+        """Advance the timer."""
         self._now += seconds
 
 
 @pytest.fixture
 def evenbench(request: pytest.FixtureRequest) -> Timed:
     """``evenbench(backend, workload=..., task="infer", batch_size=128, boundary="end-to-end", profile="precise",
-    rounds=5)`` times one row; returns its record. A runtime takes ``source="pytorch"``, whose file it reads. With
-    ``--benchmark-disable`` one round is run."""
+    rounds=5)`` times one row and returns its record. A runtime needs ``source="pytorch"``, the backend whose file it
+    reads. ``--benchmark-disable`` runs one round."""
     clock = WorkerClock()
     marker = request.node.get_closest_marker("benchmark")
-    kept = dict(marker.kwargs) if marker else {}
-    request.node.add_marker(pytest.mark.benchmark(**{**kept, "timer": clock}), append=False)
+    options = dict(marker.kwargs) if marker else {}
+    request.node.add_marker(pytest.mark.benchmark(**{**options, "timer": clock}), append=False)
     try:
         benchmark = request.getfixturevalue("benchmark")
     except pytest.FixtureLookupError:
         pytest.fail("the fixture 'evenbench' needs pytest-benchmark: pip install 'evenbench[pytest]'", pytrace=False)
-    return lambda backend, **options: _timed(benchmark, clock, backend, **options)
+    return lambda backend, **options: _time_row(benchmark, clock, backend, **options)
 
 
-def _timed(
+def _time_row(
     benchmark: Any,
     clock: WorkerClock,
     backend: str,
@@ -69,7 +73,7 @@ def _timed(
     from bench.errors import BenchError
     from bench.machine.placement import place
     from bench.runner.plan import Request
-    from bench.runner.planner import make
+    from bench.runner.planner import make_plan
     from bench.runner.run import begin
     from bench.runner.single_row import measure as measure_row
     from bench.runner.single_row import one_row
@@ -77,7 +81,7 @@ def _timed(
     from bench.workloads.workload import DEFAULT_WORKLOAD, parse
 
     try:
-        asked = Request(
+        requested = Request(
             (backend,),
             parse(workload or DEFAULT_WORKLOAD),
             task=task,
@@ -86,24 +90,30 @@ def _timed(
             placement=place(profile),
             **request,
         )
-        dataset = registry.load(asked.workload.dataset, asked.data_dir)
-        asked = replace(asked, workload=asked.workload.on(dataset))
-        plan = one_row(make(asked), source, boundary)
-        _, context = begin(dataset, asked.workload)
-        benchmark.group = benchmark.group or f"{asked.workload.name} {task} {boundary}, batch {batch_size}"
+        dataset = registry.load(requested.workload.dataset, requested.data_dir)
+        requested = replace(requested, workload=requested.workload.on(dataset))
+        plan = one_row(make_plan(requested), source, boundary)
+        _, context = begin(dataset, requested.workload)
+        benchmark.group = benchmark.group or f"{requested.workload.name} {task} {boundary}, batch {batch_size}"
 
-        def rounds_of(measure: Callable[[], float]) -> None:
+        def run_rounds(measure: Callable[[], float]) -> None:
             benchmark.pedantic(lambda: clock.add(measure()), rounds=rounds, iterations=1)
 
-        record = measure_row(plan, dataset, context, rounds_of)
+        record = measure_row(plan, dataset, context, run_rounds)
     except BenchError as error:
         pytest.fail(str(error), pytrace=False)
-    benchmark.extra_info |= {
-        "images_per_second": [s.value for f in record.figures if f.name == "throughput" for s in f.samples],
+    benchmark.extra_info |= _extra_info(record)
+    if not record.comparable:
+        pytest.fail(f"{backend} is {record.status}: {record.error or 'not comparable'}", pytrace=False)
+    return record
+
+
+def _extra_info(record: Record) -> dict[str, Any]:
+    """The fields of ``extra_info`` in pytest-benchmark's JSON."""
+    throughputs = [metric for metric in record.figures if metric.name == "throughput"]
+    return {
+        "images_per_second": [sample.value for metric in throughputs for sample in metric.samples],
         "job": asdict(record.job),
         "versions": record.versions,
         "disturbed": record.disturbance.disturbed,
     }
-    if not record.comparable:
-        pytest.fail(f"{backend} is {record.status}: {record.error or 'not comparable'}", pytrace=False)
-    return record

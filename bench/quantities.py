@@ -1,4 +1,4 @@
-"""Quantities as a user writes them on the command line."""
+"""Parse quantities of the command line."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import re
 from bench.errors import UsageError
 
 
-def words(text: str) -> tuple[str, ...]:
-    """Parts of a comma-separated list."""
+def split_commas(text: str) -> tuple[str, ...]:
+    """The non-empty parts of a comma-separated list."""
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
@@ -21,8 +21,8 @@ def seconds(option: str, text: str) -> float:
     Raises:
         UsageError: anything else, or nothing.
     """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", text.strip())
-    value = float(found[1]) * _SECONDS[found[2] or "s"] if found else 0.0
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", text.strip())
+    value = float(match[1]) * _SECONDS[match[2] or "s"] if match else 0.0
     if value <= 0:
         raise UsageError(f"{option} {text}: not a time such as 90s, 5m or 1h")
     return value
@@ -34,8 +34,8 @@ def fraction(option: str, text: str) -> float:
     Raises:
         UsageError: anything else.
     """
-    found = re.fullmatch(r"(\d*\.?\d+)\s*(%?)", text.strip())
-    value = float(found[1]) / (100 if found[2] else 1) if found else 0.0
+    match = re.fullmatch(r"(\d*\.?\d+)\s*(%?)", text.strip())
+    value = float(match[1]) / (100 if match[2] else 1) if match else 0.0
     if not 0 < value < 1:
         raise UsageError(f"{option} {text}: not a percentage such as 2% (or a fraction such as 0.02)")
     return value

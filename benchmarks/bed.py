@@ -15,7 +15,7 @@ from bench.machine.placement import Placement, place
 from bench.records.record import Data
 from bench.runner.interleaving import MeasuredRound
 from bench.runner.plan import Plan, Request, Row
-from bench.runner.planner import make
+from bench.runner.planner import make_plan
 from bench.runner.record_builder import Context
 from bench.runner.results import Results, Silent
 from bench.runner.rounds import Rounds
@@ -60,7 +60,7 @@ def lay_out(backends: Sequence[str], placement: Placement, model: str = "article
     """A plan on the embedded data; a quick one exports the initial weights."""
     recipe = RECIPES["article-keras"]
     workload = Workload(MODELS[model], "digits", replace(recipe, epochs=0) if quick else recipe)
-    return make(Request(tuple(backends), workload, devices="cpu", placement=placement))
+    return make_plan(Request(tuple(backends), workload, devices="cpu", placement=placement))
 
 
 def run(

@@ -21,7 +21,7 @@ from bed import write
 
 from bench.records.record import Data, Figure, Parity, Record, Run
 from bench.store.schema import RUNS
-from bench.store.store import Store, _inserted, _run_values, _write_record
+from bench.store.store import Store, _insert, _run_values, _write_record
 from bench.worker.protocol import Job
 
 ROWS = 5
@@ -73,7 +73,7 @@ def fill(store: Store, runs: int) -> None:
                 f"20{26 + day // 336}-{day // 28 % 12 + 1:02}-{day % 28 + 1:02}T{minute // 60:02}:{minute % 60:02}:00"
             )
             run = Run(name=f"run-{number:06}", command="bench run", started_at=f"{moment}+00:00", rounds=3)
-            run_id = _inserted(connection, RUNS.insert().values(**_run_values(run)))
+            run_id = _insert(connection, RUNS.insert().values(**_run_values(run)))
             for row in range(ROWS):
                 _write_record(connection, run_id, _record(row, rng.lognormvariate(0, 0.03)))
 

@@ -96,7 +96,7 @@ def measure(case: str, count: int, ended: Callable[[dict[str, Any]], None]) -> N
     from bench.machine.placement import place
     from bench.records.record import Data
     from bench.runner.plan import Request, Side
-    from bench.runner.planner import make
+    from bench.runner.planner import make_plan
     from bench.runner.record_builder import Context
     from bench.runner.results import Results, Silent
     from bench.workloads.datasets import digits
@@ -104,7 +104,7 @@ def measure(case: str, count: int, ended: Callable[[dict[str, Any]], None]) -> N
 
     backend, task, _ = CASES[case]
     request = Request((backend,), parse(DEFAULT_WORKLOAD), task=task, devices="cpu", placement=place("precise"))
-    plan = make(request)
+    plan = make_plan(request)
     if len([row for row in plan.rows if row.asked]) > 1:  # a runtime: read the file of one exporter
         kept = next(row for row in plan.rows if row.asked and row.source is not None and row.job.source == "pytorch")
         plan = replace(plan, rows=tuple(row for row in plan.rows if row is kept or row == kept.source))

@@ -153,7 +153,7 @@ def _space(entries: Sequence[str]) -> Space:
     found: Space = {}
     for entry in entries:
         name, _, text = entry.partition("=")
-        parts = quantities.words(text)
+        parts = quantities.split_commas(text)
         if not name or not parts:
             raise UsageError(f"--over {entry}: not FIELD=A,B,C or FIELD=LOW..HIGH, such as learning_rate=0.001,0.01")
         whole_range = _range(text.strip())

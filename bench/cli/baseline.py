@@ -42,7 +42,7 @@ def save(
         raise UsageError(f"baseline '{name}': begin with a letter; none of = < > ~ ! @ : / and no blank")
     job = CheckJob().with_options(check_options.given(rows, workload, device, metrics))
     plan, data = options.plan_on_data(check_options.request(job, "precise", device))
-    lock = environments.present(sorted({row.job.backend for row in plan.rows if row.problem is None}))
+    lock = environments.current_lock(sorted({row.job.backend for row in plan.rows if row.problem is None}))
     kept = baselines.Baseline(name, lock, job, data.sha256, git_commit())
     Store(store).put(BASELINES, name, json.dumps(kept.to_dict()))
     print(f"baseline {name}: {len(lock.pins)} packages; bench check --against {name}")

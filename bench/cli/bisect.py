@@ -82,8 +82,8 @@ def bisect(
     criteria = check_options.criteria(job, gate, budget)
     plan, data = options.plan_on_data(check_options.request(job, "precise", device, place, repeat))
     store = Store(output.store)
-    versions = bisection.candidates(environments.released(package), good, bad)
-    lock = environments.present(sorted({row.job.backend for row in plan.rows if row.problem is None}))
+    versions = bisection.candidates(environments.list_releases(package), good, bad)
+    lock = environments.current_lock(sorted({row.job.backend for row in plan.rows if row.problem is None}))
     decides: list[object] = [package, versions[0], versions[-1], asdict(job), dict(criteria.margins)]
     decides += [asdict(plan.request.placement), repeat.seed, data.sha256, fingerprint()["id"], lock.to_dict()]
     key = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]

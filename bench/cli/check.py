@@ -26,7 +26,7 @@ from bench.cli.output import put, tell
 from bench.errors import BenchError, UsageError
 
 if TYPE_CHECKING:
-    from bench.gate.check import Checked
+    from bench.gate.check import FinishedCheck
 
 INCONCLUSIVE = {None: 3, "pass": 0, "fail": 1}
 """Exit codes by ``--inconclusive``."""
@@ -139,7 +139,7 @@ def _check(
     return options.INTERRUPTED if found.interrupted else found.check.exit_code(INCONCLUSIVE[care.inconclusive])
 
 
-def _show(found: Checked, output: OutputOptions, file: FileOptions) -> None:
+def _show(found: FinishedCheck, output: OutputOptions, file: FileOptions) -> None:
     from bench.records.export import export_check
     from reports.content import verdicts
     from reports.pages import html

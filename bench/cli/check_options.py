@@ -35,7 +35,7 @@ def given(rows: RowOptions, workload: WorkloadOptions, device: DeviceOptions, me
 
     found: dict[str, Any] = {**workload.names, "devices": device.device}
     lists = {"backends": rows.backend, "modes": rows.mode, "precisions": rows.precision, "metrics": metrics.chosen}
-    found |= {name: None if text is None else quantities.words(text) for name, text in lists.items()}
+    found |= {name: None if text is None else quantities.split_commas(text) for name, text in lists.items()}
     found["changes"] = None if workload.changes is None else parse_changes(workload.changes)
     found["task"] = None if rows.task is None else options.one_of("task", rows.task, options.TASKS)
     if metrics.boundary is not None:

@@ -181,5 +181,5 @@ def _filter(
         workload=None if workload is None else parts(workload),
         machine=machine,
         commit=commit,
-        since=None if since is None else stored.since(since),
+        since=None if since is None else stored.parse_since(since),
     )

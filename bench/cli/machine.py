@@ -49,6 +49,6 @@ def gpu_check(
     from reports.content import listing
     from reports.render.terminal import show
 
-    findings = check(list(quantities.words(backend)), InterpreterOptions(python=python).pythons)
+    findings = check(list(quantities.split_commas(backend)), InterpreterOptions(python=python).pythons)
     show(listing.gpu_findings(findings), format_)
     sys.exit(any(finding.passed is False for finding in findings))

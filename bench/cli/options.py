@@ -274,7 +274,7 @@ def batch_sizes(text: str | None) -> tuple[int, ...]:
     Raises:
         UsageError: not numbers from 1 to a million.
     """
-    parts = ("128",) if text is None else quantities.words(text)
+    parts = ("128",) if text is None else quantities.split_commas(text)
     if not parts or not all(part.isdigit() and 1 <= int(part) <= 1_000_000 for part in parts):
         raise UsageError(f"--batch-size {text}: not a number from 1 on, or a list such as 1,8,32,128")
     return tuple(sorted({int(part) for part in parts}))
@@ -299,12 +299,12 @@ def plan_on_data(request: Request) -> tuple[Plan, Dataset]:
     """
     from dataclasses import replace
 
-    from bench.runner.planner import make
+    from bench.runner.planner import make_plan
     from bench.workloads.datasets import registry
 
-    make(request)
+    make_plan(request)
     dataset = registry.load(request.workload.dataset, request.data_dir)
-    return make(replace(request, workload=request.workload.on(dataset))), dataset
+    return make_plan(replace(request, workload=request.workload.on(dataset))), dataset
 
 
 def command_line() -> str:

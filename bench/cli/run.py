@@ -58,7 +58,7 @@ class FileOptions:
         found = {}
         for entry in self.input_shape or []:
             name, separator, text = entry.rpartition("=")
-            sides = quantities.words(text)
+            sides = quantities.split_commas(text)
             if not (name and separator and sides and all(side.isdigit() and int(side) > 0 for side in sides)):
                 raise UsageError(f"--input-shape {entry}: not INPUT=SIDES without the batch, such as x=3,224,224")
             found[name] = tuple(int(side) for side in sides)
@@ -131,10 +131,10 @@ def run(
 
     _refuse_contradictions(file, start, care)
     request = Request(
-        backends=quantities.words(rows.backend or ALL),
+        backends=quantities.split_commas(rows.backend or ALL),
         workload=workload.named(),
-        modes=quantities.words(rows.mode or DEFAULT),
-        precisions=quantities.words(rows.precision or DEFAULT),
+        modes=quantities.split_commas(rows.mode or DEFAULT),
+        precisions=quantities.split_commas(rows.precision or DEFAULT),
         task=options.one_of("task", rows.task or "all", options.TASKS),
         devices=device.device or "auto",
         batch_sizes=options.batch_sizes(rows.batch_size),
@@ -217,11 +217,11 @@ def _measured(
 def _started(plan: Plan, store: Store, init: str, new_head: bool) -> Plan:
     """The plan with another run's weights to begin with."""
     from backends.model import ModelSpec
-    from bench.runner.planner import make
+    from bench.runner.planner import make_plan
     from bench.store import weights
 
     model = plan.request.workload.model
     assert isinstance(model, ModelSpec), "a file of the user's is not trained"
-    whose, found = weights.of_run(store, init)
-    kept = weights.start(model, found, whose, new_head)
-    return make(replace(plan.request, init=kept, started_from=whose))
+    whose, found = weights.load_weights(store, init)
+    kept = weights.starting_weights(model, found, whose, new_head)
+    return make_plan(replace(plan.request, init=kept, started_from=whose))

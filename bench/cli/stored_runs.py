@@ -106,7 +106,7 @@ def import_(
         raise UsageError(f"cannot read {file}: {getattr(error, 'strerror', None) or error}") from error
     opened = Store(store)
     name, new = stored.import_(opened, text, str(file))
-    print(f"run {name} {'imported into' if new else 'is already in'} {opened.shown}")
+    print(f"run {name} {'imported into' if new else 'is already in'} {opened.shown_url}")
 
 
 def compare(
@@ -134,7 +134,7 @@ def compare(
     a, b = opened.load(first), opened.load(second)
     digests = {series_key.digest(series_key.key(record)) for run in (a, b) for record in run.records}
     with opened.reading() as connection:
-        series = [one for digest in sorted(digests) for one in stored.of_digest(connection, digest, last=LATEST)]
+        series = [one for digest in sorted(digests) for one in stored.series_of_digest(connection, digest, last=LATEST)]
     points = {(one.digest, one.figure): one.points for one in series}
     found = run_comparison.compare(a, b, points, parts)
 

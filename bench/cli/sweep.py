@@ -75,7 +75,7 @@ def sweep(
     if not all(each.recipe.validation for each in workloads):
         raise UsageError("trials are chosen on held-out images, the recipe holds out none; add --set validation=0.1")
     request = Request(
-        backends=_that_train(quantities.words(backend)),
+        backends=_that_train(quantities.split_commas(backend)),
         workload=base,
         task="train",
         devices=device.device or "auto",
@@ -95,7 +95,7 @@ def sweep(
     key = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
     begun = searching.Sweep(name=f"sweep-{key}", workload=base.name, seeds=care.seeds, trials=planned, rows=rows)
     found = _search(begun, _Attempt(plan.request, data, store, workloads), store, key, restart)
-    show(with_notes(sweeps.document(found), f"{found.name} in {store.shown}"), output.format)
+    show(with_notes(sweeps.document(found), f"{found.name} in {store.shown_url}"), output.format)
     sys.exit(any(trial.failed for trial in found.trials))
 
 
@@ -137,11 +137,11 @@ class _Attempt:
 
     def __call__(self, number: int, trial: Trial) -> Trial:
         from bench.analysis import sweep as searching
-        from bench.runner.planner import make
+        from bench.runner.planner import make_plan
         from bench.runner.run import run
 
         print(f"bench: trial {number + 1} of {len(self.workloads)}: {trial.label}", file=sys.stderr)
-        plan = make(replace(self.request, workload=self.workloads[number].on(self.dataset)))
+        plan = make_plan(replace(self.request, workload=self.workloads[number].on(self.dataset)))
         finished = run(plan, self.dataset, self.store, options.command_line())
         if finished.exit_code == options.INTERRUPTED:
             raise KeyboardInterrupt

@@ -1,1 +1,1 @@
-"""Base against present."""
+"""Compare base and present."""

@@ -1,4 +1,4 @@
-"""What ``--against`` names: an interpreter, requirements, a git revision, or a saved baseline; each becomes a side."""
+"""Turn the value of ``--against`` into a side: an interpreter, requirements, a git revision, or a saved baseline."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ GIT = "git:"
 
 @dataclass(frozen=True)
 class Baseline:
-    """What ``bench baseline save`` keeps: the environment's lock, the job, the data's hash."""
+    """A baseline of ``bench baseline save``: the environment's lock, the job, the data's hash."""
 
     name: str
     lock: Lock
@@ -34,19 +34,19 @@ class Baseline:
     commit: str | None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
+        """Plain values for JSON."""
         return {"lock": self.lock.to_dict(), "job": self.job.to_dict(), "data": self.data, "commit": self.commit}
 
     @classmethod
     def from_dict(cls, name: str, plain: dict[str, Any]) -> Baseline:
-        """What ``to_dict`` wrote."""
+        """The inverse of ``to_dict``."""
         return cls(
             name, Lock.from_dict(plain["lock"]), CheckJob.from_dict(plain["job"]), plain["data"], plain["commit"]
         )
 
 
 def default_cache() -> Path:
-    """Environments and work trees: the user's cache directory."""
+    """The user's cache directory, for environments and work trees."""
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("evenbench"))
@@ -60,14 +60,14 @@ def load_baseline(store: Store, name: str) -> Baseline | None:
     try:
         return None if content is None else Baseline.from_dict(name, json.loads(content))
     except (ValueError, KeyError, TypeError) as error:
-        raise BenchError(f"the baseline '{name}' in {store.shown} cannot be read; save it again") from error
+        raise BenchError(f"the baseline '{name}' in {store.shown_url} cannot be read; save it again") from error
 
 
 def resolve(against: str, names: Iterable[str], store: Store, cache: Path) -> Side:
     """The side of a gate's base; ``names`` are the backends that it must run.
 
     Raises:
-        UsageError: it names nothing.
+        UsageError: ``against`` is none of these.
         CannotInstall: pip refuses the requirements.
     """
     if against.startswith(GIT):
@@ -78,7 +78,7 @@ def resolve(against: str, names: Iterable[str], store: Store, cache: Path) -> Si
         return Side(BASE, against, python=os.path.abspath(against))
     baseline = load_baseline(store, against)
     if baseline is not None:
-        return Side(BASE, f"baseline {against}", python=str(environments.locked(baseline.lock, against, cache)))
+        return Side(BASE, f"baseline {against}", python=str(environments.build_locked(baseline.lock, against, cache)))
     if os.sep in against and "@" not in against:
         raise UsageError(f"--against {against}: no such file; give the path of an interpreter")
     if not any(sign in against for sign in "=<>~!@"):
@@ -87,8 +87,9 @@ def resolve(against: str, names: Iterable[str], store: Store, cache: Path) -> Si
             f"--against {against}: not an interpreter, a requirement such as torch==2.13.0, a revision such as"
             f" git:main, or a saved baseline ({known})"
         )
-    requirements = environments.parse(against)
-    return Side(BASE, against, python=str(environments.changed(environments.present(names), requirements, cache)))
+    requirements = environments.parse_requirements(against)
+    python = environments.build_changed(environments.current_lock(names), requirements, cache)
+    return Side(BASE, against, python=str(python))
 
 
 def _is_file(text: str) -> bool:
@@ -99,7 +100,7 @@ def _is_file(text: str) -> bool:
 
 
 def _worktree(revision: str, cache: Path) -> tuple[str, ...]:
-    """Folders to import from, of a detached work tree of the current folder's repository at a revision."""
+    """Folders to import from, in a detached work tree of the current folder's repository at this revision."""
     from filelock import FileLock
 
     top = _git("rev-parse", "--show-toplevel")
@@ -127,8 +128,8 @@ def _git(*arguments: str, what: str = "") -> str:
     except FileNotFoundError as error:
         raise UsageError("--against git:REVISION needs git, which is not installed") from error
     except subprocess.SubprocessError as error:
-        told = str(getattr(error, "stderr", "") or "").strip().splitlines()
+        lines = str(getattr(error, "stderr", "") or "").strip().splitlines()
         raise UsageError(
-            f"--against git: {what or (told[-1] if told else error)}; run it inside the repository"
+            f"--against git: {what or (lines[-1] if lines else error)}; run it inside the repository"
         ) from error
     return done.stdout.strip()

@@ -1,4 +1,4 @@
-"""One ``bench check``, from two environments to a stored result with verdicts."""
+"""One ``bench check``: measure two environments, judge, and store the result."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from bench.workloads.datasets.dataset import Dataset
 
 
 @dataclass(frozen=True)
-class Checked:
-    """A check that came to its end, or was interrupted."""
+class FinishedCheck:
+    """A finished or interrupted check."""
 
     check: Check
     interrupted: bool
@@ -26,8 +26,8 @@ class Checked:
 
 def check(
     plan: Plan, dataset: Dataset, store: Store, criteria: Criteria, sides: tuple[Side, Side], command: str
-) -> Checked:
-    """Measure base and present (``sides``) of every row of the plan, judge, store after every round of pairs."""
+) -> FinishedCheck:
+    """Measure base and present (``sides``) of every row of the plan; judge and store after every round of pairs."""
     name, context = begin(dataset, plan.request.workload)
     base, present = sides
     both = two_sided(plan, base, present, criteria)
@@ -39,8 +39,8 @@ def check(
             gate.run()
         except KeyboardInterrupt:
             interrupted = True
-        found = gate.check()
-        progress.keep(found)
-        progress.keep_sides(found, gate.sides())
-    where = f"no store: {progress.store_error}" if progress.store_error else store.shown
-    return Checked(found, interrupted, where)
+        result = gate.check()
+        progress.keep(result)
+        progress.keep_sides(result, gate.sides())
+    where = f"no store: {progress.store_error}" if progress.store_error else store.shown_url
+    return FinishedCheck(result, interrupted, where)

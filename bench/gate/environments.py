@@ -1,8 +1,8 @@
-"""Virtual environments that a gate measures its other side in: built once with venv and pip, cached, locked.
+"""Virtual environments for the other side of a check: built once with venv and pip, then cached under a lock.
 
-An environment for a requirement is the present one with only that requirement and, of its own dependencies, those that
-it will not have at their present version changed. It holds what the rows' workers need and nothing else: NumPy, psutil,
-the frameworks; our two packages come by path.
+An environment for a requirement differs from the current one only in that requirement and in those of its dependencies
+that cannot keep their current version. It holds only what the rows' workers need: NumPy, psutil and the frameworks. Our
+two packages come by path.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import backends
 from bench.errors import BenchError, UsageError
 
 ALWAYS = ("numpy", "psutil")
-"""What every worker needs."""
+"""Distributions that every worker needs."""
 
 
 class CannotInstall(BenchError):
@@ -36,150 +36,151 @@ class CannotInstall(BenchError):
 
 @dataclass(frozen=True)
 class Lock:
-    """What an environment holds: ``roots`` are asked for, ``pins`` hold all their dependencies, by canonical name."""
+    """The contents of an environment: the requested ``roots``, and in ``pins`` the version of every distribution."""
 
     python: str
-    """Its version, major and minor."""
+    """Python's version, major and minor."""
     roots: tuple[str, ...]
     pins: Mapping[str, str]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
+        """Plain values for JSON."""
         return {"python": self.python, "roots": list(self.roots), "pins": dict(self.pins)}
 
     @classmethod
-    def from_dict(cls, told: Mapping[str, Any]) -> Lock:
-        """Of ``to_dict``."""
-        return cls(told["python"], tuple(told["roots"]), dict(told["pins"]))
+    def from_dict(cls, plain: Mapping[str, Any]) -> Lock:
+        """The inverse of ``to_dict``."""
+        return cls(plain["python"], tuple(plain["roots"]), dict(plain["pins"]))
 
 
-def present(names: Iterable[str]) -> Lock:
-    """The lock of this environment, as far as these backends need it."""
+def current_lock(names: Iterable[str]) -> Lock:
+    """The lock of the current environment, limited to what these backends need."""
     roots = list(ALWAYS)
     for name in names:
         roots += _roots(name)
-    pins = _closure(*roots)
-    return Lock(_python(), tuple(sorted({canonicalize_name(root) for root in roots} & set(pins))), pins)
+    pins = _installed_closure(*roots)
+    return Lock(_python_version(), tuple(sorted({canonicalize_name(root) for root in roots} & set(pins))), pins)
 
 
-def _python() -> str:
+def _python_version() -> str:
     return ".".join(platform.python_version_tuple()[:2])
 
 
 def _roots(backend: str) -> list[str]:
-    """Distributions that a backend is said to need, by itself, by its extra, and by its own package if it has one: that
-    itself every worker gets by path."""
+    """Distributions that a backend needs: those of its ``REQUIRES``, of its extra, and of its own package, if any. That
+    package itself comes by path."""
     adapter = backends.load(backend)
-    found = [name for alternatives in adapter.REQUIRES for name in alternatives]
+    roots = [name for alternatives in adapter.REQUIRES for name in alternatives]
     if adapter.EXTRA is not None:
         ours = [Requirement(text) for text in metadata.requires("evenbench") or []]
-        found += [r.name for r in ours if r.marker and _holds(r, adapter.EXTRA) and not _holds(r, "")]
+        roots += [r.name for r in ours if r.marker and _marker_applies(r, adapter.EXTRA) and not _marker_applies(r, "")]
     points = metadata.entry_points(group=backends.ENTRY_POINT_GROUP, name=backend)
     needed = [Requirement(text) for point in points if point.dist is not None for text in point.dist.requires or []]
-    return found + [r.name for r in needed if canonicalize_name(r.name) != "evenbench" and _holds(r, "")]
+    return roots + [r.name for r in needed if canonicalize_name(r.name) != "evenbench" and _marker_applies(r, "")]
 
 
-def _holds(requirement: Requirement, extra: str) -> bool:
+def _marker_applies(requirement: Requirement, extra: str) -> bool:
     if requirement.marker is None:
         return True
     environment: dict[str, str] = {**default_environment(), "extra": extra}  # type: ignore[dict-item]
     return requirement.marker.evaluate(environment)
 
 
-def _closure(*names: str) -> dict[str, str]:
-    """Installed versions of distributions and of all that they depend on, whatever the extra."""
-    found: dict[str, str] = {}
+def _installed_closure(*names: str) -> dict[str, str]:
+    """Installed versions of these distributions and of all their dependencies, of every extra."""
+    versions: dict[str, str] = {}
     waiting = [canonicalize_name(name) for name in names]
     while waiting:
         one = waiting.pop()
-        if one in found:
+        if one in versions:
             continue
         try:
-            found[one] = metadata.version(one)
+            versions[one] = metadata.version(one)
         except metadata.PackageNotFoundError:
-            continue  # for another platform, or an extra that nobody asked for
+            continue  # for another platform, or an extra that is not installed
         waiting += [canonicalize_name(Requirement(text).name) for text in metadata.requires(one) or []]
-    return found
+    return versions
 
 
-def parse(text: str) -> list[Requirement]:
-    """``torch==2.13.0 numpy<2.3`` to requirements.
+def parse_requirements(text: str) -> list[Requirement]:
+    """Parse requirements such as ``torch==2.13.0 numpy<2.3``.
 
     Raises:
-        UsageError: not requirements, or one without a version.
+        UsageError: an invalid requirement, or one without a version.
     """
     try:
-        found = [Requirement(part) for part in text.split()]
+        requirements = [Requirement(part) for part in text.split()]
     except InvalidRequirement as error:
         raise UsageError(f"'{text}': not a requirement such as torch==2.13.0 ({str(error).splitlines()[0]})") from error
-    if bare := [r.name for r in found if not r.specifier and r.url is None]:
+    if bare := [r.name for r in requirements if not r.specifier and r.url is None]:
         raise UsageError(f"'{text}': which version of {bare[0]}? such as {bare[0]}==2.13.0")
-    return found
+    return requirements
 
 
-def changed(lock: Lock, requirements: Sequence[Requirement], cache: Path) -> Path:
-    """The interpreter of an environment that is ``lock`` with these requirements changed.
+def build_changed(lock: Lock, requirements: Sequence[Requirement], cache: Path) -> Path:
+    """Build the environment of ``lock`` with these requirements changed; the path of its interpreter.
 
     Raises:
-        CannotInstall: pip refuses it.
+        CannotInstall: pip refuses the requirements.
         UsageError: a package that no row here needs.
     """
     for requirement in requirements:
         if canonicalize_name(requirement.name) not in lock.pins:
-            raise UsageError(f"{requirement.name} is not among what these rows need; bench list shows their versions")
+            raise UsageError(f"{requirement.name} is not needed by these rows; bench list shows their versions")
     key = {**lock.to_dict(), "changed": sorted(map(str, requirements))}
 
     def install(python: Path) -> None:
-        loose: set[str] = set()
+        unpinned: set[str] = set()
         for requirement in requirements:
-            loose |= _moved(requirement, _requires(python, requirement), lock.pins)
+            unpinned |= _find_unpinned(requirement, _dependencies(python, requirement), lock.pins)
         names = {canonicalize_name(requirement.name) for requirement in requirements}
-        roots = [f"{root}=={lock.pins[root]}" for root in lock.roots if root not in loose | names]
-        free = [root for root in lock.roots if root in loose - names]
-        pins = {name: version for name, version in lock.pins.items() if name not in loose | names}
+        roots = [f"{root}=={lock.pins[root]}" for root in lock.roots if root not in unpinned | names]
+        free = [root for root in lock.roots if root in unpinned - names]
+        pins = {name: version for name, version in lock.pins.items() if name not in unpinned | names}
         _pip_install(python, [*map(str, requirements), *roots, *free], pins)
 
-    return _built(key, ", ".join(map(str, requirements)), cache, install)
+    return _build(key, ", ".join(map(str, requirements)), cache, install)
 
 
-def locked(lock: Lock, told: str, cache: Path) -> Path:
-    """The interpreter of an environment that is ``lock``.
+def build_locked(lock: Lock, label: str, cache: Path) -> Path:
+    """Build the environment of ``lock``; the path of its interpreter. ``label`` names it in messages.
 
     Raises:
-        CannotInstall: pip refuses it.
-        UsageError: it is of another Python.
+        CannotInstall: pip refuses the lock.
+        UsageError: the lock is of another Python.
     """
-    if lock.python != _python():
-        raise UsageError(f"{told} was saved under Python {lock.python}, this is {_python()}; run it under that one")
+    if lock.python != _python_version():
+        problem = f"{label} was saved under Python {lock.python}, this is {_python_version()}"
+        raise UsageError(f"{problem}; run it under that one")
     roots = [f"{root}=={lock.pins[root]}" for root in lock.roots]
-    return _built(lock.to_dict(), told, cache, lambda python: _pip_install(python, roots, lock.pins))
+    return _build(lock.to_dict(), label, cache, lambda python: _pip_install(python, roots, lock.pins))
 
 
-def _moved(requirement: Requirement, requires: Sequence[str], pins: Mapping[str, str]) -> set[str]:
-    """Packages that cannot keep their present version when the requirement is met, each with all below it."""
-    loose: set[str] = set()
+def _find_unpinned(requirement: Requirement, requires: Sequence[str], pins: Mapping[str, str]) -> set[str]:
+    """Packages that cannot keep their current version under this requirement, each with all its dependencies."""
+    unpinned: set[str] = set()
     for text in requires:
         needed = Requirement(text)
         version = pins.get(canonicalize_name(needed.name))
-        wanted = any(_holds(needed, extra) for extra in ("", *requirement.extras))
+        wanted = any(_marker_applies(needed, extra) for extra in ("", *requirement.extras))
         if version is not None and wanted and not needed.specifier.contains(version, prereleases=True):
-            loose |= set(_closure(needed.name))
-    return loose - set(ALWAYS)
+            unpinned |= set(_installed_closure(needed.name))
+    return unpinned - set(ALWAYS)
 
 
-def _requires(python: Path, requirement: Requirement) -> list[str]:
-    """Dependencies of the version that pip would take."""
+def _dependencies(python: Path, requirement: Requirement) -> list[str]:
+    """Dependencies of the version that pip would install."""
     only = ("--dry-run", "--no-deps", "--ignore-installed", "--report", "-")
-    told = _pip(python, str(requirement), "install", *only, str(requirement))
-    chosen = json.loads(told)["install"]
+    report = _pip(python, str(requirement), "install", *only, str(requirement))
+    chosen = json.loads(report)["install"]
     if not chosen:
         raise UsageError(f"'{requirement}' does not apply to this system: its marker is false")
-    found: list[str] = chosen[0]["metadata"].get("requires_dist", [])
-    return found
+    dependencies: list[str] = chosen[0]["metadata"].get("requires_dist", [])
+    return dependencies
 
 
-def _built(key: Mapping[str, Any], told: str, cache: Path, install: Any) -> Path:
-    """The interpreter of the environment with this key: there, or made under a lock."""
+def _build(key: Mapping[str, Any], label: str, cache: Path, install: Any) -> Path:
+    """The interpreter of the environment with this key, which is built under a file lock if it does not exist."""
     from filelock import FileLock
 
     interpreter = [platform.python_version(), platform.machine(), sys.base_prefix]
@@ -190,11 +191,11 @@ def _built(key: Mapping[str, Any], told: str, cache: Path, install: Any) -> Path
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):
             if not ((folder / "complete.json").exists() and python.exists()):
-                print(f"building an environment for {told} in {folder} (once)", file=sys.stderr, flush=True)
+                print(f"building an environment for {label} in {folder} (once)", file=sys.stderr, flush=True)
                 shutil.rmtree(folder, ignore_errors=True)
-                _run([sys.executable, "-m", "venv", str(folder)], told)
+                _run([sys.executable, "-m", "venv", str(folder)], label)
                 install(python)
-                (folder / "complete.json").write_text(json.dumps({"for": told, "key": key}, indent=1))
+                (folder / "complete.json").write_text(json.dumps({"for": label, "key": key}, indent=1))
     except OSError as error:
         raise BenchError(f"cannot build an environment in {folder}: {error.strerror or error}; --cache DIR") from error
     return python
@@ -215,7 +216,7 @@ def _run(command: Sequence[str], what: str) -> str:
     """Standard output of a command.
 
     Raises:
-        CannotInstall: it failed; the reason is the first error that it tells.
+        CannotInstall: the command failed; the message holds its first error line.
     """
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
@@ -225,15 +226,15 @@ def _run(command: Sequence[str], what: str) -> str:
     return done.stdout
 
 
-def released(package: str) -> list[str]:
+def list_releases(package: str) -> list[str]:
     """Versions of a package that pip can install here, oldest first, final releases only.
 
     Raises:
-        CannotInstall: pip does not know it.
+        CannotInstall: pip does not know the package.
     """
     from packaging.version import Version
 
-    told = _run([sys.executable, "-m", "pip", "index", "versions", package], package)
-    listed = next((line for line in told.splitlines() if line.startswith("Available versions:")), ":")
+    output = _run([sys.executable, "-m", "pip", "index", "versions", package], package)
+    listed = next((line for line in output.splitlines() if line.startswith("Available versions:")), ":")
     versions = [Version(part.strip()) for part in listed.partition(":")[2].split(",") if part.strip()]
     return [str(version) for version in sorted(versions) if not version.is_prerelease]

@@ -1,8 +1,8 @@
-"""The gate: base and present of every row measured now, as live pairs that take turns, until each verdict is clear.
+"""The gate: measure base and present of every row as pairs of live workers, until every verdict is settled.
 
-Every pair is two fresh workers of one row, one in either environment; which begins alternates. At preplanned looks the
-metrics that are not settled yet are judged (``sequential_test``); a row whose metrics are all settled is measured no
-more.
+A pair is two fresh workers of one row, one in each environment, which take turns; the side that begins alternates. At
+preplanned looks all unsettled metrics are judged (``sequential_test``). A row whose metrics are all settled is not
+measured any more.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from bench.workloads.datasets.dataset import Dataset
 
 BASE, PRESENT = "base", "present"
 SECOND_TRIES = 4
-"""Pairs of a row that are measured again because something disturbed them, at most."""
+"""Maximum number of a row's disturbed pairs that are measured again."""
 SETTLED = ("regression", "improvement", "no change")
 
 
 def two_sided(plan: Plan, base: Side, present: Side, criteria: Criteria) -> Plan:
-    """Every row in both environments, and the metrics that the criteria need. Rows that nobody named and that cannot
-    run in the present one are left out."""
-    pairs = [(row.on(base), row.on(present)) for row in plan.rows]
+    """The plan with every row in both environments and only the metrics that the criteria need. Rows that the user did
+    not name and that cannot run in the present environment are left out."""
+    pairs = [(row.on_side(base), row.on_side(present)) for row in plan.rows]
     rows = [row for pair in pairs for row in pair if row.required or pair[1].problem is None]
     wanted = set(IN_PAIRS) & set(criteria.metrics)
     metrics = [
@@ -51,14 +51,14 @@ def two_sided(plan: Plan, base: Side, present: Side, criteria: Criteria) -> Plan
 
 
 def expected_jobs(plan: Plan, criteria: Criteria) -> int:
-    """Jobs of a check until its first look, for progress."""
+    """Number of jobs of a check until its first look, for progress."""
     asked = sum(row.asked for row in plan.rows) // 2
     return len(plan.rows) + sum(trainings(plan, row, trains=False) for row in plan.rows) + criteria.looks[0] * asked
 
 
 @dataclass
 class Gate:
-    """One check of a ``two_sided`` plan. ``keep`` is called with all that is known after every round of pairs."""
+    """One check of a ``two_sided`` plan. ``keep`` is called with the current check after every round of pairs."""
 
     results: Results
     dataset: Dataset
@@ -71,7 +71,7 @@ class Gate:
     pairs: dict[GatedMetric, list[Pair]] = field(default_factory=dict)
     verdicts: dict[GatedMetric, Verdict] = field(default_factory=dict)
     seconds: float = 0.0
-    """Of measuring pairs."""
+    """Wall time of measuring pairs."""
     _machine_at_end: dict[str, Any] = field(default_factory=dict)
     _second_tries: dict[str, int] = field(default_factory=dict)
     _last_round: float = 0.0
@@ -86,30 +86,30 @@ class Gate:
         self._validity = Validity(self.results, self.base)
 
     def run(self) -> None:
-        """Certify, fit and measure. KeyboardInterrupt passes through: what was measured is judged as it is."""
+        """Certify, fit and measure. KeyboardInterrupt passes through; the verdicts so far remain."""
         with self.certified():
             self.measure()
-        self._machine_at_end = fingerprint()  # unpinned, as when it began
+        self._machine_at_end = fingerprint()  # unpinned, as at the start
 
     @contextmanager
     def certified(self) -> Iterator[None]:
-        """All rows are certified and fitted, and the files of their workers are there."""
+        """Within this context all rows are certified and fitted, and their files exist."""
         self.results.report_problems()
         with self._workspace.opened():
             self._jobs.run_all()
             yield
 
     def measure(self) -> None:
-        """Measure and judge from the beginning; may be called again."""
+        """Measure and judge from the start; may be called repeatedly."""
         self.pairs = {metric: [] for metric in self._gated_metrics()}
         self.verdicts, self._second_tries, self.seconds = {}, {}, 0.0
         self._judge_accuracy()
         self.keep(self.check())
         begin, number = time.monotonic(), 0
         for look in self.criteria.looks:
-            while number < look and self._open() and self._affordable(begin):
+            while number < look and self._unsettled() and self._affordable(begin):
                 start = time.monotonic()
-                self._round_of_pairs(number)
+                self._measure_round(number)
                 self._last_round, self.seconds = time.monotonic() - start, time.monotonic() - begin
                 number += 1
                 self.keep(self.check())
@@ -121,47 +121,47 @@ class Gate:
         return time.monotonic() - begin + self._last_round <= self.criteria.budget
 
     def _gated_metrics(self) -> list[GatedMetric]:
-        found = []
+        metrics = []
         for row in self._rows_of(self.base):
             row_id = row.job.row.id
             statuses = {self.results[side].status for side in self._sides(row_id)}
             if row.required or not statuses & {"unavailable", "unsupported"}:
-                found += self.criteria.gated(row_id, row.tasks, self.results.plan.metrics)
-        return found
+                metrics += self.criteria.gated_metrics(row_id, row.tasks, self.results.plan.metrics)
+        return metrics
 
     def _rows_of(self, side: Side) -> list[Row]:
         return [row for row in self.results.plan.rows if row.side == side and row.asked]
 
     def _sides(self, row_id: str) -> tuple[Row, Row]:
-        """Base and present of a row by its id without a side."""
+        """The base and present row of a row id without its side."""
         rows = {(row.job.row.id, row.side): row for row in self.results.plan.rows}
         return rows[row_id, self.base], rows[row_id, self.present]
 
     def _is_valid(self, row_id: str) -> bool:
-        """Whether both sides are ok so far and comparable."""
+        """Whether both sides of a row are ok so far and comparable."""
         return not any(self._validity.problem(row) for row in self._sides(row_id))
 
-    def _open(self) -> dict[str, list[GatedMetric]]:
-        """By row, the metrics that need more pairs."""
-        found: dict[str, list[GatedMetric]] = {}
+    def _unsettled(self) -> dict[str, list[GatedMetric]]:
+        """The metrics that need more pairs, by row."""
+        unsettled: dict[str, list[GatedMetric]] = {}
         for metric in self.pairs:
             settled = metric in self.verdicts and self.verdicts[metric].kind in SETTLED
             if metric.name != "accuracy" and not settled:
-                found.setdefault(metric.row, []).append(metric)
-        return {row_id: metrics for row_id, metrics in found.items() if self._is_valid(row_id)}
+                unsettled.setdefault(metric.row, []).append(metric)
+        return {row_id: metrics for row_id, metrics in unsettled.items() if self._is_valid(row_id)}
 
-    def _round_of_pairs(self, number: int) -> None:
-        """One pair of every row that is still open, rows in an order drawn by the seed."""
+    def _measure_round(self, number: int) -> None:
+        """Measure one pair of every row with unsettled metrics, in an order drawn from the seed."""
         seed = self.results.plan.request.seed
-        rows = self._open()
+        rows = self._unsettled()
         for row_id in random.Random(f"{seed}/{number}").sample(sorted(rows), len(rows)):
             heads = random.Random(f"{seed}/{row_id}/{number // 2}").random() < 0.5
-            base_first = heads != bool(number % 2)  # of every two pairs one each way round
+            base_first = heads != bool(number % 2)  # of every two pairs, each side begins one
             while self._measure_pair(row_id, rows[row_id], number, base_first):
                 self._second_tries[row_id] = self._second_tries.get(row_id, 0) + 1
 
     def _measure_pair(self, row_id: str, gated: Sequence[GatedMetric], number: int, base_first: bool) -> bool:
-        """Measure one pair; whether it has to be measured again."""
+        """Measure one pair. Whether it has to be measured again."""
         base, present = self._sides(row_id)
         what = f"pair {number + 1}"
         metrics = [metric for metric in self.results.plan.metrics if any(needs(one, metric) for one in gated)]
@@ -183,16 +183,16 @@ class Gate:
         return again and self._second_tries.get(row_id, 0) < SECOND_TRIES
 
     def _versions_changed(self, row: Row) -> bool:
-        """Whether a side's versions are no longer those of its first worker; both sides end then."""
+        """Whether a side's versions differ from those of its first worker; if so, both sides fail."""
         changed = self._validity.changed_versions(row)
         for side in self._sides(row.job.row.id) if changed else ():
             self.results[side].fail("failed", changed)
         return bool(changed)
 
     def _judge(self) -> None:
-        """Judge all that is not settled."""
-        gated = [one for metrics in self._open().values() for one in metrics]
-        evidence = {one: found for one in gated if (found := self._evidence(one)) is not None}
+        """Judge all unsettled metrics."""
+        gated = [one for metrics in self._unsettled().values() for one in metrics]
+        evidence = {one: known for one in gated if (known := self._evidence(one)) is not None}
         margins = {one: self._margin(one) for one in evidence}
         self.verdicts |= sequential_test.judge(evidence, margins, sequential_test.share(self.criteria.looks))
 
@@ -205,7 +205,7 @@ class Gate:
         return max(margin, ACCURACY_IMAGES / len(self.dataset.test_y)) if metric.name == "accuracy" else margin
 
     def _judge_accuracy(self) -> None:
-        """Trainings of further seeds, and the verdict on all of them."""
+        """Train both sides with the remaining seeds, and judge the accuracies."""
         gated = [one for one in self.pairs if one.name == "accuracy" and self._is_valid(one.row)]
         for metric in gated:
             for number in range(self.criteria.seeds):
@@ -213,15 +213,15 @@ class Gate:
                 if base is not None and present is not None:
                     pair = Pair(number=number, base_first=True, base=base, present=present, harm=base - present)
                     self.pairs[metric].append(pair)
-        found = {one: sequential_test.paired([pair.harm for pair in self.pairs[one]]) for one in gated}
-        evidence = {metric: e for metric, e in found.items() if e is not None}
+        by_metric = {one: sequential_test.paired([pair.harm for pair in self.pairs[one]]) for one in gated}
+        evidence = {metric: known for metric, known in by_metric.items() if known is not None}
         self.verdicts |= sequential_test.judge(evidence, {one: self._margin(one) for one in evidence}, ALPHA)
 
     def _accuracy(self, row: Row, number: int) -> float | None:
-        """Test accuracy of the training with the ``number``-th seed."""
+        """Test accuracy of the training with the ``number``-th seed; None if the row fails."""
         result = self.results[row]
         if number == len(result.fits) and result.status == "ok":
-            self._jobs.guarded(row, f"seed {number + 1}", partial(self._jobs.fit, row, number))
+            self._jobs.attempt(row, f"seed {number + 1}", partial(self._jobs.fit, row, number))
         if result.status != "ok" or number >= len(result.fits):
             return None
         return result.fits[number].scores.accuracy
@@ -232,7 +232,7 @@ class Gate:
         return Sides(base=base, present=present)
 
     def check(self) -> Check:
-        """All that is known now."""
+        """The current state of the check."""
         context = self.results.context
         return Check(
             name=self.name,
@@ -250,33 +250,31 @@ class Gate:
         )
 
     def _versions(self, side: Side) -> dict[str, str]:
-        """Of the packages that a side's workers reported."""
-        found: dict[str, str] = {}
+        """The package versions that a side's workers reported."""
+        versions: dict[str, str] = {}
         for row in self._rows_of(side):
             for _, _, report in self.results[row].reports:
-                found |= report.versions
-        return dict(sorted(found.items()))
+                versions |= report.versions
+        return dict(sorted(versions.items()))
 
     def _verdict(self, metric: GatedMetric) -> MetricVerdict:
         pairs, verdict = self.pairs[metric], self.verdicts.get(metric)
         label = _without_side(self._sides(metric.row)[0])
-        known: dict[str, Any] = {**metric._asdict(), "label": label, "unit": metric.metric.unit, "pairs": pairs}
-        known["margin"] = self._margin(metric)
+        fields: dict[str, Any] = {**metric._asdict(), "label": label, "unit": metric.metric.unit, "pairs": pairs}
+        fields["margin"] = self._margin(metric)
         reason = self._why_invalid(metric)
         if reason:
-            return MetricVerdict(**known, verdict="invalid", reason=reason)
+            return MetricVerdict(**fields, verdict="invalid", reason=reason)
         if verdict is None:
-            few = (
-                "--seeds 2 or more"
-                if metric.name == "accuracy"
-                else "the budget ended before the first look (--budget)"
-            )
-            return MetricVerdict(**known, verdict="inconclusive", reason=f"{len(pairs)} pairs are too few: {few}")
+            budget_ended = "the budget ended before the first look (--budget)"
+            hint = "--seeds 2 or more" if metric.name == "accuracy" else budget_ended
+            return MetricVerdict(**fields, verdict="inconclusive", reason=f"{len(pairs)} pairs are too few: {hint}")
         low, change, high = (as_change(metric, value) for value in (verdict.low, verdict.harm, verdict.high))
-        known |= {"low": min(low, high), "high": max(low, high), "change": change, "smallest": verdict.smallest}
-        return MetricVerdict(**known, verdict=verdict.kind, reason=verdict.reason)
+        fields |= {"low": min(low, high), "high": max(low, high), "change": change, "smallest": verdict.smallest}
+        return MetricVerdict(**fields, verdict=verdict.kind, reason=verdict.reason)
 
     def _why_invalid(self, metric: GatedMetric) -> str:
+        """The reason why a metric has no verdict; empty if there is none."""
         for row in self._sides(metric.row):
             if problem := self._validity.problem(row):
                 return problem
@@ -286,10 +284,10 @@ class Gate:
             return f"{len(disturbed)} of {len(pairs)} pairs were disturbed: {disturbed[-1].reason}"
         machine = self.results.context.machine
         end = self._machine_at_end or machine
-        moved = [name for name in ("id", "governor", "driver") if end.get(name) != machine.get(name)]
-        return f"the machine changed during the check: {', '.join(moved)}" if moved else ""
+        changed = [name for name in ("id", "governor", "driver") if end.get(name) != machine.get(name)]
+        return f"the machine changed during the check: {', '.join(changed)}" if changed else ""
 
 
 def _without_side(row: Row) -> str:
-    """A row's name without its side."""
+    """The row's name without its side."""
     return row.name.removesuffix(f" ({row.side.name})") if row.side else row.name

@@ -1,6 +1,6 @@
-"""What a check judges: metrics of rows, the margins around them, and what a pair of live workers measured of one.
+"""The metrics that a check judges, their margins, and how a pair of live workers is read as one of them.
 
-Units, directions and default margins are those of ``bench.records.metrics``.
+Units, directions and default margins come from ``bench.records.metrics``.
 """
 
 from __future__ import annotations
@@ -19,47 +19,48 @@ from bench.runner.record_builder import percentile, sample, throughput
 from bench.worker.protocol import TimedMetric
 
 MARGINS = {name: metric.margin or 0.0 for name, metric in gated().items()}
-"""What may be called no change: relative, for accuracy a difference (at least ``ACCURACY_IMAGES`` test images)."""
+"""The largest change that counts as none: relative; for accuracy a difference (at least ``ACCURACY_IMAGES`` test
+images)."""
 ACCURACY_IMAGES = 2
 NAMES = tuple(MARGINS)
-"""What a check calls the metrics that it judges."""
+"""Names of the metrics that a check judges."""
 IN_PAIRS = tuple(name for name, metric in gated().items() if metric.spread_over == "processes")
-"""What pairs of live workers decide, and a check judges by default; the others need trainings."""
+"""Metrics that pairs of live workers measure: a check's default. The others need trainings."""
 DEFAULT_BUDGET = 600.0
 """Seconds of measuring pairs."""
 
 
 @dataclass(frozen=True)
 class Criteria:
-    """What a check is about."""
+    """What a check judges and how long it measures."""
 
     metrics: tuple[str, ...] = IN_PAIRS
-    """Of ``NAMES``."""
+    """Some of ``NAMES``."""
     boundary: str = "end-to-end"
-    """Of speeds; ``device`` is the other one."""
+    """Boundary of throughput and latency: ``end-to-end`` or ``device``."""
     margins: Mapping[str, float] = field(default_factory=lambda: dict(MARGINS))
     looks: tuple[int, ...] = LOOKS
     budget: float = DEFAULT_BUDGET
     seeds: int = 1
     """Trainings per side, for accuracy."""
 
-    def gated(self, row: str, tasks: frozenset[str], timed: Sequence[TimedMetric]) -> list[GatedMetric]:
-        """What is judged of a row whose backend does these tasks, where these metrics are timed."""
-        able = [metric for metric in timed if metric.task in tasks]
-        found = [
+    def gated_metrics(self, row: str, tasks: frozenset[str], timed: Sequence[TimedMetric]) -> list[GatedMetric]:
+        """The gated metrics of a row, given its backend's tasks and the timed metrics of the plan."""
+        timed_here = [metric for metric in timed if metric.task in tasks]
+        metrics = [
             GatedMetric(row, gated()[one.name].name, one.task, one.batch_size, one.boundary)
-            for one in able
+            for one in timed_here
             if one.name in self.metrics
         ]
         if "memory" in self.metrics:
-            found += [GatedMetric(row, "peak_rss", task) for task in dict.fromkeys(one.task for one in able)]
+            metrics += [GatedMetric(row, "peak_rss", task) for task in dict.fromkeys(one.task for one in timed_here)]
         if "accuracy" in self.metrics and "fit" in tasks:
-            found.append(GatedMetric(row, "accuracy"))
-        return found
+            metrics.append(GatedMetric(row, "accuracy"))
+        return metrics
 
 
 class GatedMetric(NamedTuple):
-    """A metric of a row that gets a verdict; the row's id is without its side."""
+    """A metric of a row that gets a verdict; ``row`` is the row's id without its side."""
 
     row: str
     name: str
@@ -69,17 +70,18 @@ class GatedMetric(NamedTuple):
 
     @property
     def metric(self) -> Metric:
-        """What is known of it."""
+        """Its entry in ``METRICS``."""
         return METRICS[self.name]
 
     @property
     def criterion(self) -> str:
-        """What a check calls it."""
+        """The name that a check uses for it, one of ``NAMES``."""
         return self.metric.gate or self.name
 
 
 def needs(gated_metric: GatedMetric, timed: TimedMetric) -> bool:
-    """Whether a metric has to be timed for a gated one: what is not read from slices (memory) needs any of its task."""
+    """Whether a gated metric needs this timed metric. Memory is not read from slices; it needs any throughput of its
+    task."""
     if not gated_metric.metric.decisive:
         return timed.task == gated_metric.task and timed.name == "throughput"
     return (timed.name, timed.task, timed.batch_size, timed.boundary) == (gated_metric.criterion, *gated_metric[2:])
@@ -88,7 +90,7 @@ def needs(gated_metric: GatedMetric, timed: TimedMetric) -> bool:
 def read_pair(
     gated_metric: GatedMetric, number: int, base_first: bool, base: MeasuredRound, present: MeasuredRound
 ) -> Pair:
-    """What a pair of workers came to in one metric."""
+    """The pair of values of one metric that two workers measured."""
     if gated_metric.name == "peak_rss":
         peaks = [float(side.finished.peak_rss[str(gated_metric.task)]) for side in (base, present)]
         harm = math.log(peaks[1] / peaks[0])
@@ -113,6 +115,6 @@ def read_pair(
 
 
 def as_change(gated_metric: GatedMetric, harm: float) -> float:
-    """A harm as present over base less 1 (absolute ones, accuracy: present less base)."""
+    """Convert a harm to a change: present / base - 1, or present - base for an absolute metric (accuracy)."""
     signed = harm if gated_metric.metric.lower_is_better else 0.0 - harm
     return signed if gated_metric.metric.quantity.absolute else math.expm1(signed)

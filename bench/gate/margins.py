@@ -1,4 +1,4 @@
-"""The margins of a check: defaults, then TOML, then flags."""
+"""Read the margins of a check: defaults, overridden by TOML files, overridden by flags."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from bench.errors import UsageError
 from bench.gate.gated_metric import MARGINS
 
 PROJECT = Path("pyproject.toml")
-"""Of the current folder: its table ``[tool.evenbench.margins]`` holds for every check made there."""
+"""File in the current folder; its table ``[tool.evenbench.margins]`` applies to every check there."""
 
 
 def read(flags: Sequence[str], file: Path | None = None, project: Path = PROJECT) -> dict[str, float]:
-    """Figure to margin, as fractions. ``file`` is a TOML file with a table ``[margins]``; ``flags`` are
+    """Margins by metric, as fractions. ``file`` is a TOML file with a table ``[margins]``; ``flags`` are
     ``throughput=1%``.
 
     Raises:
-        UsageError: a file that is not there or not TOML, an unknown figure, not a percentage.
+        UsageError: a missing file, invalid TOML, an unknown metric, or not a percentage.
     """
     margins = dict(MARGINS)
     if project.is_file():
         table: Any = _toml(project)
         for key in ("tool", "evenbench", "margins"):
             table = table.get(key, {}) if isinstance(table, dict) else {}
-        margins |= _checked(table, str(project))
+        margins |= _parse(table, str(project))
     if file is not None:
-        margins |= _checked(_toml(file).get("margins", {}), str(file))
+        margins |= _parse(_toml(file).get("margins", {}), str(file))
     for flag in flags:
         name, separator, text = flag.partition("=")
         if not separator:
-            raise UsageError(f"--margin {flag}: not FIGURE=PERCENT, such as throughput=1%")
-        margins |= _checked({name.strip(): text}, "--margin")
+            raise UsageError(f"--margin {flag}: not METRIC=PERCENT, such as throughput=1%")
+        margins |= _parse({name.strip(): text}, "--margin")
     return margins
 
 
@@ -47,7 +47,7 @@ def _toml(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path} is not TOML: {error}") from error
 
 
-def _checked(given: Mapping[str, Any], where: str) -> dict[str, float]:
+def _parse(given: Mapping[str, Any], where: str) -> dict[str, float]:
     if not isinstance(given, dict):
         raise UsageError(f"{where}: margins is not a table such as throughput = '1%'")
     unknown = sorted(set(given) - set(MARGINS))

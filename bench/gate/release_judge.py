@@ -1,4 +1,4 @@
-"""How a bisection judges a release: the gate, against the good one, both in environments of their own."""
+"""Judge a release of a bisection: a check against the good release, each in its own environment."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from bench.workloads.datasets.dataset import Dataset
 
 @dataclass(frozen=True)
 class ReleaseJudge:
-    """Calls a version good, bad, or skipped (it cannot be installed, its row does not run, or it stays open)."""
+    """Judges a version as good, bad, or skipped (not installable, its row does not run, or inconclusive)."""
 
     plan: Plan
     dataset: Dataset
@@ -30,18 +30,18 @@ class ReleaseJudge:
     package: str
     good: str
     lock: Lock
-    """Of the present environment, which both differ from in the package alone."""
+    """The lock of the current environment; both environments differ from it only in the package."""
     cache: Path
     command: str
     longer: tuple[tuple[int, ...], float]
-    """Looks and budget of the second try of a version whose verdict stays open."""
+    """Looks and budget of the second check of a version whose verdict is inconclusive."""
 
     def __call__(self, version: str) -> Step:
-        """Measure and judge.
+        """Measure and judge a version.
 
         Raises:
-            CannotInstall: the good release.
-            KeyboardInterrupt: the step is lost, those before are not.
+            CannotInstall: the good release cannot be installed.
+            KeyboardInterrupt: only this step is lost.
         """
         base = self._side(BASE, self.good)
         try:
@@ -49,16 +49,17 @@ class ReleaseJudge:
         except CannotInstall as error:
             return Step(version=version, outcome="skipped", evidence=str(error))
         looks, budget = self.longer
-        found = self._checked(base, present, self.criteria)
-        if found.verdict == "inconclusive":
-            found = self._checked(base, present, replace(self.criteria, looks=looks, budget=budget))
-        return Step(version=version, outcome=_outcome(found), evidence=_evidence(found), check=found.name)
+        check = self._check(base, present, self.criteria)
+        if check.verdict == "inconclusive":
+            check = self._check(base, present, replace(self.criteria, looks=looks, budget=budget))
+        return Step(version=version, outcome=_outcome(check), evidence=_evidence(check), check=check.name)
 
     def _side(self, name: str, version: str) -> Side:
         requirement = Requirement(f"{self.package}=={version}")
-        return Side(name, str(requirement), python=str(environments.changed(self.lock, [requirement], self.cache)))
+        python = environments.build_changed(self.lock, [requirement], self.cache)
+        return Side(name, str(requirement), python=str(python))
 
-    def _checked(self, base: Side, present: Side, criteria: Criteria) -> Check:
+    def _check(self, base: Side, present: Side, criteria: Criteria) -> Check:
         done = checking.check(self.plan, self.dataset, self.store, criteria, (base, present), self.command)
         if done.interrupted:
             raise KeyboardInterrupt
@@ -73,10 +74,10 @@ def _outcome(check: Check) -> Outcome:
 
 
 def _evidence(check: Check) -> str:
-    """The figure that decided, with its interval in percent."""
+    """The decisive metric, with its interval in percent."""
     decisive = next((f for f in check.figures if f.verdict == check.verdict), None)
     if decisive is None:
-        return "no figure was judged"
+        return "no metric was judged"
     if decisive.change is None or decisive.low is None or decisive.high is None:
         return f"{decisive.label}: {decisive.verdict}: {decisive.reason}"
     change, low, high = (100 * value for value in (decisive.change, decisive.low, decisive.high))

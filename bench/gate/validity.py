@@ -1,4 +1,4 @@
-"""What keeps a side of a check from a verdict: it did not run, is not comparable, or is not what it should be."""
+"""Reasons why a side of a check gets no verdict: it did not run, is not comparable, or is not the intended code."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bench.runner.results import Results
 
 @dataclass
 class Validity:
-    """Of the rows of a check. A row's answer is kept until its result changes: a record takes long to make."""
+    """Validates a check's rows. A row's answer is cached until its result changes: building a record is slow."""
 
     results: Results
     base: Side
@@ -20,13 +20,13 @@ class Validity:
     """By row id: the state of the result (status, rounds), and the problem."""
 
     def problem(self, row: Row) -> str:
-        """What keeps a side from a verdict; empty if nothing does."""
+        """The reason why a row's side gets no verdict; empty if there is none."""
         state = self._state(row)
-        known = self._answers.get(row.id)
-        if known is not None and known[0] == state:
-            return known[1]
+        cached = self._answers.get(row.id)
+        if cached is not None and cached[0] == state:
+            return cached[1]
         problem = self._problem(row)
-        self._answers[row.id] = self._state(row), problem  # a record that does not hold ends its row
+        self._answers[row.id] = self._state(row), problem  # an invalid record changes the status of its row
         return problem
 
     def _state(self, row: Row) -> tuple[str, int]:
@@ -40,23 +40,22 @@ class Validity:
         if problem := self._other_adapter(row):
             return problem
         if not record.comparable:
-            return f"{row.name} is not comparable: its parity certificate does not hold"
+            return f"{row.name} is not comparable: its parity certificate failed"
         return ""
 
     def _other_adapter(self, row: Row) -> str:
-        """A side with folders of its own must run the adapter that is there, or both sides are the same."""
+        """A side with its own folders must run the adapter in them; otherwise both sides run the same code."""
         folders = () if row.side is None else row.side.path
         certified = self.results[row].certified
         files = () if certified is None else certified.adapter_files
         inside = any(Path(file).is_relative_to(Path(folder).resolve()) for folder in folders for file in files)
         if not folders or inside:
             return ""
-        return (
-            f"{row.name} runs an adapter that {self.base.label} has not: both sides are the same ({', '.join(files)})"
-        )
+        missing = f"{row.name} runs an adapter that {self.base.label} does not have"
+        return f"{missing}: both sides are the same ({', '.join(files)})"
 
     def changed_versions(self, row: Row) -> str:
-        """Versions of a side that are no longer those of its first worker; empty if all are."""
+        """The first package whose version differs from that of the side's first worker; empty if none does."""
         reports = [report.versions for _, _, report in self.results[row].reports if report.versions]
         for package, version in (reports[-1] if reports else {}).items():
             if reports[0].get(package, version) != version:

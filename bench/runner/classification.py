@@ -1,4 +1,4 @@
-"""What a classifier does, class by class, from its logits (scikit-learn). The parent asks while nothing is timed."""
+"""Scores of a classifier by class, from its logits (scikit-learn). The parent computes them while nothing is timed."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from bench.records.record import ClassScore
 
 @dataclass(frozen=True)
 class ClassReport:
-    """Scores by class, the confusion matrix (true by predicted, images), and top-5 accuracy where there are more than
-    five classes."""
+    """Scores by class, the confusion matrix (true by predicted, images), and top-5 accuracy if there are more than five
+    classes."""
 
     classes: list[ClassScore]
     confusion: list[list[int]]
@@ -23,7 +23,7 @@ class ClassReport:
 
 
 def class_report(logits: npt.NDArray[Any], labels: npt.NDArray[np.int64], names: Sequence[str]) -> ClassReport:
-    """Of logits ``(N, classes)``. Precision, recall and F1 are None where the denominator is zero."""
+    """The scores of logits ``(N, classes)``. Precision, recall and F1 are None if the denominator is zero."""
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support, top_k_accuracy_score
 
     numbers = list(range(len(names)))

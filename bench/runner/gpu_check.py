@@ -1,4 +1,4 @@
-"""Collects the facts of ``bench gpu-check``: certifies and exports on CUDA, probes every row, hides the GPU."""
+"""Collect the facts of ``bench gpu-check``: certify and export on CUDA, probe every row, and hide the GPU."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bench.machine.gpu_checks import Finding
 from bench.machine.host import fingerprint
 from bench.records.record import Data
 from bench.runner.plan import Request, Row
-from bench.runner.planner import make
+from bench.runner.planner import make_plan
 from bench.runner.record_builder import Context
 from bench.runner.results import Results, Silent
 from bench.runner.row_jobs import RowJobs
@@ -31,12 +31,12 @@ def check(backends: Sequence[str], pythons: dict[str, str]) -> list[Finding]:
     Raises:
         UsageError: there is no GPU here.
     """
-    found, why = nvml.gpus()
-    if not found:
+    gpus, why = nvml.gpus()
+    if not gpus:
         raise UsageError(f"no CUDA device on this machine ({why}); gpu-check needs one")
     recipe = replace(RECIPES["article-keras"], epochs=0)
     workload = Workload(MODELS["article-keras"], "digits", recipe)
-    plan = make(Request(tuple(backends), workload, devices="cuda", rounds=0, pythons=pythons))
+    plan = make_plan(Request(tuple(backends), workload, devices="cuda", rounds=0, pythons=pythons))
     dataset = digits.load()
     data = Data(name=dataset.name, sha256=dataset.sha256, train=len(dataset.train_y), test=len(dataset.test_y))
     context = Context(fingerprint(), data, None, datetime.now(UTC).isoformat(timespec="seconds"))
@@ -55,42 +55,43 @@ def check(backends: Sequence[str], pythons: dict[str, str]) -> list[Finding]:
 
 @dataclass
 class _Checker:
-    """Probes every row that was certified and exported, and tries it with the GPU hidden."""
+    """Probes every certified and exported row, and then starts it with the GPU hidden."""
 
     workspace: Workspace
     jobs: RowJobs
     facts: dict[str, gpu_checks.Facts] = field(default_factory=dict)
     """By row id."""
-    refusals: dict[str, str] = field(default_factory=dict)
+    status_without_gpu: dict[str, str] = field(default_factory=dict)
+    """By row id: the status of a worker that sees no GPU."""
 
     def probe_all(self) -> None:
-        """One row after the other."""
+        """Probe all rows, one after the other."""
         results = self.jobs.results
         for row in results.plan.rows:
-            self.jobs.guarded(row, "probe", partial(self._probe, row))
+            self.jobs.attempt(row, "probe", partial(self._probe, row))
             if results[row].status == "ok":
-                self.refusals[row.id] = self._hidden(row)
+                self.status_without_gpu[row.id] = self._try_without_gpu(row)
 
     def _probe(self, row: Row) -> None:
         assert row.gpu_uuid is not None
         before, pids = nvml.used_memory(row.gpu_uuid), nvml.pids(row.gpu_uuid)
         with self.workspace.spawn(row, "probe") as worker:
             request = ProbeGpu(work=self.workspace.work(row), gpu_uuid=row.gpu_uuid)
-            found = worker.ask(request, self.workspace.plan.request.timeout)
+            probed = worker.ask(request, self.workspace.plan.request.timeout)
             growth = (nvml.used_memory(row.gpu_uuid) or 0) - (before or 0)
-            came = nvml.pids(row.gpu_uuid) - pids
-            used, method = nvml.process_memory(row.gpu_uuid, worker.pid, came, growth)
-        peak = max(found.framework_memory.values(), default=0)
+            new_pids = nvml.pids(row.gpu_uuid) - pids
+            used, method = nvml.process_memory(row.gpu_uuid, worker.pid, new_pids, growth)
+        peak = max(probed.framework_memory.values(), default=0)
         self.facts[row.id] = gpu_checks.Facts(
-            libraries=found.libraries,
-            settings=found.report.settings,
-            probe=found.probe,
+            libraries=probed.libraries,
+            settings=probed.report.settings,
+            probe=probed.probe,
             memory=gpu_checks.Memory(nvml=used, method=method, framework_peak=peak),
-            energy=found.energy,
+            energy=probed.energy,
         )
 
-    def _hidden(self, row: Row) -> str:
-        """Status of a worker that is told to use CUDA while no GPU is visible; must be ``unavailable``."""
+    def _try_without_gpu(self, row: Row) -> str:
+        """Status of a worker that must use CUDA while no GPU is visible; it should be ``unavailable``."""
         try:
             with self.workspace.spawn(replace(row, gpu_uuid=None), "hidden") as worker:
                 worker.ask(self.workspace.prepare(row), self.workspace.plan.request.timeout)
@@ -99,9 +100,9 @@ class _Checker:
         return "ok"
 
     def findings(self, row: Row) -> list[Finding]:
-        """The checks of one row; a row that never came to its probe has one finding, why."""
+        """The findings of one row; for a row without a probe a single one, with the reason."""
         result = self.jobs.results[row]
         if row.id not in self.facts:
             return [Finding(row.name, "runs", False, f"{result.status}: {result.error}")]
         checks = result.certified.checks if result.certified is not None else ()
-        return gpu_checks.judge(row.name, self.facts[row.id], checks, self.refusals.get(row.id, "not tried"))
+        return gpu_checks.judge(row.name, self.facts[row.id], checks, self.status_without_gpu.get(row.id, "not tried"))

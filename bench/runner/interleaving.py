@@ -1,8 +1,8 @@
-"""One randomized block: a fresh worker per row, alive together, taking turns in short slices of timed work.
+"""One randomized block: one fresh worker per row. All workers are alive together and take turns in short timed slices.
 
-Only one worker runs at a time. Before another worker's slice the parent waits, outside the clock, until every thread of
-the last one sleeps. The order of a turn is the block's, then its reverse, and so on: a steady drift of the machine then
-affects all rows alike (counterbalancing).
+Only one worker runs at a time. Before another worker's slice the parent waits, outside the timed interval, until every
+thread of the previous worker sleeps. Turns run in the block's order and in its reverse alternately, so that a steady
+drift of the machine affects all rows alike (counterbalancing).
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ from bench.worker.protocol import (
 
 Reply = TypeVar("Reply")
 ASLEEP_SECONDS = 1.0
-"""If a worker's threads still run after this time, the next slice begins all the same, and is marked."""
+"""If a worker's threads still run after this time, the next slice begins anyway and is marked."""
 MEMORY_SHARE = 0.7
-"""Share of the available memory that workers alive together may take, by what earlier workers held."""
+"""Share of the available memory that workers alive together may take, estimated from earlier workers' peaks."""
 
 
 @dataclass(frozen=True)
 class SliceReading:
-    """A timed slice and what the machine did meanwhile; ``reasons``: why it is disturbed, None: not visible here."""
+    """A timed slice and the machine's noise during it. ``reasons``: why it is disturbed, None if not visible."""
 
     timed: TimedSlice
     turn: int
@@ -54,7 +54,7 @@ class SliceReading:
 
 @dataclass
 class MetricReadings:
-    """What one worker measured of one metric; Missing: its batch did not fit into memory."""
+    """The slices of one metric in one worker; ``warm_up`` is Missing if the batch did not fit into memory."""
 
     metric: TimedMetric
     warm_up: WarmedUp | Missing
@@ -63,7 +63,7 @@ class MetricReadings:
 
 @dataclass(frozen=True)
 class DeviceMemory:
-    """Bytes that a worker holds on its GPU, and how they were found."""
+    """Bytes that a worker holds on its GPU, and how they were measured."""
 
     bytes: int
     method: str
@@ -71,7 +71,7 @@ class DeviceMemory:
 
 @dataclass(frozen=True)
 class MeasuredRound:
-    """Everything that one worker measured in its life."""
+    """All measurements of one worker."""
 
     prepared: Prepared
     alive_with: tuple[str, ...]
@@ -83,7 +83,7 @@ class MeasuredRound:
 
 @dataclass
 class Block:
-    """How a block is measured; ``measure`` may be called again and again."""
+    """The settings of a block; ``measure`` may be called repeatedly."""
 
     open_worker: Callable[[Row], WorkerProcess]
     prepare: Callable[[Row], Prepare]
@@ -91,12 +91,12 @@ class Block:
     slices: int
     timing: Timing
     too_large: dict[tuple[str, str], int] = field(default_factory=dict)
-    """By row id and task: the batch size at which memory ended. Larger ones are not tried again."""
+    """By row id and task: the batch size that did not fit into memory. Neither it nor larger ones are tried again."""
 
     def measure(
         self, rows: Sequence[Row], metrics: Sequence[TimedMetric], announce: Callable[[str], None]
     ) -> dict[str, MeasuredRound | WorkerError]:
-        """By row id: what its worker measured, or why it did not. ``announce`` is told what begins."""
+        """The measurements of every row's worker, or its error, by row id. ``announce`` is called for each part."""
         with ExitStack() as stack:
             turns = _Turns(self, stack, announce)
             turns.prepare(rows)
@@ -107,7 +107,7 @@ class Block:
 
 @dataclass
 class _Live:
-    """A worker that is alive, and what is known of it."""
+    """A live worker and its measurements so far."""
 
     row: Row
     worker: WorkerProcess
@@ -121,7 +121,7 @@ class _Live:
     gpu_growth: int = 0
 
     def ask(self, request: Request[Reply], timeout: float) -> Reply:
-        """As ``WorkerProcess.ask``; on a GPU the growth of the board's use during our own turns is ours."""
+        """Like ``WorkerProcess.ask``; on a GPU also adds the growth of the used memory to this worker's share."""
         if self.row.gpu_uuid is None:
             return self.worker.ask(request, timeout)
         before = nvml.used_memory(self.row.gpu_uuid)
@@ -132,7 +132,7 @@ class _Live:
 
 
 class _Turns:
-    """The live workers of one block."""
+    """The live workers of one block, which take turns."""
 
     def __init__(self, block: Block, stack: ExitStack, announce: Callable[[str], None]) -> None:
         self._block, self._stack, self._announce = block, stack, announce
@@ -141,18 +141,18 @@ class _Turns:
         self._last: WorkerProcess | None = None
 
     def prepare(self, rows: Sequence[Row]) -> None:
-        """Spawn the workers and make them ready, one after the other."""
+        """Spawn and prepare the workers, one after the other."""
         for row in rows:
             self._announce(row.name)
             self._wait_asleep(None)
             try:
-                self._live.append(self._prepared(row))
+                self._live.append(self._start_worker(row))
             except WorkerError as error:
                 self._ended[row.id] = error
         for live in self._live:
             live.alive_with = tuple(other.row.id for other in self._live if other is not live)
 
-    def _prepared(self, row: Row) -> _Live:
+    def _start_worker(self, row: Row) -> _Live:
         pids = frozenset() if row.gpu_uuid is None else nvml.pids(row.gpu_uuid)
         worker = self._stack.enter_context(self._block.open_worker(row))
         cpus = tuple(row.job.cpus or available_cpus())
@@ -164,29 +164,29 @@ class _Turns:
         return live
 
     def measure(self, metric: TimedMetric) -> None:
-        """Warm up and time one metric in all workers that can do it."""
+        """Warm up and time one metric in all workers whose backend supports its task."""
         able = [live for live in self._live if metric.task in live.row.tasks and self._fits(live, metric)]
         if able:
             self._announce(f"{metric.task} {metric.name} {metric.boundary}")
         for live in able:
-            self._guarded(live, metric, partial(self._warm_up, live, metric))
+            self._attempt(live, metric, partial(self._warm_up, live, metric))
         able = [live for live in able if live in self._live and isinstance(live.readings[-1].warm_up, WarmedUp)]
-        for turn in range(2 * self._block.slices):  # as many again, for those that were disturbed
+        for turn in range(2 * self._block.slices):  # twice as many turns as slices: disturbed slices are repeated
             order = able if turn % 2 == 0 else list(reversed(able))
             for live in order:
-                if live in self._live and _undisturbed(live) < self._block.slices:
-                    self._guarded(live, metric, partial(self._slice, live, turn))
+                if live in self._live and _count_undisturbed(live) < self._block.slices:
+                    self._attempt(live, metric, partial(self._time_slice, live, turn))
 
     def _fits(self, live: _Live, metric: TimedMetric) -> bool:
-        """Whether memory has not ended at this batch size or a smaller one before."""
+        """Whether no batch of this size or smaller has run out of memory before."""
         limit = self._block.too_large.get((live.row.id, metric.task))
         if limit is None or metric.batch_size < limit:
             return True
         live.readings.append(MetricReadings(metric, Missing(f"batch {limit} did not fit into memory")))
         return False
 
-    def _ends_memory(self, live: _Live, metric: TimedMetric) -> bool:
-        """Whether a smaller batch of this task has fitted: then memory ends here, and the row goes on without."""
+    def _note_too_large(self, live: _Live, metric: TimedMetric) -> bool:
+        """Whether a smaller batch of this task was tried; if so, note this size as too large; the row goes on."""
         done = [readings.metric for readings in live.readings]
         smaller = any(other.task == metric.task and other.batch_size < metric.batch_size for other in done)
         if smaller:
@@ -196,16 +196,16 @@ class _Turns:
     def finish(self) -> dict[str, MeasuredRound | WorkerError]:
         """Finish every worker and return its measurements, or its error, by row id."""
         for live in list(self._live):
-            self._guarded(live, None, partial(self._finish, live))
+            self._attempt(live, None, partial(self._finish, live))
         return self._ended
 
-    def _guarded(self, live: _Live, metric: TimedMetric | None, job: Callable[[], None]) -> None:
-        """A worker that fails ends alone; where memory ended, that is kept for the next try."""
+    def _attempt(self, live: _Live, metric: TimedMetric | None, job: Callable[[], None]) -> None:
+        """Do a job of a worker. An error ends only this worker; a batch that does not fit is noted for the next try."""
         try:
             job()
         except WorkerError as error:
             if error.status == "out-of-memory" and metric is not None:
-                self._ends_memory(live, metric)
+                self._note_too_large(live, metric)
             live.worker.kill()
             self._live.remove(live)
             self._ended[live.row.id] = error
@@ -213,11 +213,11 @@ class _Turns:
     def _warm_up(self, live: _Live, metric: TimedMetric) -> None:
         self._wait_asleep(live.worker)
         warm_up = live.ask(WarmUp(metric=metric), self._block.timeout)
-        if isinstance(warm_up, Missing) and not self._ends_memory(live, metric):
+        if isinstance(warm_up, Missing) and not self._note_too_large(live, metric):
             raise WorkerError("out-of-memory", warm_up.reason)
         live.readings.append(MetricReadings(metric, warm_up))
 
-    def _slice(self, live: _Live, turn: int) -> None:
+    def _time_slice(self, live: _Live, turn: int) -> None:
         readings, timing = live.readings[-1], self._block.timing
         assert isinstance(readings.warm_up, WarmedUp)
         seconds = slice_seconds(readings.warm_up.step_seconds)
@@ -228,9 +228,9 @@ class _Turns:
         timing.timed += time.perf_counter() - begin
         timing.parent_cpu_while_timed += time.process_time() - cpu
         noise = live.watch.since(before, asleep, timed.own)
-        live.fastest = _fastest(live.fastest, noise)
-        why = reasons(noise, timed.elapsed, live.cpus, live.fastest)
-        readings.slices.append(SliceReading(timed, turn, noise, why))
+        live.fastest = _highest_clocks(live.fastest, noise)
+        why_disturbed = reasons(noise, timed.elapsed, live.cpus, live.fastest)
+        readings.slices.append(SliceReading(timed, turn, noise, why_disturbed))
 
     def _finish(self, live: _Live) -> None:
         assert live.prepared is not None
@@ -238,10 +238,10 @@ class _Turns:
         finished = live.ask(Finish(), self._block.timeout)
         self._ended[live.row.id] = MeasuredRound(live.prepared, live.alive_with, live.readings, finished, memory)
 
-    def _wait_asleep(self, coming: WorkerProcess | None) -> bool | None:
-        """Wait until the worker that ran last sleeps, if another one comes."""
-        last, self._last = self._last, coming or self._last
-        if last is None or last is coming:
+    def _wait_asleep(self, next_worker: WorkerProcess | None) -> bool | None:
+        """Wait until the last worker sleeps, unless the same worker runs next."""
+        last, self._last = self._last, next_worker or self._last
+        if last is None or last is next_worker:
             return True
         begin = time.perf_counter()
         asleep = last.wait_asleep(ASLEEP_SECONDS)
@@ -249,13 +249,13 @@ class _Turns:
         return asleep
 
 
-def _undisturbed(live: _Live) -> int:
-    """Slices of the present metric that nothing disturbed, as far as can be seen."""
+def _count_undisturbed(live: _Live) -> int:
+    """Number of slices of the current metric without a known disturbance."""
     return sum(not reading.reasons for reading in live.readings[-1].slices)
 
 
-def _fastest(so_far: Noise, noise: Noise) -> Noise:
-    """The highest clocks of both."""
+def _highest_clocks(so_far: Noise, noise: Noise) -> Noise:
+    """``so_far`` with the higher clock frequencies of the two."""
     clocks = {
         name: max((value for value in (getattr(so_far, name), getattr(noise, name)) if value is not None), default=None)
         for name in ("frequency", "gpu_clock")
@@ -264,7 +264,7 @@ def _fastest(so_far: Noise, noise: Noise) -> Noise:
 
 
 def _device_memory(live: _Live) -> DeviceMemory | Missing:
-    """What the worker holds on its GPU after the last slice (allocators keep what they reached)."""
+    """The worker's GPU memory after its last slice (allocators keep the peak)."""
     if live.row.gpu_uuid is None:
         return Missing("this row runs on the CPU")
     used, method = nvml.process_memory(live.row.gpu_uuid, live.worker.pid, live.gpu_pids, live.gpu_growth)
@@ -274,7 +274,7 @@ def _device_memory(live: _Live) -> DeviceMemory | Missing:
 def alive_together(
     rows: Sequence[Row], held: Mapping[str, int], available: int, gpu_available: Mapping[str, int]
 ) -> Iterator[list[Row]]:
-    """Rows in groups that fit into memory together; ``held`` as ``Workspace.held``."""
+    """Groups of rows that fit into memory together. ``held``: peak bytes as in ``Workspace.held_bytes``."""
     group: list[Row] = []
     left, gpu_left = MEMORY_SHARE * available, {uuid: MEMORY_SHARE * free for uuid, free in gpu_available.items()}
     host, boards = left, dict(gpu_left)

@@ -1,7 +1,7 @@
-"""What must hold in every record, whatever was measured: a pure function of the record.
+"""Self-checks that every record must pass: pure functions of the record.
 
-A violated check means that the harness or an adapter is wrong, not the framework: the row is ``failed``, with the
-check's name, and its figures stay to be looked at.
+A violated check means that the harness or an adapter is wrong, not the framework. The row becomes ``failed``, with the
+check's name; its metrics stay in the record for inspection.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from bench.records.metrics import METRICS
 from bench.records.record import Record
 
 TIMER_SLACK = 1.001
-"""Sums of many clock readings against one outer reading: rounding, not more."""
+"""Tolerance for rounding: a sum of many clock readings against one outer reading."""
 MEMORY_SLACK = 1.01
-"""The kernel counts pages per processor and adds them up in batches."""
+"""Tolerance for the kernel's page counts, which are kept per processor and summed in batches."""
 
 
 def violations(record: Record) -> list[str]:
-    """``name: what does not hold`` of every violated check; empty for a sound record."""
+    """``name: what is wrong`` for every violation; empty if the record passes all checks."""
     return [f"{name}: {text}" for name, check in CHECKS.items() for text in check(record)]
 
 
@@ -47,7 +47,7 @@ def _percentiles(record: Record) -> Iterator[str]:
 
 
 def _memory(record: Record) -> Iterator[str]:
-    """The highest peak of a process is not below what it held at its end."""
+    """The peak memory of a process is not below its memory at the end."""
     peaks: dict[int, float] = {}
     for figure in record.figures:
         for sample in figure.samples if figure.name == "peak_rss" else []:
@@ -59,10 +59,10 @@ def _memory(record: Record) -> Iterator[str]:
 
 
 def _timed(record: Record) -> Iterator[str]:
-    """The slices of a process are not longer than the phase that they were timed in."""
+    """The slices of a process together are not longer than its timed phase."""
     seconds: dict[int, float] = {}
     for figure in record.figures:
-        if METRICS[figure.name].decisive:  # the other percentiles are of the same slices
+        if METRICS[figure.name].decisive:  # the other percentiles use the same slices
             for sample in figure.samples:
                 own = math.fsum(piece.seconds for piece in sample.slices)
                 seconds[sample.round] = seconds.get(sample.round, 0.0) + own
@@ -74,7 +74,7 @@ def _timed(record: Record) -> Iterator[str]:
 
 
 def _life(record: Record) -> Iterator[str]:
-    """The phases of a process do not add up to more than its life."""
+    """The sum of a process' phases is not more than its life."""
     for worker in record.phases:
         phases = math.fsum(worker.seconds.values())
         if phases > worker.life * TIMER_SLACK:
@@ -82,24 +82,24 @@ def _life(record: Record) -> Iterator[str]:
 
 
 def _threads(record: Record) -> Iterator[str]:
-    """The framework runs with as many threads as it was asked to."""
+    """The framework uses the requested number of threads."""
     effective = record.settings.get("threads")
     if effective is not None and effective != record.job.threads:
-        yield f"{record.job.threads} asked for, {effective} in force"
+        yield f"{record.job.threads} requested, {effective} used"
 
 
 def _cpus(record: Record) -> Iterator[str]:
-    """The worker runs on the CPUs that it was pinned to."""
+    """The worker runs on the CPUs of its job."""
     effective = record.settings.get("cpus")
     if record.job.cpus is not None and effective is not None and effective != list(record.job.cpus):
-        yield f"{list(record.job.cpus)} asked for, {effective} in force"
+        yield f"{list(record.job.cpus)} requested, {effective} used"
 
 
 def _allocator(record: Record) -> Iterator[str]:
-    """The worker runs on the allocator that it was given."""
+    """The worker runs on the allocator of its job."""
     effective = record.settings.get("allocator")
     if effective is not None and effective != record.job.allocator:
-        yield f"{record.job.allocator} asked for, {effective} in force"
+        yield f"{record.job.allocator} requested, {effective} used"
 
 
 CHECKS: dict[str, Callable[[Record], Iterator[str]]] = {

@@ -9,13 +9,13 @@ from bench.records.record import Record
 from bench.worker.protocol import TimedMetric
 
 FAULT_SECONDS = 0.5e-6
-"""What one page fault costs at least: trap, page, and filling it with zeros."""
+"""Minimum cost of a page fault, in seconds: trap, page, and filling it with zeros."""
 WORTH_A_TRY = 0.05
-"""Share of a step that page faults take by that, from which on the arena settings are tried."""
+"""The arena settings are tried if page faults take at least this share of a step."""
 
 
-def worst(record: Record, metrics: Sequence[TimedMetric]) -> TimedMetric | None:
-    """The throughput of which page faults take the largest share, if that is worth a try."""
+def worst_metric(record: Record, metrics: Sequence[TimedMetric]) -> TimedMetric | None:
+    """The throughput with the largest share of page faults, if that share is at least ``WORTH_A_TRY``."""
     if record.job.allocator != allocators.SYSTEM or not allocators.is_glibc() or record.status != "ok":
         return None
     shares = []
@@ -24,5 +24,5 @@ def worst(record: Record, metrics: Sequence[TimedMetric]) -> TimedMetric | None:
         if figure is not None and figure.value and figure.faults_per_step is not None:
             step_seconds = metric.batch_size / figure.value
             shares.append((figure.faults_per_step * FAULT_SECONDS / step_seconds, metric))
-    share, suffering = max(shares, key=lambda pair: pair[0], default=(0.0, None))
-    return suffering if share >= WORTH_A_TRY else None
+    share, worst = max(shares, key=lambda pair: pair[0], default=(0.0, None))
+    return worst if share >= WORTH_A_TRY else None

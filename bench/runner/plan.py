@@ -1,4 +1,4 @@
-"""What to measure, in which order: rows of the comparison, their jobs, and interleaved rounds."""
+"""What is measured and in which order: the rows, their jobs, and the interleaved rounds."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from bench.workloads.workload import Workload
 
 ALL = "all"
 DEFAULT = "default"
-"""Of modes and precisions: a backend's first."""
+"""The first mode or precision of a backend."""
 BEST = "best"
 """All modes; the report names the fastest."""
 TASKS: tuple[Task, ...] = ("infer", "train")
 DEFAULT_BUDGET = 300.0
-"""Seconds for a precision target where none are given."""
+"""Seconds for a precision target, if the user gives no budget."""
 
 
 @dataclass(frozen=True)
@@ -30,29 +30,29 @@ class Request:
     task: str = "all"
     devices: str = "auto"
     batch_sizes: tuple[int, ...] = (128,)
-    """Of throughput figures, ascending."""
+    """Of throughput, ascending."""
     first_batch: int = 1
-    """Of latency figures and of the first call: 1, but where a file of the user's fixes another."""
+    """Batch size of latency and of the first call: 1, unless a user's file fixes another."""
     placement: Placement = field(default_factory=place)
     rounds: int | None = None
-    """None: the profile's."""
+    """None: as many as the profile has."""
     precision_target: float | None = None
-    """Rounds are added until the ratios' 95% half-width is no more than this fraction ..."""
+    """Rounds are added until the 95% half-width of the ratios is at most this fraction ..."""
     budget: float | None = None
-    """... or so many seconds are spent."""
+    """... or until this many seconds have passed."""
     modes: tuple[str, ...] = (DEFAULT,)
     precisions: tuple[str, ...] = (DEFAULT,)
     seed: int = 0
     seeds: int = 1
-    """Trainings per row, of seeds that follow one another."""
+    """Trainings per row, with consecutive seeds."""
     accuracy_margin: float = 0.02
-    """Accuracies that differ by less are the same, as a fraction."""
+    """Accuracies that differ by less than this fraction count as the same."""
     target_accuracy: float | None = None
-    """Of the watched split: when it is reached is noted."""
+    """Accuracy on the watched split; the time until it is reached is recorded."""
     init: Weights | None = None
-    """What training starts from in place of weights drawn from the seed."""
+    """Weights that training starts from; None: weights drawn from the seed."""
     started_from: str | None = None
-    """Whose weights those are."""
+    """The run and row that ``init`` comes from."""
     freeze: bool = False
     """Whether only the last dense layer is trained."""
     timeout: float = 600.0
@@ -69,68 +69,67 @@ class Request:
 
     @property
     def tasks(self) -> tuple[Task, ...]:
-        """Inference first: its memory is read before training adds to it."""
+        """The tasks in order: inference first, so that its memory is read before training adds to it."""
         return tuple(task for task in TASKS if self.task in (task, "all"))
 
 
 @dataclass(frozen=True)
 class Side:
-    """An environment that rows are run in, where a comparison has two of them."""
+    """One of the two environments of a check."""
 
     name: str
     """``base`` or ``present``."""
     label: str
-    """What the user called it, for people."""
+    """The user's name for it, for display."""
     python: str | None = None
-    """Its interpreter; None: this one, or what the request says for the backend."""
+    """Path of its interpreter; None: the request's interpreter for the backend, else this one."""
     path: tuple[str, ...] = ()
-    """Folders that a worker imports from before its interpreter's own."""
+    """Folders that a worker imports from before those of its interpreter."""
     variables: tuple[tuple[str, str], ...] = ()
     """Added to a worker's environment."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row: what is run where, by which interpreter, and what its backend can do."""
+    """One row of a plan: its job, its interpreter, its GPU, and the tasks of its backend."""
 
     job: Job
     name: str
     tasks: frozenset[str]
-    """Of the backend: train, infer, fit, export."""
+    """The tasks of the backend: some of train, infer, fit, export."""
     python: str
     gpu_uuid: str | None
     source: Row | None = None
     asked: bool = True
-    """False for a source that only has to be fitted."""
+    """False for a source that is only fitted, not measured."""
     required: bool = True
-    """Whether a row that cannot run here makes the command fail; not under ``all``."""
+    """Whether the command fails if this row cannot run here; False under ``all``."""
     problem: tuple[str, str] | None = None
-    """Status and reason, where it is known before the start that it cannot run."""
+    """Status and reason, if it is already known that the row cannot run."""
     side: Side | None = None
     contender: bool = True
     """False for the judge of parity (``Backend.CONTENDS``)."""
-
     variant: str = ""
-    """What tells a row from its twin that is measured beside it, such as one on another allocator."""
+    """What distinguishes a twin that is measured beside its row, such as ``--allocator arena``; empty for the row."""
 
     @property
     def fit_id(self) -> str:
-        """Of what is fitted once: alike for a row and its twin."""
+        """Identifies what is fitted once; the same for a row and its twin."""
         return self.job.row.id + (f" ({self.side.name})" if self.side else "")
 
     @property
     def id(self) -> str:
-        """Of the row in its plan: ``onnxruntime<-keras/cpu/fp32/all-optimizations``, with its side if there are two."""
+        """Identifies the row in its plan: ``onnxruntime<-keras/cpu/fp32/all-optimizations``, with any side."""
         return f"{self.fit_id} {self.variant}".rstrip()
 
-    def on(self, side: Side) -> Row:
-        """The same row in one of two environments; another interpreter speaks for itself of what is missing there."""
+    def on_side(self, side: Side) -> Row:
+        """The same row in one of two environments. A side with its own interpreter decides what is available."""
         elsewhere = side.python is not None and self.problem is not None and self.problem[0] == "unavailable"
         return replace(
             self,
             name=f"{self.name} ({side.name})",
             python=side.python or self.python,
-            source=self.source and self.source.on(side),
+            source=self.source and self.source.on_side(side),
             problem=None if elsewhere else self.problem,
             side=side,
         )
@@ -138,7 +137,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Plan:
-    """Rows with sources before the rows that read them, and the metrics that are timed in every round."""
+    """Rows, sources before the rows that read them, and the metrics that are timed in every round."""
 
     request: Request
     rows: tuple[Row, ...]
@@ -146,11 +145,11 @@ class Plan:
 
     @property
     def rounds(self) -> int:
-        """How many there are at least; a precision target may add more."""
+        """The minimum number of rounds; a precision target may add more."""
         asked = self.request.rounds
         return self.request.placement.profile.rounds if asked is None else asked
 
     def order(self, number: int) -> tuple[Row, ...]:
-        """Round ``number``: a randomized complete block, every row once in an order drawn by the seed."""
+        """The rows of round ``number``: a randomized complete block, every row once, in seeded random order."""
         measured = [row for row in self.rows if row.asked and row.problem is None]
         return tuple(random.Random(f"{self.request.seed}/{number}").sample(measured, len(measured)))

@@ -1,4 +1,4 @@
-"""Progress on standard error, and every outcome into the store as it comes."""
+"""Show progress on standard error and store every outcome at once."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from bench.records.gate_result import Check, Sides
 from bench.records.record import Record, Run
 from bench.store.schema import CHECKS, SIDES
 from bench.store.store import Store
-from bench.store.weights import packed
+from bench.store.weights import to_safetensors
 
 
 @dataclass
 class Bar:
-    """Rich's bar on a terminal, plain lines elsewhere. Drawn only when something happens: a bar that refreshes
-    itself would take processor time from the worker that is timed."""
+    """Rich's bar on a terminal, plain lines elsewhere. It is drawn only at events: automatic refreshing would take CPU
+    time from the timed worker."""
 
     _bar: Progress | None = None
     _console: Console = field(default_factory=lambda: Console(stderr=True, highlight=False))
     store_error: BenchError | None = None
-    steps: Sequence[float] | None = None
-    """Seconds that every step is expected to take; None: not known."""
+    step_seconds: Sequence[float] | None = None
+    """Expected seconds of every step; None if not known."""
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
@@ -54,18 +54,18 @@ class Bar:
             self._bar.update(self._bar_task, description=what, completed=done, total=total, left=left)
             self._bar.refresh()
         else:
-            told = f" ({left})" if left else ""
-            print(f"[{min(done + 1, total)}/{total}] {what}{told}", file=sys.stderr, flush=True)
+            suffix = f" ({left})" if left else ""
+            print(f"[{min(done + 1, total)}/{total}] {what}{suffix}", file=sys.stderr, flush=True)
 
     def _left(self, done: int) -> str:
-        """By the history, in whole seconds or minutes; empty where it does not tell."""
-        if self.steps is None or done >= len(self.steps):
+        """The expected remaining time, in whole seconds or minutes; empty if not known."""
+        if self.step_seconds is None or done >= len(self.step_seconds):
             return ""
-        seconds = sum(self.steps[done:])
+        seconds = sum(self.step_seconds[done:])
         return f"about {seconds:.0f} s left" if seconds < 90 else f"about {seconds / 60:.0f} min left"
 
-    def stored(self, write: Callable[[], None]) -> None:
-        """Write to a store; one that fails is told once and does not end the measuring."""
+    def write_to_store(self, write: Callable[[], None]) -> None:
+        """Write to the store. A failure is printed once and does not end the run."""
         try:
             write()
         except BenchError as error:
@@ -76,40 +76,40 @@ class Bar:
 
 @dataclass
 class RunProgress(Bar):
-    """Stores the records of a run as they come."""
+    """Stores the records of a run as they change."""
 
     store: Store = field(kw_only=True)
     run_name: str = field(kw_only=True)
 
     def changed(self, records: Sequence[Record]) -> None:
-        """Store rows as they are now, in one transaction."""
-        self.stored(lambda: self.store.save(self.run_name, *records))
+        """Store the current records in one transaction."""
+        self.write_to_store(lambda: self.store.save(self.run_name, *records))
 
     def trained(self, row: str, weights: Path) -> None:
-        """Keep the weights for runs that begin with them."""
-        self.stored(lambda: self.store.keep_weights(self.run_name, row, packed(weights)))
+        """Store the weights, for later runs that start from them."""
+        self.write_to_store(lambda: self.store.keep_weights(self.run_name, row, to_safetensors(weights)))
 
     def ended(self, run: Run) -> None:
-        """Store what is known of the run at its end."""
-        self.stored(lambda: self.store.end_run(run))
+        """Store the run's final fields."""
+        self.write_to_store(lambda: self.store.end_run(run))
 
 
 @dataclass
 class CheckProgress(Bar):
-    """Stores a check with its pairs as they come."""
+    """Stores a check with its pairs as they are measured."""
 
     store: Store = field(kw_only=True)
 
     def changed(self, records: Sequence[Record]) -> None:
-        """A check holds its records itself."""
+        """Do nothing: ``keep_sides`` stores the records."""
 
     def trained(self, row: str, weights: Path) -> None:
-        """A check keeps no weights."""
+        """Do nothing: a check keeps no weights."""
 
     def keep(self, check: Check) -> None:
-        """Store all that is known of the check now, in one transaction."""
-        self.stored(lambda: self.store.put(CHECKS, check.name, check.model_dump_json()))
+        """Store the current state of the check in one transaction."""
+        self.write_to_store(lambda: self.store.put(CHECKS, check.name, check.model_dump_json()))
 
     def keep_sides(self, check: Check, sides: Sides) -> None:
-        """Store the records behind a check that has ended."""
-        self.stored(lambda: self.store.put(SIDES, check.name, sides.model_dump_json()))
+        """Store the records of a finished check."""
+        self.write_to_store(lambda: self.store.put(SIDES, check.name, sides.model_dump_json()))

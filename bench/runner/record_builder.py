@@ -1,4 +1,4 @@
-"""From what a row's workers answered to its record: figures with intervals, certificate, phases."""
+"""Build a row's record from the replies of its workers: metrics with intervals, certificate, phases."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PERCENTILES = (50, 90, 99)
 
 @dataclass(frozen=True)
 class Context:
-    """What all records of a run share."""
+    """The fields that all records of a run share."""
 
     machine: dict[str, Any]
     data: Data
@@ -39,26 +39,26 @@ class RowResult:
     row: Row
     plan: Plan
     source: RowResult | None = None
-    """Whose ONNX file it reads."""
+    """The row whose ONNX file this row reads."""
     status: str = "ok"
     error: str | None = None
     log: str = ""
     certified: Certified | None = None
     fits: list[Fitted] = field(default_factory=list)
-    """Of every seed, the first one's first."""
+    """One per seed, the first seed's first."""
     classes: ClassReport | None = None
-    """Of the first seed."""
+    """The class scores of the first seed."""
     rounds: list[MeasuredRound] = field(default_factory=list)
     arena: list[tuple[TimedMetric, list[float]]] = field(default_factory=list)
-    """Ratios of throughput with glibc's arena settings over that without, of workers alive together."""
+    """Ratios of throughput with glibc's arena settings over throughput without them, from pairs of live workers."""
     arena_error: str | None = None
-    """Why that trial came to nothing."""
+    """Why that trial failed."""
     untrained: str = ""
-    """Why it was not trained to the recipe's end, where it was not meant to."""
+    """Why the row is not trained at all; empty if it is."""
 
     @property
     def export(self) -> Exported | NotExported | None:
-        """The ONNX file of the first training; None: there is none yet, or it exports none."""
+        """The ONNX file of the first training; None if there is no training yet, or the row exports nothing."""
         return self.fits[0].export if self.fits else None
 
     @property
@@ -67,27 +67,27 @@ class RowResult:
         return self.row.name
 
     def fail(self, status: str, reason: str, log: str = "") -> None:
-        """End the row; what was measured before stays."""
+        """End the row; earlier measurements stay."""
         self.status, self.error, self.log = status, reason, log
 
     @property
     def reports(self) -> list[tuple[str, int | None, WorkerReport]]:
-        """``(kind, round, report)`` of every worker that came to its end."""
-        found: list[tuple[str, int | None, WorkerReport]] = []
+        """``(kind, round, report)`` of every worker that finished."""
+        reports: list[tuple[str, int | None, WorkerReport]] = []
         if self.certified is not None:
-            found.append(("certify", None, self.certified.report))
-        found += [("fit", None, fitted.report) for fitted in self.fits]
-        return found + [("measure", i, measured.finished.report) for i, measured in enumerate(self.rounds)]
+            reports.append(("certify", None, self.certified.report))
+        reports += [("fit", None, fitted.report) for fitted in self.fits]
+        return reports + [("measure", i, measured.finished.report) for i, measured in enumerate(self.rounds)]
 
-    def why_not(self, task: str | None = None) -> Missing:
-        """Why there is no value: the backend does not do the task, the row ended, or no round has ended yet."""
+    def why_missing(self, task: str | None = None) -> Missing:
+        """The reason for a missing value: an unsupported task, a failed row, or no finished round."""
         if task is not None and task not in self.row.tasks:
             return Missing(f"{self.row.job.backend} does not {task}")
         return Missing(f"{self.status}: {self.error}" if self.status != "ok" else "no round has ended yet")
 
 
 def to_record(result: RowResult, context: Context) -> Record:
-    """The record of a row; an answer that does not fit, or breaks a self-check, makes the row ``failed``."""
+    """The record of a row. A reply that is invalid or violates a self-check makes the row ``failed``."""
     try:
         record = _record(result, context, _from_workers(result))
         violated = invariants.violations(record)
@@ -97,7 +97,7 @@ def to_record(result: RowResult, context: Context) -> Record:
         return record
     except (ValidationError, ValueError, ArithmeticError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
-        result.fail("failed", f"the worker's answer does not hold: {reason}")
+        result.fail("failed", f"the worker's answer is invalid: {reason}")
         return _record(result, context, {})
 
 
@@ -121,16 +121,16 @@ def _record(result: RowResult, context: Context, from_workers: dict[str, Any]) -
 def _from_workers(result: RowResult) -> dict[str, Any]:
     """The part of the record that comes from the workers."""
     last = result.reports[-1][2] if result.reports else None
-    figures = _figures(result)
+    figures = _all_metrics(result)
     return {
         "figures": figures,
-        "disturbance": disturbance.of(figures, result.row.job.cpus),
+        "disturbance": disturbance.summarize(figures, result.row.job.cpus),
         "arena": [_arena_ratio(metric, ratios) for metric, ratios in result.arena],
         "parity": _parity(result),
-        "outcome": _class_by_class(result),
+        "outcome": _class_outcome(result),
         "settings": {**(last.settings if last else {}), **_device_memory(result), **_arena_error(result)},
         "versions": dict(last.versions) if last else {},
-        "phases": [_phase(result, *told) for told in result.reports],
+        "phases": [_phase(result, *report) for report in result.reports],
     }
 
 
@@ -147,19 +147,19 @@ def _phase(result: RowResult, kind: str, number: int | None, report: WorkerRepor
 
 
 def _device_memory(result: RowResult) -> dict[str, Any]:
-    """How the memory on the GPU was found, and the framework's own statistics beside it."""
+    """How the GPU memory was measured, and the framework's own statistics of it."""
     if result.row.gpu_uuid is None or not result.rounds:
         return {}
     last = result.rounds[-1]
-    found = last.device_memory
+    memory = last.device_memory
     return {
-        "device_memory_method": found.reason if isinstance(found, Missing) else found.method,
+        "device_memory_method": memory.reason if isinstance(memory, Missing) else memory.method,
         "framework_memory": dict(last.finished.framework_memory),
     }
 
 
 def _parity(result: RowResult) -> Parity | None:
-    """The certificate; that of a runtime holds only if its source's does."""
+    """The certificate. A runtime is comparable only if its source is."""
     if result.certified is None:
         return None
     checks = [Check.model_validate(asdict(check)) for check in result.certified.checks]
@@ -171,53 +171,53 @@ def _parity(result: RowResult) -> Parity | None:
     return Parity(comparable=all(check.passed for check in checks), checks=checks)
 
 
-def _figures(result: RowResult) -> list[Figure]:
-    timed = [figure for metric in result.plan.metrics for figure in _timed(result, metric)]
-    return timed + _starts(result) + _outcome(result) + _memory(result) + _sizes(result)
+def _all_metrics(result: RowResult) -> list[Figure]:
+    timed = [figure for metric in result.plan.metrics for figure in _timed_metrics(result, metric)]
+    return timed + _start_metrics(result) + _training_metrics(result) + _memory_metrics(result) + _size_metrics(result)
 
 
-def _timed(result: RowResult, metric: TimedMetric) -> list[Figure]:
-    """The figures of one kind of slice: a throughput, or three percentiles of latency."""
-    found = [
+def _timed_metrics(result: RowResult, metric: TimedMetric) -> list[Figure]:
+    """The metrics of one kind of slice: a throughput, or three percentiles of latency."""
+    measured_in_round = [
         (number, readings)
         for number, measured in enumerate(result.rounds)
         for readings in measured.metrics
         if readings.metric == metric
     ]
-    missing = next((r.warm_up for _, r in found if isinstance(r.warm_up, Missing)), None)
-    why = result.why_not(metric.task) if missing is None else Missing(f"out of memory: {missing.reason}")
-    readings = [(number, r) for number, r in found if isinstance(r.warm_up, WarmedUp)]
+    too_large = next((r.warm_up for _, r in measured_in_round if isinstance(r.warm_up, Missing)), None)
+    missing = result.why_missing(metric.task) if too_large is None else Missing(f"out of memory: {too_large.reason}")
+    readings = [(number, r) for number, r in measured_in_round if isinstance(r.warm_up, WarmedUp)]
     if metric.name == "throughput":
-        return [_speed("throughput", metric, readings, throughput, why)]
-    return [_speed(f"latency_p{percent}", metric, readings, percentile(percent), why) for percent in PERCENTILES]
+        return [_speed_metric("throughput", metric, readings, throughput, missing)]
+    return [_speed_metric(f"latency_p{p}", metric, readings, percentile(p), missing) for p in PERCENTILES]
 
 
 def throughput(slices: Sequence[Slice]) -> float:
-    """Images over the time they took, nothing else: never images over a mean latency."""
+    """Images per second: all images over the sum of the slices' seconds (not over a mean latency)."""
     return sum(piece.images for piece in slices) / math.fsum(piece.seconds for piece in slices)
 
 
 def percentile(percent: int) -> Callable[[Sequence[Slice]], float]:
-    """Of the latencies of all calls, seconds."""
+    """A function that returns this percentile of the latencies of all calls, in seconds."""
     return lambda slices: intervals.percentile(
         sorted(call for piece in slices for call in piece.latencies or []), percent
     )
 
 
-def _speed(
+def _speed_metric(
     name: str,
     metric: TimedMetric,
     readings: Sequence[tuple[int, MetricReadings]],
     value: Callable[[Sequence[Slice]], float],
-    why: Missing,
+    missing: Missing,
 ) -> Figure:
     samples = [sample(number, one, value, METRICS[name].decisive) for number, one in readings]
     place = {"task": metric.task, "batch_size": metric.batch_size, "boundary": metric.boundary}
-    return _over_processes(name, samples, why, **place)
+    return _over_processes(name, samples, missing, **place)
 
 
 def sample(number: int, readings: MetricReadings, value: Callable[[Sequence[Slice]], float], keep: bool) -> Sample:
-    """What one process contributes: its value is of the slices that nothing disturbed."""
+    """The value of one process, computed from its undisturbed slices."""
     assert isinstance(readings.warm_up, WarmedUp)
     slices = [_slice(reading) for reading in readings.slices]
     steps, steady = readings.warm_up.steps, readings.warm_up.steady
@@ -239,7 +239,7 @@ def _slice(reading: SliceReading) -> Slice:
 
 
 def _rounded(value: Any) -> Any:
-    """A measured number to a millionth; counts, flags and texts as they are."""
+    """Round a float to 6 decimals; return counts, flags and texts unchanged."""
     return round(value, 6) if isinstance(value, float) else value
 
 
@@ -252,16 +252,16 @@ def _arena_ratio(metric: TimedMetric, ratios: Sequence[float]) -> Ratio:
     return Ratio.model_validate({**asdict(metric), **asdict(estimate), "against": "--allocator system"})
 
 
-def _over_processes(name: str, samples: list[Sample], why: Missing, **place: Any) -> Figure:
-    """Geometric mean with a Student t interval on logarithms over processes, or why there is none."""
+def _over_processes(name: str, samples: list[Sample], missing: Missing, **place: Any) -> Figure:
+    """Geometric mean over processes with a Student t interval of the logarithms, or the reason for a missing value."""
     if not samples:
-        return Figure(name=name, unit=METRICS[name].unit, value=None, reason=why.reason, **place)
+        return Figure(name=name, unit=METRICS[name].unit, value=None, reason=missing.reason, **place)
     estimate = intervals.geometric_mean([sample.value for sample in samples])
     return Figure(name=name, unit=METRICS[name].unit, **asdict(estimate), samples=samples, **place)
 
 
 def _over_seeds(name: str, values: Sequence[float] | Missing, first_seed: int, **place: Any) -> Figure:
-    """Mean with a Student t interval over seeds, or why there is none."""
+    """Mean over seeds with a Student t interval, or the reason for a missing value."""
     if isinstance(values, Missing):
         return Figure(name=name, unit=METRICS[name].unit, value=None, reason=values.reason, **place)
     samples = [Sample(round=number, seed=first_seed + number, value=value) for number, value in enumerate(values)]
@@ -269,28 +269,28 @@ def _over_seeds(name: str, values: Sequence[float] | Missing, first_seed: int, *
     return Figure(name=name, unit=METRICS[name].unit, **asdict(estimate), samples=samples, **place)
 
 
-def _once(name: str, value: float | Missing, **place: Any) -> Figure:
-    """A value that has no spread: one was measured, or counted."""
+def _single_value(name: str, value: float | Missing, **place: Any) -> Figure:
+    """A single measured or counted value, without an interval."""
     if isinstance(value, Missing):
         return Figure(name=name, unit=METRICS[name].unit, value=None, reason=value.reason, **place)
     return Figure(name=name, unit=METRICS[name].unit, value=value, n=1, samples=[Sample(round=0, value=value)], **place)
 
 
-def _starts(result: RowResult) -> list[Figure]:
+def _start_metrics(result: RowResult) -> list[Figure]:
     place = {"task": "infer", "batch_size": result.plan.request.first_batch, "boundary": "end-to-end"}
     return [
         _over_processes(
             name,
             [Sample(round=i, value=getattr(measured.prepared, name)) for i, measured in enumerate(result.rounds)],
-            result.why_not(),
+            result.why_missing(),
             **place,
         )
         for name in ("cold_start", "first_call")
     ]
 
 
-def _outcome(result: RowResult) -> list[Figure]:
-    """Training time, export time, and the test split's accuracies and loss: one value per seed."""
+def _training_metrics(result: RowResult) -> list[Figure]:
+    """Training time, export time, and the accuracies and loss on the test split: one value per seed."""
     request, seed = result.plan.request, result.row.job.seed
     place = {"task": "train", "batch_size": request.workload.recipe.batch_size, "boundary": "end-to-end"}
     scores = _scores(result)
@@ -298,9 +298,9 @@ def _outcome(result: RowResult) -> list[Figure]:
     losses = scores if isinstance(scores, Missing) else [each.loss for each in scores]
     figures = [
         _over_seeds("fit", _fit_seconds(result), seed, **place),
-        _once("export", _export_seconds(result)),
+        _single_value("export", _export_seconds(result)),
         _over_seeds("accuracy", accuracies, seed),
-        _once("top5_accuracy", _top5(result, scores)),
+        _single_value("top5_accuracy", _top5(result, scores)),
         _over_seeds("loss", losses, seed),
     ]
     if request.target_accuracy is not None:
@@ -308,68 +308,68 @@ def _outcome(result: RowResult) -> list[Figure]:
     return figures
 
 
-def _no_fit(result: RowResult) -> Missing | None:
-    """Why there is no training; None: there is at least one."""
+def _why_no_fit(result: RowResult) -> Missing | None:
+    """The reason why there is no training; None if there is at least one."""
     if result.untrained:
         return Missing(result.untrained)
     if result.fits:
         return None
     if "fit" not in result.row.tasks:
         return Missing(f"{result.row.job.backend} does not train to a recipe's end")
-    return result.why_not()
+    return result.why_missing()
 
 
 def _fit_seconds(result: RowResult) -> list[float] | Missing:
-    return _no_fit(result) or [fitted.fit_seconds for fitted in result.fits]
+    return _why_no_fit(result) or [fitted.fit_seconds for fitted in result.fits]
 
 
 def _scores(result: RowResult) -> Any:
-    """Scores of every seed's model, of a runtime those of the exported one; or why there are none."""
+    """The scores of every seed's model (for a runtime: of the exported model), or why there are none."""
     if result.untrained:
         return Missing(result.untrained)
     if result.fits:
         return [fitted.scores for fitted in result.fits]
     if result.certified is not None and result.certified.scores is not None:
         return [result.certified.scores]
-    return _no_fit(result) if result.row.source is None else result.why_not()
+    return _why_no_fit(result) if result.row.source is None else result.why_missing()
 
 
 def _top5(result: RowResult, scores: Any) -> float | Missing:
     if isinstance(scores, Missing):
         return scores
-    found = None if result.classes is None else result.classes.top5_accuracy
-    return Missing("five classes or fewer: always 1") if found is None else found
+    accuracy = None if result.classes is None else result.classes.top5_accuracy
+    return Missing("five classes or fewer: always 1") if accuracy is None else accuracy
 
 
 def _export_seconds(result: RowResult) -> float | Missing:
     if isinstance(result.export, Exported):
         return result.export.seconds
-    return _no_export(result)
+    return _why_no_export(result)
 
 
-def _no_export(result: RowResult) -> Missing:
+def _why_no_export(result: RowResult) -> Missing:
     if isinstance(result.export, NotExported):
         return Missing(result.export.reason)
     if "export" not in result.row.tasks:
         return Missing(f"{result.row.job.backend} has no exporter")
-    return _no_fit(result) or result.why_not()
+    return _why_no_fit(result) or result.why_missing()
 
 
 def _times_to_accuracy(result: RowResult) -> list[float] | Missing:
-    missing = _no_fit(result)
+    missing = _why_no_fit(result)
     if missing is not None:
         return missing
-    reached = [fitted.time_to_accuracy for fitted in result.fits]
-    found = [seconds for seconds in reached if seconds is not None]
-    if len(found) < len(reached):
+    times = [fitted.time_to_accuracy for fitted in result.fits]
+    reached = [seconds for seconds in times if seconds is not None]
+    if len(reached) < len(times):
         epochs = result.plan.request.workload.recipe.epochs
-        missed = len(reached) - len(found)
-        return Missing(f"not reached within {epochs} epochs: {missed} of {len(reached)} seeds")
-    return found
+        missed = len(times) - len(reached)
+        return Missing(f"not reached within {epochs} epochs: {missed} of {len(times)} seeds")
+    return reached
 
 
-def _class_by_class(result: RowResult) -> Outcome | None:
-    """The record's ``outcome``."""
+def _class_outcome(result: RowResult) -> Outcome | None:
+    """The record's ``outcome``: scores by class and one entry per training."""
     if result.classes is None:
         return None
     trainings = [
@@ -390,7 +390,7 @@ def _class_by_class(result: RowResult) -> Outcome | None:
     )
 
 
-def _memory(result: RowResult) -> list[Figure]:
+def _memory_metrics(result: RowResult) -> list[Figure]:
     figures = []
     for task in result.plan.request.tasks:
         samples = [
@@ -398,29 +398,29 @@ def _memory(result: RowResult) -> list[Figure]:
             for i, measured in enumerate(result.rounds)
             if task in measured.finished.peak_rss
         ]
-        figures.append(_over_processes("peak_rss", samples, result.why_not(task), task=task))
+        figures.append(_over_processes("peak_rss", samples, result.why_missing(task), task=task))
     on_device = [
         Sample(round=i, value=measured.device_memory.bytes)
         for i, measured in enumerate(result.rounds)
         if isinstance(measured.device_memory, DeviceMemory)
     ]
     last = result.rounds[-1].device_memory if result.rounds else None
-    why = last if isinstance(last, Missing) else result.why_not()
-    return [*figures, _over_processes("peak_device_memory", on_device, why)]
+    missing = last if isinstance(last, Missing) else result.why_missing()
+    return [*figures, _over_processes("peak_device_memory", on_device, missing)]
 
 
-def _sizes(result: RowResult) -> list[Figure]:
+def _size_metrics(result: RowResult) -> list[Figure]:
     model = result.plan.request.workload.model
-    flops = Missing("not counted for a file of the user's") if model.flops is None else float(model.flops)
+    flops = Missing("not counted for a user's file") if model.flops is None else float(model.flops)
     return [
-        _once("model_size", _model_size(result)),
-        _once("parameters", float(model.parameters)),
-        _once("flops", flops),
+        _single_value("model_size", _model_size(result)),
+        _single_value("parameters", float(model.parameters)),
+        _single_value("flops", flops),
     ]
 
 
 def _model_size(result: RowResult) -> float | Missing:
-    """Of the row's own file where it converts or reads one, else of the one that it exports."""
+    """Bytes of the file that the row reads or converts, else of the file that it exports."""
     if result.certified is not None and result.certified.bytes is not None:
         return result.certified.bytes
     exporter = result.source or result
@@ -429,4 +429,4 @@ def _model_size(result: RowResult) -> float | Missing:
     if isinstance(exporter.export, NotExported):
         return Missing(exporter.export.reason)
     exports = result.source is not None or "export" in result.row.tasks
-    return result.why_not() if exports else Missing(f"{result.row.job.backend} has no exporter")
+    return result.why_missing() if exports else Missing(f"{result.row.job.backend} has no exporter")

@@ -1,4 +1,4 @@
-"""What is known of a plan's rows so far, and who is told of it."""
+"""The results of a plan's rows so far, and the observer of their changes."""
 
 from __future__ import annotations
 
@@ -12,17 +12,16 @@ from bench.runner.record_builder import Context, RowResult, to_record
 
 
 class Observer(Protocol):
-    """Is told what begins and what a row came to; shows progress, keeps records."""
+    """Receives the beginning of jobs and the results of rows; shows progress, keeps records."""
 
     def begins(self, what: str, done: int, total: int) -> None:
-        """A job begins, or a part of one: ``done`` of ``total`` jobs are over."""
+        """A job or a part of one begins; ``done`` of ``total`` jobs have ended."""
 
     def changed(self, records: Sequence[Record]) -> None:
-        """A job of a row, or a round of all of them, has ended, whatever its outcome: this is all that is known of
-        these rows now."""
+        """A job of a row, or a round of all rows, has ended with any outcome; ``records`` are complete so far."""
 
     def trained(self, row: str, weights: Path) -> None:
-        """The row of this id was trained with the first seed; its weights are in this file (npz) for now."""
+        """The row with this id was trained with the first seed; ``weights`` is a temporary file (npz)."""
 
 
 class Silent:
@@ -39,13 +38,13 @@ class Silent:
 
 
 class Results:
-    """The results of all rows by id. They are whole at any moment: Ctrl-C loses the job that it interrupts, no more."""
+    """The results of all rows by id. They are consistent at any time: Ctrl-C loses only the job that it interrupts."""
 
     def __init__(self, plan: Plan, context: Context, observer: Observer, total: int) -> None:
-        """``total``: the jobs that are expected, for progress. Rows that cannot run here have ended already."""
+        """``total``: the expected number of jobs, for progress. Rows that cannot run here fail at once."""
         self.plan, self.context, self.observer = plan, context, observer
         self.schedule: list[list[str]] = []
-        """Row ids of every round that has begun, in their order."""
+        """The row ids of every round that has begun, in the order of measurement."""
         self.done, self.total = 0, total
         self._by_id: dict[str, RowResult] = {}
         for row in plan.rows:
@@ -58,26 +57,26 @@ class Results:
         return self._by_id[row.id]
 
     def records(self, rows: Sequence[Row] | None = None) -> list[Record]:
-        """Of the rows that were asked for, as far as they are known."""
+        """The current records of the requested rows."""
         asked = [row for row in (self.plan.rows if rows is None else rows) if row.asked]
         return [to_record(self[row], self.context) for row in asked]
 
     def report(self, rows: Sequence[Row]) -> None:
-        """Tell the observer what is known of these rows now."""
+        """Pass the current records of these rows to the observer."""
         self.observer.changed(self.records(rows))
 
     def report_problems(self) -> None:
-        """Tell the observer of the rows that cannot run here."""
+        """Pass the records of the rows that cannot run here to the observer."""
         for row in self.plan.rows:
             if row.problem is not None:
                 self.report([row])
 
     def announcer(self, what: str) -> Callable[[str], None]:
-        """A function that tells the observer which part of ``what`` begins."""
+        """A function that notifies the observer that a part of ``what`` begins."""
         return lambda part: self.observer.begins(f"{part}: {what}", self.done, self.total)
 
     def interrupt(self) -> None:
-        """Mark the rows that are not done: the user stopped the run."""
+        """Mark the unfinished rows as interrupted: the user stopped the run."""
         unfinished = [
             row
             for row in self.plan.rows

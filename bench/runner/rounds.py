@@ -1,4 +1,4 @@
-"""Interleaved rounds: a fresh worker per row and round, those of a round alive together and taking turns."""
+"""Interleaved rounds: a fresh worker per row and round; the workers of a round are alive together and take turns."""
 
 from __future__ import annotations
 
@@ -22,8 +22,10 @@ from bench.worker.protocol import TimedMetric
 
 @dataclass
 class Rounds:
-    """The rounds of a plan, as many as it asks for and its precision target needs. ``began``: monotonic time at which
-    the run began, for its budget."""
+    """The rounds of a plan: at least ``plan.rounds``, and more until its precision target is reached.
+
+    ``began``: monotonic time at which the run began, for its budget.
+    """
 
     workspace: Workspace
     results: Results
@@ -33,16 +35,16 @@ class Rounds:
     """Seconds."""
 
     def run_all(self) -> None:
-        """Measure all rounds, then try the allocator that keeps memory where page faults cost."""
+        """Measure all rounds, then try the arena allocator settings on rows that page faults slow down."""
         plan = self.results.plan
-        while len(self.results.schedule) < plan.rounds or self._wants_more():
+        while len(self.results.schedule) < plan.rounds or self._needs_more_rounds():
             begin = time.monotonic()
-            self._round(len(self.results.schedule))
+            self._measure_round(len(self.results.schedule))
             self._last_round = time.monotonic() - begin
         self._try_arena()
 
     def block(self, kind: str) -> Block:
-        """How workers of this kind are measured together."""
+        """The settings of a block; ``kind`` names the logs of its workers."""
         request = self.results.plan.request
         return Block(
             lambda row: self.workspace.spawn(row, kind),
@@ -54,42 +56,42 @@ class Rounds:
         )
 
     def keep(self, row: Row, outcome: MeasuredRound | WorkerError) -> None:
-        """Add what a worker measured to its row's result; an error ends the row."""
+        """Add a worker's measurements to its row's result; an error ends the row."""
         result = self.results[row]
         if isinstance(outcome, WorkerError):
             result.fail(outcome.status, outcome.reason, outcome.log)
         else:
-            self.workspace.account(row, outcome.finished.report)
+            self.workspace.keep_report(row, outcome.finished.report)
             result.rounds.append(outcome)
 
-    def _wants_more(self) -> bool:
-        """Whether the ratios are not yet as narrow as asked for, and the budget has room for one more round."""
+    def _needs_more_rounds(self) -> bool:
+        """Whether the ratios are still wider than the precision target and the budget allows one more round."""
         request = self.results.plan.request
         if request.precision_target is None:
             return False
         spent = time.monotonic() - self.began
         if spent + self._last_round > (request.budget or DEFAULT_BUDGET):
             return False
-        reached = widest(with_ratios(self.results.records()))
-        return reached is not None and reached[0] > request.precision_target
+        widest_ratio = widest(with_ratios(self.results.records()))
+        return widest_ratio is not None and widest_ratio[0] > request.precision_target
 
-    def _round(self, number: int) -> None:
-        """A block of all rows that are still ok; it counts for a row only when its worker came to its end."""
+    def _measure_round(self, number: int) -> None:
+        """Measure a block of all rows that are still ok; it counts for a row only if its worker finished."""
         plan = self.results.plan
         order = plan.order(number)
         self.results.schedule.append([row.id for row in order])
         rows = [row for row in order if self.results[row].status == "ok"]
         boards = {row.gpu_uuid: nvml.free_memory(row.gpu_uuid) or 0 for row in rows if row.gpu_uuid is not None}
-        for group in alive_together(rows, self.workspace.held, available_memory(), boards):
+        for group in alive_together(rows, self.workspace.held_bytes, available_memory(), boards):
             what = f"measure {number + 1}/{max(plan.rounds, number + 1)}"
-            outcomes = self._measured(group, what)
+            outcomes = self._measure_group(group, what)
             for row in group:
                 self.keep(row, outcomes[row.id])
         self.results.report(rows)
         self.results.done += len(order)
 
-    def _measured(self, group: Sequence[Row], what: str) -> dict[str, MeasuredRound | WorkerError]:
-        """A block of these rows; one whose worker was killed at a batch that did not fit is measured again without."""
+    def _measure_group(self, group: Sequence[Row], what: str) -> dict[str, MeasuredRound | WorkerError]:
+        """Measure a block of these rows. A row whose worker died at a batch size is measured again without it."""
         block, plan = self.block(what), self.results.plan
         outcomes: dict[str, MeasuredRound | WorkerError] = {}
         rows: Sequence[Row] = group
@@ -101,11 +103,11 @@ class Rounds:
         return outcomes
 
     def _try_arena(self) -> None:
-        """Measure whether glibc's arena settings make a row faster that spends its time on page faults."""
+        """Measure whether glibc's arena settings speed up the rows that page faults slow down."""
         for row in self.results.plan.rows:
             result = self.results[row]
             record = self.results.records([row])
-            metric = page_faults.worst(record[0], self.results.plan.metrics) if record else None
+            metric = page_faults.worst_metric(record[0], self.results.plan.metrics) if record else None
             if metric is not None:
                 try:
                     pairs = [self._arena_pair(row, metric, i) for i in range(len(self.results.schedule))]
@@ -115,7 +117,7 @@ class Rounds:
                 self.results.report([row])
 
     def _arena_pair(self, row: Row, metric: TimedMetric, number: int) -> float:
-        """Ratio of the images/s of two workers that take turns, with the settings over without."""
+        """Ratio of the images/s of two workers that take turns: with the arena settings over without."""
         variant = f"--allocator {allocators.ARENA}"
         job = replace(row.job, allocator=allocators.ARENA)
         twin = replace(row, name=f"{row.name} {variant}", variant=variant, job=job)

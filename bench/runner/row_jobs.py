@@ -1,6 +1,6 @@
-"""The jobs that a row needs before it is measured: certify, then fit, each in a fresh worker.
+"""The jobs of a row before it is measured: certify, then fit, each in a fresh worker.
 
-A row that fails costs only itself and the rows that read its file.
+A failed row ends only itself and the rows that read its file.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def trainings(plan: Plan, row: Row, trains: bool = True) -> int:
 
 @dataclass
 class RowJobs:
-    """Certify and fit rows. ``trains`` False: the seeded initial weights are exported and timed as they are."""
+    """Certify and fit rows. ``trains`` False: the seeded initial weights are exported and timed, without training."""
 
     workspace: Workspace
     results: Results
@@ -41,20 +41,20 @@ class RowJobs:
     trains: bool = True
 
     def run_all(self) -> None:
-        """Every row, sources before the rows that read their files."""
+        """Certify and fit every row, sources before the rows that read their files."""
         for row in self.results.plan.rows:
             self.run(row)
 
     def run(self, row: Row) -> None:
         """Certify a row and train it with every seed."""
-        self.guarded(row, "certify", partial(self._certify, row))
+        self.attempt(row, "certify", partial(self._certify, row))
         count = trainings(self.results.plan, row, self.trains)
         for number in range(count):
             phase = "fit" if number == 0 else f"fit {number + 1}/{count}"
-            self.guarded(row, phase, partial(self.fit, row, number))
+            self.attempt(row, phase, partial(self.fit, row, number))
 
-    def guarded(self, row: Row, phase: str, job: Callable[[], None]) -> None:
-        """Do a job of a row that is still ok; an error ends the row, not the run."""
+    def attempt(self, row: Row, phase: str, job: Callable[[], None]) -> None:
+        """Do a job, if its row is still ok; an error ends the row, not the run."""
         result = self.results[row]
         if result.status == "ok" and row.source is not None:
             self._inherit(row, result)
@@ -70,7 +70,7 @@ class RowJobs:
         self.results.done += 1
 
     def _inherit(self, row: Row, result: RowResult) -> None:
-        """A runtime's row ends with its source's export."""
+        """End a runtime's row if its source has no ONNX file."""
         source = result.source
         assert source is not None
         export = source.export
@@ -93,10 +93,10 @@ class RowJobs:
             result.classes = self._class_report(folder)
 
     def fit(self, row: Row, number: int = 0) -> None:
-        """The training of the ``number``-th seed; what is exported and timed is the first one's.
+        """Train with the ``number``-th seed; only the first training is exported and timed.
 
         Raises:
-            WorkerError: it did not come to its end.
+            WorkerError: the training did not finish.
         """
         result, folder = self.results[row], self.workspace.folder(row)
         if number:

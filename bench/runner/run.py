@@ -1,4 +1,4 @@
-"""One ``bench run``, from plan to stored run."""
+"""One ``bench run``: measure a plan and store the run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from bench.workloads.workload import Workload
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A run that came to its end, or was interrupted."""
+    """A finished or interrupted run."""
 
     run: Run
     exit_code: int
@@ -35,9 +35,11 @@ class FinishedRun:
 def run(
     plan: Plan, dataset: Dataset, store: Store, command: str, inputs: Inputs | None = None, data: Data | None = None
 ) -> FinishedRun:
-    """Measure and store. Exit code 0 if every row that was asked for is ok and comparable, 1 if not (or it could not
-    be stored), 130 when interrupted; what was measured is in ``FinishedRun`` in any case. ``inputs`` and ``data`` stand
-    in place of the data set's own where a user's file is run."""
+    """Measure and store a run.
+
+    Exit code: 0 if every requested row is ok and comparable; 1 if not, or if the run could not be stored; 130 if it was
+    interrupted. ``inputs`` and ``data`` replace those of the data set for a user's file.
+    """
     request = plan.request
     name, context = begin(dataset, request.workload, data)
     begun = Run(
@@ -53,7 +55,7 @@ def run(
     counts = [trainings(plan, row) for row in plan.rows]
     total = len(plan.rows) + sum(counts) + plan.rounds * len(plan.order(0))
     with RunProgress(store=store, run_name=name) as progress:
-        progress.steps = time_left.seconds(plan, counts, store)
+        progress.step_seconds = time_left.step_seconds(plan, counts, store)
         workspace = Workspace(plan, inputs or DatasetInputs(dataset))
         results = Results(plan, context, progress, total)
         interrupted = _measure(workspace, results, dataset)
@@ -69,12 +71,12 @@ def run(
     progress.ended(ended)
     failed = progress.store_error is not None or _any_failed(plan, ended.records)
     code = 130 if interrupted else 1 if failed else 0
-    where = f"no store: {progress.store_error}" if progress.store_error else store.shown
+    where = f"no store: {progress.store_error}" if progress.store_error else store.shown_url
     return FinishedRun(ended, code, where)
 
 
 def _measure(workspace: Workspace, results: Results, dataset: Dataset) -> bool:
-    """Certify and fit every row, then measure rounds; whether Ctrl-C stopped it."""
+    """Certify and fit every row, then measure rounds. Whether Ctrl-C stopped it."""
     results.report_problems()
     began = time.monotonic()
     try:
@@ -90,7 +92,7 @@ def _measure(workspace: Workspace, results: Results, dataset: Dataset) -> bool:
 
 
 def begin(dataset: Dataset, workload: Workload, data: Data | None = None) -> tuple[str, Context]:
-    """A name for what is measured now, and what all its records share."""
+    """A new run's name, and the fields that all its records share."""
     now = datetime.now(UTC)
     images, held_out = len(dataset.train_y), workload.recipe.held_out(len(dataset.train_y))
     counts = {"train": images - held_out, "validation": held_out, "test": len(dataset.test_y)}

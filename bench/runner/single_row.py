@@ -1,4 +1,4 @@
-"""One row, certified once and then measured round by round at somebody else's pace."""
+"""One row, certified once; the caller decides when each round is measured."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ from bench.runner.workspace import DatasetInputs, Workspace
 from bench.workloads.datasets.dataset import Dataset
 
 Rounds = Callable[[Callable[[], float]], None]
-"""Takes a function that measures one round, in a fresh worker, and returns the seconds of one batch."""
+"""Calls the given function once per round; that function measures a fresh worker and returns seconds per batch."""
 
 
 def one_row(plan: Plan, source: str | None, boundary: str) -> Plan:
-    """The plan with one asked row (a runtime's with this source) and its throughput at one boundary.
+    """The plan with one requested row (with this source, for a runtime) and its throughput at one boundary.
 
     Raises:
         UsageError: there is no such row or metric, or more than one.
     """
     rows = [row for row in plan.rows if row.asked and source in (None, row.job.source)]
-    metrics = tuple(f for f in plan.metrics if f.name == "throughput" and f.boundary == boundary)
+    metrics = tuple(m for m in plan.metrics if m.name == "throughput" and m.boundary == boundary)
     if len(rows) != 1:
         names = ", ".join(row.name for row in plan.rows if row.asked)
-        raise UsageError(f"{len(rows)} rows fit (of {names}); one backend, and source='pytorch' for a runtime")
+        raise UsageError(f"{len(rows)} rows fit (of {names}); name one backend, and source='pytorch' for a runtime")
     if len(metrics) != 1:
-        raise UsageError(f"{len(metrics)} metrics fit; task 'train' or 'infer', boundary 'end-to-end' or 'device'")
+        raise UsageError(f"{len(metrics)} metrics fit; give task 'train' or 'infer', boundary 'end-to-end' or 'device'")
     if rows[0].problem is not None:
         raise BenchError(f"{rows[0].name} is {rows[0].problem[0]}: {rows[0].problem[1]}")
     kept = [row for row in plan.rows if row is rows[0] or row == rows[0].source]
-    others = [replace(row, asked=row is rows[0]) for row in kept]
-    return replace(plan, rows=tuple(others), metrics=metrics)
+    kept = [replace(row, asked=row is rows[0]) for row in kept]
+    return replace(plan, rows=tuple(kept), metrics=metrics)
 
 
 def measure(plan: Plan, dataset: Dataset, context: Context, rounds: Rounds) -> Record:
-    """The record of all rounds of a plan of ``one_row``, of the seeded initial weights.
+    """Measure all rounds of a plan of ``one_row``, with the seeded initial weights; the row's record.
 
     Raises:
         BenchError: the row does not run.
@@ -53,24 +53,24 @@ def measure(plan: Plan, dataset: Dataset, context: Context, rounds: Rounds) -> R
     measuring = interleaved.Rounds(workspace, results, began=time.monotonic())
 
     def one_round() -> float:
-        """Seconds of one batch, of a fresh worker."""
+        """Seconds of one batch in a fresh worker."""
         number = len(results.schedule)
         results.schedule.append([row.id])
         outcome = measuring.block(f"round {number + 1}").measure([row], plan.metrics, lambda part: None)[row.id]
         measuring.keep(row, outcome)
-        _refuse(results, row)
+        _raise_if_failed(results, row)
         assert isinstance(outcome, MeasuredRound)
         metric = outcome.metrics[0].metric
         return float(metric.batch_size / sample(number, outcome.metrics[0], throughput, keep=True).value)
 
     with workspace.opened():
         RowJobs(workspace, results, dataset, trains=False).run_all()
-        _refuse(results, row)
+        _raise_if_failed(results, row)
         rounds(one_round)
     return to_record(results[row], context)
 
 
-def _refuse(results: Results, row: Row) -> None:
+def _raise_if_failed(results: Results, row: Row) -> None:
     result = results[row]
     if result.status != "ok":
         raise BenchError(f"{row.name} is {result.status}: {result.error}")

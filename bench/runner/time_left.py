@@ -1,4 +1,4 @@
-"""How long a run will take, by what its steps took in an earlier run of the same rows and figures."""
+"""Estimate how long a run takes, from the steps of an earlier run with the same rows and metrics."""
 
 from __future__ import annotations
 
@@ -11,24 +11,26 @@ from bench.store import queries
 from bench.store.store import Store
 from bench.worker.protocol import Job
 
-LOOKED_AT = 5
-"""Of the newest runs of the workload; older ones tell of another machine or version more likely than of this."""
+RUNS_SEARCHED = 5
+"""Newest runs of the workload that are searched; older ones more likely had another machine or version."""
 
 
-def seconds(plan: Plan, trainings: Sequence[int], store: Store) -> list[float] | None:
-    """Of every step of the plan, in order: per row its certificate and its trainings, then per round a share for each
-    row. None where no earlier run had all these rows and figures."""
+def step_seconds(plan: Plan, trainings: Sequence[int], store: Store) -> list[float] | None:
+    """Expected seconds of every step of the plan, in order; None if no earlier run has all these rows and metrics.
+
+    The steps are the certificate and the trainings of every row, then in every round an equal share for each row.
+    """
     workload = plan.request.workload
     which = queries.Filter(workload=(workload.model.name, workload.dataset, workload.recipe.name))
-    for listed in queries.runs(store, which, LOOKED_AT):
-        found = of_run(plan, trainings, store.load(listed.name))
-        if found is not None:
-            return found
+    for listed in queries.runs(store, which, RUNS_SEARCHED):
+        steps = steps_from_run(plan, trainings, store.load(listed.name))
+        if steps is not None:
+            return steps
     return None
 
 
-def of_run(plan: Plan, trainings: Sequence[int], earlier: Run) -> list[float] | None:
-    """As ``seconds``, by one earlier run; ``trainings`` counts those of every row of the plan."""
+def steps_from_run(plan: Plan, trainings: Sequence[int], earlier: Run) -> list[float] | None:
+    """Like ``step_seconds``, from one earlier run. ``trainings``: number of trainings of every row of the plan."""
     records = {_identity(record.job): record for record in earlier.records if record.status == "ok"}
     steps: list[float] = []
     measured = []
@@ -39,10 +41,10 @@ def of_run(plan: Plan, trainings: Sequence[int], earlier: Run) -> list[float] | 
         elif record is None:
             return None
         else:
-            certify, fit = _mean(record, "certify"), _mean(record, "fit")
+            certify, fit = _mean_life(record, "certify"), _mean_life(record, "fit")
             if certify is None or (fits and fit is None):
                 return None
-            if row.asked and _speeds(record) != _planned(plan, row):
+            if row.asked and _recorded_throughputs(record) != _planned_throughputs(plan, row):
                 return None
             steps += [certify, *[fit or 0.0] * fits]
             measured += [record] if row.asked else []
@@ -63,19 +65,19 @@ def _identity(job: Job) -> Job:
     return replace(job, seed=0)
 
 
-def _mean(record: Record, kind: str) -> float | None:
+def _mean_life(record: Record, kind: str) -> float | None:
     lives = [phase.life for phase in record.phases if phase.kind == kind]
     return sum(lives) / len(lives) if lives else None
 
 
-Speeds = set[tuple[str | None, int | None, str | None]]
-"""Task, batch size and boundary of throughputs."""
+Throughputs = set[tuple[str | None, int | None, str | None]]
+"""Task, batch size and boundary of each throughput."""
 
 
-def _speeds(record: Record) -> Speeds:
-    return {(f.task, f.batch_size, f.boundary) for f in record.figures if f.name == "throughput"}
+def _recorded_throughputs(record: Record) -> Throughputs:
+    return {(m.task, m.batch_size, m.boundary) for m in record.figures if m.name == "throughput"}
 
 
-def _planned(plan: Plan, row: Row) -> Speeds:
-    ours = [f for f in plan.metrics if f.name == "throughput" and f.task in row.tasks]
-    return {(f.task, f.batch_size, f.boundary) for f in ours}
+def _planned_throughputs(plan: Plan, row: Row) -> Throughputs:
+    timed = [m for m in plan.metrics if m.name == "throughput" and m.task in row.tasks]
+    return {(m.task, m.batch_size, m.boundary) for m in timed}

@@ -12,10 +12,12 @@ from bench.runner.plan import Row
 
 
 def worker_environment(row: Row, scratch: Path) -> dict[str, str | None]:
-    """Environment variables of a worker: threads of BLAS and OpenMP, its CPUs and allocator, one visible GPU or none,
-    nothing that overrules what the adapters set (TF32, autotuning), no foreign CUDA libraries before those that a
-    framework brings, and for another interpreter, or a side with folders of its own, a path with our two packages,
-    those folders, and nothing else of this environment."""
+    """The environment variables that a worker adds or removes (None).
+
+    Threads of BLAS and OpenMP, CPUs, allocator, and at most one visible GPU. Variables that override the adapters'
+    settings (TF32, autotuning) and folders of other CUDA libraries are removed. For another interpreter, or a side with
+    its own folders, ``PYTHONPATH`` holds our two packages, those folders, and the given ``PYTHONPATH``.
+    """
     job, gpu_uuid = row.job, row.gpu_uuid
     counts = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
     environment: dict[str, str | None] = dict.fromkeys(counts, str(job.threads))
@@ -35,8 +37,8 @@ def worker_environment(row: Row, scratch: Path) -> dict[str, str | None]:
 
 
 def _without_cuda_libraries(path: str) -> str | None:
-    """``LD_LIBRARY_PATH`` without folders of cuDNN or cuBLAS: it beats TensorFlow's RUNPATH, so that the libraries of
-    another CUDA version would be loaded. Folders of the driver stay."""
+    """``LD_LIBRARY_PATH`` without folders of cuDNN or cuBLAS; folders of the driver stay. The variable overrides
+    TensorFlow's RUNPATH, so TensorFlow would load the libraries of another CUDA version."""
     folders = [folder for folder in path.split(os.pathsep) if folder]
     kept = [f for f in folders if not any(any(Path(f).glob(f"{name}*")) for name in ("libcudnn", "libcublas"))]
     return os.pathsep.join(kept) or None
@@ -47,8 +49,8 @@ def _same_interpreter(python: str) -> bool:
 
 
 def _our_packages(scratch: Path, folders: Sequence[str] = ()) -> Path:
-    """A folder that holds links to ``bench`` and ``backends`` only (copies where links are refused). A side's folder
-    that has ``backends`` of its own (another revision of this repository) keeps them; the harness is always ours."""
+    """A folder with links to ``bench`` and ``backends`` only (copies if links fail). If a side's folder has its own
+    ``backends`` (another revision of this repository), these are used; ``bench`` is always ours."""
     import backends
     import bench
 
@@ -58,13 +60,13 @@ def _our_packages(scratch: Path, folders: Sequence[str] = ()) -> Path:
         folder.mkdir()
         for package in (bench,) if own_backends else (bench, backends):
             _link(Path(str(package.__file__)).parent, folder)
-        if not folders:  # a side with folders of its own brings its adapters
+        if not folders:  # a side with its own folders has its adapters there
             _link_adapters(folder)
     return folder
 
 
 def _link_adapters(folder: Path) -> None:
-    """Third-party adapters of this environment for another one: their modules, and the entry points that name them."""
+    """Link the modules of this environment's third-party adapters into the folder, and write their entry points."""
     from importlib.metadata import entry_points
     from importlib.util import find_spec
 

@@ -1,4 +1,4 @@
-"""A worker process as its parent sees it: spawn, ask with a deadline, kill. Blocks, never polls."""
+"""The parent's side of a worker process: spawn it, ask it with a deadline, kill it."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ LONGEST_LINE = 64 * 2**20
 LOG_KEPT = 4000
 """Characters of a failed worker's standard error that its record keeps."""
 STATUSES_OF_WORKERS = ("unsupported", "unavailable", "out-of-memory", "failed")
-"""Statuses that a worker may give itself; the parent finds the others."""
+"""Statuses that a worker may reply with; the parent sets the others."""
 
 
 class WorkerError(Exception):
-    """The worker could not do it; ``status`` is a record's status."""
+    """A request failed; ``status`` is a record's status."""
 
     def __init__(self, status: str, reason: str, log: str = "") -> None:
         super().__init__(reason)
@@ -35,14 +35,14 @@ class WorkerError(Exception):
 
 
 class WorkerProcess:
-    """One worker in a process group of its own.
+    """One worker in its own process group.
 
-    ``environment`` is added to this process' (None removes a variable). ``log`` receives its standard error.
+    ``environment`` is added to this process' environment (None removes a variable). ``log`` receives standard error.
     """
 
     def __init__(self, python: str, environment: dict[str, str | None], log: Path) -> None:
         self._log = log
-        self._oom_kills = _oom_kills()
+        self._oom_kills = _count_oom_kills()
         variables = {**os.environ, **environment, "EVENBENCH_PARENT": str(os.getpid())}
         self.spawned_at = time.monotonic()
         with log.open("wb") as stderr:
@@ -55,7 +55,7 @@ class WorkerProcess:
                 start_new_session=True,
             )
         self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        threading.Thread(target=_pump, args=(self._process.stdout, self._lines), daemon=True).start()
+        threading.Thread(target=_forward_lines, args=(self._process.stdout, self._lines), daemon=True).start()
 
     def __enter__(self) -> WorkerProcess:
         return self
@@ -65,14 +65,14 @@ class WorkerProcess:
 
     @property
     def pid(self) -> int:
-        """Of the worker."""
+        """Process id of the worker."""
         return self._process.pid
 
     def ask(self, request: Request[Reply], timeout: float) -> Reply:
-        """Send a request and block until its reply; at most ``timeout`` seconds without a sign of life.
+        """Send a request and block until its reply, at most ``timeout`` seconds without a sign of life.
 
         Raises:
-            WorkerError: an error reply, a deadline passed (the group is killed), garbage, or a crash.
+            WorkerError: an error reply, a missed deadline (the group is killed), an invalid reply, or a crash.
         """
         command = command_of(request)
         assert self._process.stdin is not None
@@ -80,7 +80,7 @@ class WorkerProcess:
             self._process.stdin.write(write_request(request, self.spawned_at))
             self._process.stdin.flush()
         except OSError:
-            raise self._crashed(command) from None
+            raise self._crash_error(command) from None
         line = ALIVE
         while line == ALIVE:
             try:
@@ -89,15 +89,17 @@ class WorkerProcess:
                 self.kill()
                 raise self._error("timeout", f"no answer to {command} within {timeout:g} s (--timeout)") from None
         if not line:
-            raise self._crashed(command)
+            raise self._crash_error(command)
         return self._read(line, request)
 
     def wait_asleep(self, timeout: float) -> bool | None:
-        """Block until no thread of the worker is running (proc(5), state R), at most ``timeout`` seconds; False if one
-        still was, None where the system does not tell. Thread pools spin for a while after their last work."""
+        """Block until no thread of the worker runs (proc(5), state R): thread pools spin for a while after their work.
+
+        At most ``timeout`` seconds; False if a thread still runs then, None without /proc.
+        """
         deadline = time.monotonic() + timeout
         while True:
-            running = _running(self.pid)
+            running = _count_running_threads(self.pid)
             if not running:
                 return None if running is None else True
             if time.monotonic() > deadline:
@@ -105,12 +107,12 @@ class WorkerProcess:
             time.sleep(0.0005)
 
     def kill(self) -> None:
-        """End the whole process group and reap the worker; harmless when it has ended."""
+        """Kill the whole process group and reap the worker; does nothing if it has already ended."""
         if os.name == "posix":
             try:
                 os.killpg(self._process.pid, signal.SIGKILL)
             except (ProcessLookupError, PermissionError):
-                self._process.kill()  # no group left; this is a no-op on a process that was reaped
+                self._process.kill()  # the group is gone; kill() does nothing on a reaped process
         else:
             _kill_tree(self._process.pid)
         self._process.wait()
@@ -118,7 +120,7 @@ class WorkerProcess:
         try:
             self._process.stdin.close()
         except BrokenPipeError:
-            return  # what was still buffered has no reader any more
+            return  # buffered bytes without a reader
 
     def _read(self, line: bytes, request: Request[Reply]) -> Reply:
         command = command_of(request)
@@ -132,44 +134,44 @@ class WorkerProcess:
             content = plain["ok"]
         except (ValueError, KeyError, TypeError):
             self.kill()
-            shown = line[:60].decode("utf-8", "backslashreplace").strip()
-            raise self._error("failed", f"the worker's answer to {command} is garbage: {shown!r}") from None
+            start = line[:60].decode("utf-8", "backslashreplace").strip()
+            raise self._error("failed", f"the worker's answer to {command} is garbage: {start!r}") from None
         try:
             reply: Reply = decode(request.reply_type(), content)
         except ProtocolError as error:
             self.kill()
-            raise self._error("failed", f"the worker's answer to {command} does not hold: {error}") from None
+            raise self._error("failed", f"the worker's answer to {command} is invalid: {error}") from None
         return reply
 
-    def _crashed(self, command: str) -> WorkerError:
-        """End of file before the answer: say how the worker ended."""
+    def _crash_error(self, command: str) -> WorkerError:
+        """The error for an end of file before the reply: how the worker ended."""
         try:
             code = self._process.wait(timeout=10)
         except subprocess.TimeoutExpired:
             self.kill()
             return self._error("crashed", f"the worker closed its pipe during {command}")
         self.kill()
-        if _signal(code) == "SIGKILL" and _oom_kills() > self._oom_kills:
+        if _signal_name(code) == "SIGKILL" and _count_oom_kills() > self._oom_kills:
             return self._error("out-of-memory", f"the kernel killed the worker during {command}: out of memory")
-        how = f"exit code {code}" if code >= 0 else f"signal {_signal(code)}"
+        how = f"exit code {code}" if code >= 0 else f"signal {_signal_name(code)}"
         lines = [line.strip() for line in self._log.read_text(errors="replace").splitlines() if line.strip()]
-        last_words = f": {lines[-1][:200]}" if lines else ""
-        return self._error("crashed", f"the worker ended with {how} during {command}{last_words}")
+        last_line = f": {lines[-1][:200]}" if lines else ""
+        return self._error("crashed", f"the worker ended with {how} during {command}{last_line}")
 
     def _error(self, status: str, reason: str) -> WorkerError:
         return WorkerError(status, reason, self._log.read_text(errors="replace")[-LOG_KEPT:])
 
 
-def _pump(pipe: BinaryIO, lines: queue.SimpleQueue[bytes]) -> None:
-    """Lines of the pipe to the queue; b'' at its end. A thread of its own, asleep but for arriving lines."""
+def _forward_lines(pipe: BinaryIO, lines: queue.SimpleQueue[bytes]) -> None:
+    """Put every line of the pipe into the queue, then b''. Runs in its own thread, which sleeps between lines."""
     while line := pipe.readline(LONGEST_LINE):
         lines.put(line)
     pipe.close()
     lines.put(b"")
 
 
-def _running(pid: int) -> int | None:
-    """Threads of a process that run or are ready to; None where /proc does not tell."""
+def _count_running_threads(pid: int) -> int | None:
+    """Number of a process' threads that run or are ready to run; None without /proc."""
     count = 0
     try:
         tasks = list(Path(f"/proc/{pid}/task").iterdir())
@@ -183,8 +185,8 @@ def _running(pid: int) -> int | None:
     return count
 
 
-def _signal(code: int) -> str:
-    """Name of the signal behind a negative exit code (its number where it has none, '' for a positive code)."""
+def _signal_name(code: int) -> str:
+    """Name of the signal of a negative exit code (its number if it has no name); '' for other codes."""
     try:
         return signal.Signals(-code).name if code < 0 else ""
     except ValueError:
@@ -202,8 +204,8 @@ def _kill_tree(pid: int) -> None:
         return  # it has ended by itself
 
 
-def _oom_kills() -> int:
-    """How often the kernel's out-of-memory killer has struck, where that can be seen."""
+def _count_oom_kills() -> int:
+    """Number of kills by the kernel's out-of-memory killer since boot; 0 if not visible."""
     try:
         lines = Path("/proc/vmstat").read_text().splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""The scratch folder of a run: what workers read and write, and the workers themselves."""
+"""The scratch folder of a run: the files of its workers, and how workers are spawned."""
 
 from __future__ import annotations
 
@@ -37,47 +37,46 @@ Reply = TypeVar("Reply", bound=_Reports)
 
 @dataclass
 class Timing:
-    """Where a run's wall time went, in seconds; ``phases`` adds up what all its workers reported."""
+    """A run's wall time by use, in seconds; ``phases`` sums the phases of all its workers."""
 
     wall: float = 0.0
     timed: float = 0.0
-    """The parent waited for slices."""
+    """The parent's waiting for timed slices."""
     parent_cpu_while_timed: float = 0.0
-    """CPU time of the parent meanwhile."""
+    """CPU time of the parent during that waiting."""
     asleep_wait: float = 0.0
-    """Until the threads of the worker before slept."""
+    """Waiting until the threads of the previous worker slept."""
     phases: dict[str, float] = field(default_factory=dict)
 
     def add(self, phases: Mapping[str, float]) -> None:
-        """The phases of a worker that has ended."""
+        """Add the phases of a finished worker."""
         for name, seconds in phases.items():
             self.phases[name] = self.phases.get(name, 0.0) + seconds
 
 
 class Inputs(Protocol):
-    """What the workers of a run compute on: a data set's images, or random inputs of a user's file."""
+    """The inputs of a run's workers: a data set's images, or random inputs for a user's file."""
 
     @property
     def certified_batch(self) -> int:
-        """Inputs that a user's file is certified on; of a data set the certificate chooses its images itself."""
+        """Inputs that a user's file is certified on; unused for a data set, where the certificate chooses images."""
 
     def write(self, folder: Path, plan: Plan) -> None:
         """Write the files that workers read into the scratch folder."""
 
     def files(self, folder: Path) -> dict[str, Any]:
-        """The fields of ``Work`` that name them."""
+        """The fields of ``Work`` that name these files."""
 
 
 @dataclass(frozen=True)
 class DatasetInputs:
-    """Pixels and labels of both splits, a normalized sample of real images, and the weights that training starts from
-    where a run names them."""
+    """Pixels and labels of both splits, a normalized sample of images, and the run's starting weights, if any."""
 
     dataset: Dataset
     certified_batch: int = 1
 
     def write(self, folder: Path, plan: Plan) -> None:
-        """As ``.npy`` files, which workers map into memory."""
+        """Write ``.npy`` files, which workers map into memory."""
         recipe, request, data = plan.request.workload.recipe, plan.request, self.dataset
         size = min(len(data.train_y), max(SAMPLE, 4 * max(request.batch_sizes)))
         trained = len(data.train_y) - recipe.held_out(len(data.train_y))
@@ -103,19 +102,21 @@ class DatasetInputs:
 
 
 class Workspace:
-    """Scratch folder, spawning, requests. ``held`` are peak bytes of earlier workers: host memory under the row's id,
-    GPU memory under ``id@uuid``."""
+    """The scratch folder, the spawning of workers and their requests.
+
+    ``held_bytes``: peak bytes of earlier workers; host memory by row id, GPU memory by ``id@uuid``.
+    """
 
     def __init__(self, plan: Plan, inputs: Inputs) -> None:
         self.plan = plan
         self.timing = Timing()
-        self.held: dict[str, int] = {}
+        self.held_bytes: dict[str, int] = {}
         self._inputs = inputs
         self.certified_batch = inputs.certified_batch
 
     @contextmanager
     def opened(self) -> Iterator[None]:
-        """The folder exists, with the data in it, and this process is off the workers' CPUs.
+        """Within this context the folder exists, with the inputs in it, and this process is off the workers' CPUs.
 
         Raises:
             BenchError: the data cannot be written.
@@ -136,13 +137,13 @@ class Workspace:
             ) from error
 
     def folder(self, row: Row) -> Path:
-        """Where a row's weights, logits and ONNX file are; a twin on another allocator shares them."""
+        """The folder of a row's weights, logits and ONNX file; a twin on another allocator shares it."""
         folder = self.scratch / f"{_slug(row.fit_id)}-fit"
         folder.mkdir(exist_ok=True)
         return folder
 
     def spawn(self, row: Row, kind: str) -> WorkerProcess:
-        """A fresh worker of a row; ``kind`` names its log.
+        """Start a fresh worker of a row; ``kind`` names its log.
 
         Raises:
             WorkerError: the interpreter cannot be started.
@@ -154,7 +155,7 @@ class Workspace:
             raise WorkerError("unavailable", f"cannot start {row.python}: {error.strerror}") from error
 
     def work(self, row: Row) -> Work:
-        """What every job of a row is told."""
+        """The part of a request that all jobs of a row share."""
         request = self.plan.request
         model = request.workload.model
         files: dict[str, Any] = self._inputs.files(self.scratch)
@@ -179,27 +180,27 @@ class Workspace:
         return Prepare(work=self.work(row), weights=weights)
 
     def ask_fresh_worker(self, row: Row, kind: str, request: Request[Reply]) -> Reply:
-        """The reply of a fresh worker to its one request, which ends with a ``WorkerReport``.
+        """Start a fresh worker, send it one request, and return the reply, which holds a ``WorkerReport``.
 
         Raises:
-            WorkerError: as ``WorkerProcess.ask``.
+            WorkerError: see ``WorkerProcess.ask``.
         """
         used_before = None if row.gpu_uuid is None else nvml.used_memory(row.gpu_uuid)
         with self.spawn(row, kind) as worker:
             reply = worker.ask(request, self.plan.request.timeout)
             if row.gpu_uuid is not None:
                 growth = (nvml.used_memory(row.gpu_uuid) or 0) - (used_before or 0)
-                self._hold(f"{row.id}@{row.gpu_uuid}", growth)
-        self.account(row, reply.report)
+                self._keep_peak(f"{row.id}@{row.gpu_uuid}", growth)
+        self.keep_report(row, reply.report)
         return reply
 
-    def account(self, row: Row, report: WorkerReport) -> None:
-        """Keep what a worker tells at its end for later decisions: the memory it held, where its time went."""
+    def keep_report(self, row: Row, report: WorkerReport) -> None:
+        """Add a finished worker's report to the timing and to the peak bytes."""
         self.timing.add(report.phases)
-        self._hold(row.id, report.held)
+        self._keep_peak(row.id, report.held)
 
-    def _hold(self, key: str, held: int) -> None:
-        self.held[key] = max(self.held.get(key, 0), held)
+    def _keep_peak(self, key: str, held: int) -> None:
+        self.held_bytes[key] = max(self.held_bytes.get(key, 0), held)
 
 
 def _slug(name: str) -> str:

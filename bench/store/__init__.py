@@ -1,1 +1,1 @@
-"""The history in SQL."""
+"""The history of runs in SQL."""

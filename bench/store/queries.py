@@ -1,4 +1,4 @@
-"""Reading and tending the store across runs: lists, series of figures, tags, deletion, import."""
+"""Queries and changes across the runs of a store: lists, series of metrics, tags, deletion, import."""
 
 from __future__ import annotations
 
@@ -23,38 +23,39 @@ from bench.worker.protocol import RowKey
 
 @dataclass(frozen=True)
 class Filter:
-    """Which runs: those with at least one record that fits all that is given."""
+    """Selects the runs with at least one record that matches all given fields."""
 
     backend: str | None = None
     workload: tuple[str, str, str] | None = None
     """Model, data set, recipe."""
     machine: str | None = None
+    """Beginning of the machine's id."""
     commit: str | None = None
-    """Their beginnings."""
+    """Beginning of the commit."""
     since: datetime | None = None
 
     def conditions(self) -> list[sa.ColumnElement[bool]]:
-        """Of a query that joins runs and records."""
-        found: list[sa.ColumnElement[bool]] = []
+        """The conditions of a query that joins runs and records."""
+        conditions: list[sa.ColumnElement[bool]] = []
         if self.backend is not None:
-            found.append(RECORDS.c.backend == self.backend)
+            conditions.append(RECORDS.c.backend == self.backend)
         if self.workload is not None:
             columns = (RECORDS.c.model, RECORDS.c.dataset, RECORDS.c.recipe)
-            found += [column == value for column, value in zip(columns, self.workload, strict=True)]
+            conditions += [column == value for column, value in zip(columns, self.workload, strict=True)]
         if self.machine is not None:
-            found.append(RECORDS.c.machine.startswith(self.machine, autoescape=True))
+            conditions.append(RECORDS.c.machine.startswith(self.machine, autoescape=True))
         if self.commit is not None:
-            found.append(RECORDS.c.commit.startswith(self.commit, autoescape=True))
+            conditions.append(RECORDS.c.commit.startswith(self.commit, autoescape=True))
         if self.since is not None:
-            found.append(RUNS.c.started_at >= self.since.isoformat(timespec="seconds"))
-        return found
+            conditions.append(RUNS.c.started_at >= self.since.isoformat(timespec="seconds"))
+        return conditions
 
 
-def since(text: str) -> datetime:
-    """``2026-01-31``, an ISO time, or ``30d`` and ``12h`` before now.
+def parse_since(text: str) -> datetime:
+    """Parse ``2026-01-31``, an ISO time, or a duration before now such as ``30d`` or ``12h``.
 
     Raises:
-        UsageError: anything else.
+        UsageError: any other text.
     """
     if re.match(r"\d{4}-", text):
         try:
@@ -69,7 +70,7 @@ def since(text: str) -> datetime:
 
 
 def runs(store: Store, which: Filter, limit: int) -> list[Listed]:
-    """The newest ``limit`` runs that fit."""
+    """The newest ``limit`` runs that match."""
     with store.reading() as connection:
         query = sa.select(RUNS.c.id, RUNS.c.name, RUNS.c.started_at, RUNS.c.acknowledged)
         fits = sa.exists().where(RECORDS.c.run_id == RUNS.c.id, *which.conditions())
@@ -77,11 +78,11 @@ def runs(store: Store, which: Filter, limit: int) -> list[Listed]:
             query = query.where(fits)
         elif which.since is not None:
             query = query.where(*which.conditions())
-        found = connection.execute(query.order_by(RUNS.c.started_at.desc(), RUNS.c.id.desc()).limit(limit)).all()
-        ids = [row.id for row in found]
+        rows = connection.execute(query.order_by(RUNS.c.started_at.desc(), RUNS.c.id.desc()).limit(limit)).all()
+        ids = [row.id for row in rows]
         records = _by_run(connection, RECORDS, ids)
         tags = _by_run(connection, TAGS, ids)
-    return [_listed(row, records.get(row.id, []), tags.get(row.id, [])) for row in found]
+    return [_listed(row, records.get(row.id, []), tags.get(row.id, [])) for row in rows]
 
 
 def _by_run(connection: sa.Connection, table: sa.Table, ids: Sequence[int]) -> dict[int, list[Any]]:
@@ -113,17 +114,19 @@ def _distinct(values: Iterable[str | None]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(value for value in values if value is not None))
 
 
-def series(store: Store, which: Filter, figure_name: str | None, last: int) -> list[Series]:
-    """Every series of the runs that fit, with its newest ``last`` points."""
+def series(store: Store, which: Filter, metric_name: str | None, last: int) -> list[Series]:
+    """Every series of the matching runs, with its newest ``last`` points."""
     with store.reading() as connection:
         joined = sa.select(RECORDS.c.series).join(RUNS, RECORDS.c.run_id == RUNS.c.id).where(*which.conditions())
-        digests = sorted(found for found in connection.scalars(joined.distinct()) if found)
-        return [one for digest in digests for one in of_digest(connection, digest, figure_name, last)]
+        digests = sorted(digest for digest in connection.scalars(joined.distinct()) if digest)
+        return [one for digest in digests for one in series_of_digest(connection, digest, metric_name, last)]
 
 
-def of_digest(connection: sa.Connection, digest: str, figure_name: str | None = None, last: int = 1000) -> list[Series]:
-    """The series of one comparability key, one for each figure, of the ``last`` records that were stored: that order is
-    the index's own, while the runs' times would need them all."""
+def series_of_digest(
+    connection: sa.Connection, digest: str, metric_name: str | None = None, last: int = 1000
+) -> list[Series]:
+    """The series of one comparability key, one per metric, with the ``last`` stored records. Records are limited by id,
+    which the index has in order; a limit by the runs' start times would read all of them."""
     newest = (
         sa.select(RECORDS.c.id).where(RECORDS.c.series == digest).order_by(RECORDS.c.id.desc()).limit(last).subquery()
     )
@@ -140,8 +143,8 @@ def of_digest(connection: sa.Connection, digest: str, figure_name: str | None = 
         .where(RECORDS.c.id.in_(sa.select(newest.c.id)))
         .order_by(RUNS.c.started_at, RUNS.c.id)
     )
-    if figure_name is not None:
-        query = query.where(FIGURES.c.name == figure_name)
+    if metric_name is not None:
+        query = query.where(FIGURES.c.name == metric_name)
     grouped: dict[FigureKey, list[Any]] = {}
     for row in connection.execute(query):
         grouped.setdefault((row.name, row.task, row.batch_size, row.boundary), []).append(row)
@@ -160,10 +163,10 @@ def _series(digest: str, figure: FigureKey, rows: Sequence[Any]) -> Series:
 
 
 def tag(store: Store, name: str, run: str | None) -> str:
-    """Give a run a tag, taking it from any other; the run's name.
+    """Give a run a tag, which any other run loses; the run's name.
 
     Raises:
-        UsageError: a tag that would hide ``last`` or looks like a run's name.
+        UsageError: the tag hides ``last`` or looks like a run's name.
     """
     if not name or name.startswith("last") or name[0].isdigit() or len(name) > 64:
         raise UsageError(f"tag '{name}': begin with a letter, not with 'last', at most 64 characters")
@@ -175,7 +178,7 @@ def tag(store: Store, name: str, run: str | None) -> str:
 
 
 def acknowledge(store: Store, run: str | None, note: str) -> str:
-    """Note on a run that a change which begins there is known; the run's name."""
+    """Store a note that the change beginning at this run is known; the run's name."""
     with store.writing() as connection:
         row = store.find(connection, run)
         connection.execute(RUNS.update().where(RUNS.c.id == row.id).values(acknowledged=note))
@@ -183,7 +186,7 @@ def acknowledge(store: Store, run: str | None, note: str) -> str:
 
 
 def delete(store: Store, names: Sequence[str]) -> list[str]:
-    """Remove runs with all that belongs to them, and checks, all that are named or none; their names."""
+    """Remove runs with their records, and checks: all of them or none. The removed names."""
     with store.writing() as connection:
         checks = set(connection.scalars(sa.select(CHECKS.c.name).where(CHECKS.c.name.in_(names))))
         rows = [store.find(connection, name, exact=True) for name in names if name not in checks]
@@ -194,7 +197,7 @@ def delete(store: Store, names: Sequence[str]) -> list[str]:
 
 
 def prune(store: Store, which: Filter, keep: int, dry_run: bool) -> list[str]:
-    """Remove the runs that fit but the newest ``keep``, and those that have a tag; their names."""
+    """Remove the matching runs except the newest ``keep`` and tagged ones; their names."""
     with store.writing() as connection:
         fits = sa.exists().where(RECORDS.c.run_id == RUNS.c.id, *which.conditions())
         query = (
@@ -209,23 +212,23 @@ def prune(store: Store, which: Filter, keep: int, dry_run: bool) -> list[str]:
 
 
 def _delete(connection: sa.Connection, ids: Sequence[int]) -> None:
-    for start in range(0, len(ids), 500):  # SQLite takes so many parameters at least
+    for start in range(0, len(ids), 500):  # every SQLite accepts at least 500 parameters
         connection.execute(RUNS.delete().where(RUNS.c.id.in_(ids[start : start + 500])))
 
 
 def import_(store: Store, text: str, source: str) -> tuple[str, bool]:
-    """A document of ``bench export --format json`` into the store; the run's name, and whether it was new. What is
-    there already stays as it is.
+    """Import a document of ``bench export --format json``; the run's name, and whether it was new. A run that is
+    already stored is not changed.
 
     Raises:
-        BenchError: not such a document, of a newer schema, or another run of this name is there.
+        BenchError: an invalid document, a newer schema, or a different stored run of this name.
     """
     run = parse_export(text, source)
-    bare = run.model_copy(update={"records": [r.model_copy(update={"ratios": []}) for r in run.records]})
+    without_ratios = run.model_copy(update={"records": [r.model_copy(update={"ratios": []}) for r in run.records]})
     with store.reading() as connection:
-        there = connection.scalar(sa.select(RUNS.c.id).where(RUNS.c.name == run.name)) is not None
-    if not there:
-        store.add(bare)
-    elif store.load(run.name) != bare:
-        raise BenchError(f"{source}: another run '{run.name}' is in {store.shown}; bench history delete removes it")
-    return run.name, not there
+        stored = connection.scalar(sa.select(RUNS.c.id).where(RUNS.c.name == run.name)) is not None
+    if not stored:
+        store.add(without_ratios)
+    elif store.load(run.name) != without_ratios:
+        raise BenchError(f"{source}: another run '{run.name}' is in {store.shown_url}; bench history delete removes it")
+    return run.name, not stored

@@ -1,4 +1,4 @@
-"""Tables of the store, as the newest of ``bench.store.migrations`` leaves them."""
+"""Tables of the store after the newest migration of ``bench.store.migrations``."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ TAGS = sa.Table(
 
 
 def _documents(name: str) -> sa.Table:
-    """JSON by name: what is read whole and never searched."""
+    """A table of JSON documents by name, which are read whole and never searched."""
     return sa.Table(
         name,
         METADATA,

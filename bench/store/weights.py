@@ -1,4 +1,4 @@
-"""Weights of stored runs, for runs that begin with them: safetensors, canonical names and layout, any framework's."""
+"""Weights of stored runs, for runs that start from them: safetensors, with canonical names and layout."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from bench.records.record import label
 from bench.store.store import Store
 
 
-def packed(file: Path) -> bytes:
-    """Safetensors of the weights that a worker left in NumPy's npz."""
+def to_safetensors(file: Path) -> bytes:
+    """Convert a worker's weights from NumPy's npz to safetensors."""
     from safetensors.numpy import save
 
     with np.load(file, allow_pickle=False) as stored:
         return save({name: np.ascontiguousarray(value) for name, value in stored.items()})
 
 
-def of_run(store: Store, text: str) -> tuple[str, Weights]:
-    """``RUN`` or ``RUN:ROW`` (a row's name or id) to its full name and weights.
+def load_weights(store: Store, text: str) -> tuple[str, Weights]:
+    """The full name and the weights of ``RUN`` or ``RUN:ROW`` (a row's name or id).
 
     Raises:
         UsageError: no such run or row, or several rows and none named.
-        BenchError: what is stored is damaged.
+        BenchError: the stored weights are damaged.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load
@@ -34,40 +34,42 @@ def of_run(store: Store, text: str) -> tuple[str, Weights]:
     name, by_row = store.weights(run or "last")
     jobs = [record.job for record in store.load(name).records]
     labels = {job.row.id: label(job, jobs) for job in jobs}
-    found = {labels.get(row_id, row_id): content for row_id, content in by_row.items()}  # older runs named them so
+    by_label = {labels.get(row_id, row_id): content for row_id, content in by_row.items()}  # older runs stored labels
     ids = {row_label: row_id for row_id, row_label in labels.items()}
     row = labels.get(row, row)
-    if not found:
+    if not by_label:
         raise UsageError(f"--init {text}: run {name} has no weights; only rows that were trained have them")
-    if not row and len(found) > 1:
-        raise UsageError(f"--init {text}: run {name} trained {', '.join(found)}; name one, such as {name}:{min(found)}")
-    chosen = row or next(iter(found))
-    if chosen not in found:
-        raise UsageError(f"--init {text}: run {name} has no row '{chosen}'; it trained {', '.join(found)}")
+    if not row and len(by_label) > 1:
+        example = f"{name}:{min(by_label)}"
+        raise UsageError(f"--init {text}: run {name} trained {', '.join(by_label)}; name one, such as {example}")
+    chosen = row or next(iter(by_label))
+    if chosen not in by_label:
+        raise UsageError(f"--init {text}: run {name} has no row '{chosen}'; it trained {', '.join(by_label)}")
     try:
-        return f"{name}:{ids.get(chosen, chosen)}", load(found[chosen])
+        return f"{name}:{ids.get(chosen, chosen)}", load(by_label[chosen])
     except SafetensorError as error:
         raise BenchError(f"the weights of {name}:{chosen} are damaged: {error}; train them again") from error
 
 
-def start(model: ModelSpec, weights: Weights, whose: str, new_head: bool) -> Weights:
-    """What a training of ``model`` begins with; with ``new_head`` the last dense layer is left out, to be drawn.
+def starting_weights(model: ModelSpec, weights: Weights, origin: str, new_head: bool) -> Weights:
+    """The weights that a training of ``model`` starts from. ``new_head``: without the last dense layer, which is then
+    drawn from the seed.
 
     Raises:
-        UsageError: the weights are another model's, or their head is for other classes.
+        UsageError: the weights are of another model, or their head has another number of classes.
     """
     head = {name for name in model.weight_shapes if name.startswith(f"{model.head}.")}
-    wanted = {name: shape for name, shape in model.weight_shapes.items() if not (new_head and name in head)}
+    needed = {name: shape for name, shape in model.weight_shapes.items() if not (new_head and name in head)}
     kept = {name: value for name, value in weights.items() if not (new_head and name in head)}
-    for name in (*wanted, *kept):
-        if name not in kept or name not in wanted:
-            where = "the model" if name in wanted else whose
-            raise UsageError(f"--init {whose}: {name} is in {where} only: these are not weights of model {model.name}")
-    for name, shape in wanted.items():
+    for name in (*needed, *kept):
+        if name not in kept or name not in needed:
+            where = "the model" if name in needed else origin
+            raise UsageError(f"--init {origin}: {name} is in {where} only: these are not weights of model {model.name}")
+    for name, shape in needed.items():
         if kept[name].shape != shape:
-            has, needs = ("x".join(map(str, side)) for side in (kept[name].shape, shape))
+            actual, expected = ("x".join(map(str, side)) for side in (kept[name].shape, shape))
             if name in head:
                 why = f"the head is for {kept[name].shape[-1]} classes, the data has {model.classes}"
-                raise UsageError(f"--init {whose}: {why} ({name} is {has}); add --new-head to draw it anew")
-            raise UsageError(f"--init {whose}: {name} is {has}, model {model.name} needs {needs}")
+                raise UsageError(f"--init {origin}: {why} ({name} is {actual}); add --new-head to draw it anew")
+            raise UsageError(f"--init {origin}: {name} is {actual}, model {model.name} needs {expected}")
     return kept

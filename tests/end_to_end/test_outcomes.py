@@ -161,16 +161,16 @@ def test_weights_of_one_framework_start_another(trained: tuple[Bench, str], by_b
 @pytest.mark.slow
 def test_frozen_all_but_the_head(trained: tuple[Bench, str]) -> None:
     from bench.store.store import Store
-    from bench.store.weights import of_run
+    from bench.store.weights import load_weights
 
     bench, run = trained
     store = Store(str(bench.store))
-    _, started = of_run(store, f"{run}:keras")
+    _, started = load_weights(store, f"{run}:keras")
     options = ("--freeze", "--new-head", "--set", "epochs=1", "--task", "infer")
     for record in bench.run("--backend", "pytorch,keras", "--init", f"{run}:keras", *options):
         assert record["job"]["frozen"]
         assert record["parity"]["comparable"], record["parity"]
-        _, ended = of_run(store, f"last:{record['job']['backend']}")
+        _, ended = load_weights(store, f"last:{record['job']['backend']}")
         moved = {name for name in started if (started[name] != ended[name]).any()}
         assert moved == {"dense_3.kernel", "dense_3.bias"}
 

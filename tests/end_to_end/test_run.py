@@ -237,7 +237,7 @@ def test_a_full_disk_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     workload = Workload(MODELS["article-keras"], "digits", RECIPES["article-keras"])
-    made = planner.make(plan.Request(("reference",), workload, devices="cpu"))
+    made = planner.make_plan(plan.Request(("reference",), workload, devices="cpu"))
     monkeypatch.setattr(np, "save", full)
     with (
         pytest.raises(BenchError, match="No space left on device; set TMPDIR"),

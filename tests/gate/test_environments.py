@@ -35,23 +35,23 @@ def versions_in(python: Path) -> dict[str, str]:
 
 
 def test_the_lock_holds_what_the_rows_need_and_nothing_else() -> None:
-    lock = environments.present(["reference"])
+    lock = environments.current_lock(["reference"])
     assert lock.roots == ("numpy", "psutil", "threadpoolctl")
     assert lock.pins["numpy"] == metadata.version("numpy")
     assert not {"torch", "tensorflow", "evenbench"} & set(lock.pins)
     assert Lock.from_dict(json.loads(json.dumps(lock.to_dict()))) == lock
     for name in backends.names():
         needs = {canonicalize_name(n) for options in backends.load(name).REQUIRES for n in options}
-        pins = environments.present([name]).pins
-        assert all(pins[need] == metadata.version(need) for need in needs if environments._closure(need))
-    assert "onnxscript" in environments.present(["pytorch"]).roots, "what its exporter needs, by the extra"
+        pins = environments.current_lock([name]).pins
+        assert all(pins[need] == metadata.version(need) for need in needs if environments._installed_closure(need))
+    assert "onnxscript" in environments.current_lock(["pytorch"]).roots, "what its exporter needs, by the extra"
 
 
 def test_only_what_cannot_stay_is_moved() -> None:
     """torch 2.13 wants another Triton; all else that it needs may stay."""
-    pins = environments.present(["pytorch"]).pins
+    pins = environments.current_lock(["pytorch"]).pins
     requires = ["triton==0.0.1; platform_system == 'Linux'", "sympy>=1.0", "numpy>=1; extra == 'never'", "new-package"]
-    moved = environments._moved(Requirement("torch==2.13.0"), requires, pins)
+    moved = environments._find_unpinned(Requirement("torch==2.13.0"), requires, pins)
     assert "triton" in moved
     assert not {"sympy", "numpy", "torch", "new-package"} & moved
 
@@ -62,47 +62,48 @@ def test_only_what_cannot_stay_is_moved() -> None:
 )
 def test_what_is_no_requirement(text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        environments.parse(text)
+        environments.parse_requirements(text)
 
 
 @pytest.mark.usefixtures("process")
 @pytest.mark.slow
 def test_one_requirement_changed_built_once_and_reused(tmp_path: Path) -> None:
-    lock = environments.present(["reference"])
-    python = environments.changed(lock, environments.parse(OLDER), tmp_path)
+    lock = environments.current_lock(["reference"])
+    python = environments.build_changed(lock, environments.parse_requirements(OLDER), tmp_path)
     found = versions_in(python)
     assert found["psutil"] == "6.1.1"
     assert found["numpy"] == lock.pins["numpy"]
     complete = python.parents[1] / "complete.json"
     before = complete.stat().st_mtime_ns
-    assert environments.changed(lock, environments.parse(OLDER), tmp_path) == python
+    assert environments.build_changed(lock, environments.parse_requirements(OLDER), tmp_path) == python
     assert complete.stat().st_mtime_ns == before, "reused"
     complete.unlink()
-    assert environments.changed(lock, environments.parse(OLDER), tmp_path) == python, "half-built ones are built again"
-    assert environments.locked(Lock(lock.python, lock.roots, lock.pins), "saved", tmp_path) != python
+    rebuilt = environments.build_changed(lock, environments.parse_requirements(OLDER), tmp_path)
+    assert rebuilt == python, "an incomplete environment is built again"
+    assert environments.build_locked(Lock(lock.python, lock.roots, lock.pins), "saved", tmp_path) != python
 
 
 @pytest.mark.usefixtures("process")
 def test_what_pip_refuses_is_one_line(tmp_path: Path) -> None:
-    lock = environments.present(["reference"])
+    lock = environments.current_lock(["reference"])
     with pytest.raises(CannotInstall, match=r"cannot install .*psutil==0\.0\.0"):
-        environments.changed(lock, environments.parse("psutil==0.0.0"), tmp_path)
+        environments.build_changed(lock, environments.parse_requirements("psutil==0.0.0"), tmp_path)
     assert not list(tmp_path.rglob("complete.json"))
 
 
 def test_a_baseline_of_another_python_is_refused(tmp_path: Path) -> None:
-    lock = environments.present(["reference"])
+    lock = environments.current_lock(["reference"])
     with pytest.raises(UsageError, match=r"saved under Python 2\.7"):
-        environments.locked(Lock("2.7", lock.roots, lock.pins), "old", tmp_path)
+        environments.build_locked(Lock("2.7", lock.roots, lock.pins), "old", tmp_path)
 
 
 @pytest.mark.usefixtures("process")
 @pytest.mark.slow
 def test_releases_are_those_that_pip_lists() -> None:
-    found = environments.released("six")
+    found = environments.list_releases("six")
     assert found.index("1.15.0") < found.index("1.16.0")
     with pytest.raises(CannotInstall):
-        environments.released("evenbench-no-such-package-at-all")
+        environments.list_releases("evenbench-no-such-package-at-all")
 
 
 @pytest.mark.slow

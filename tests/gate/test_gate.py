@@ -239,7 +239,7 @@ def test_a_revision_that_has_not_the_adapter_is_no_base(bench: Bench) -> None:
     bench.environment["XDG_CACHE_HOME"] = str(bench.folder / "cache")
     done = bench("check", "--against", "git:main", "--backend", "reference", *JOB, *THROUGHPUT)
     assert done.returncode == 4, done.stdout + done.stderr
-    assert "runs an adapter that git:main has not: both sides are the same" in done.stdout
+    assert "runs an adapter that git:main does not have: both sides are the same" in done.stdout
 
 
 def test_an_error_is_not_taken_for_a_regression(bench: Bench) -> None:
@@ -259,18 +259,18 @@ def test_rows_that_nobody_named_and_that_cannot_run_are_left_out(monkeypatch: py
     from bench.gate.gated_metric import Criteria
     from bench.runner import planner
     from bench.runner.plan import Request, Side
-    from bench.runner.planner import make
+    from bench.runner.planner import make_plan
     from bench.workloads.workload import DEFAULT_WORKLOAD, parse
 
     monkeypatch.setattr(
         planner.backends, "installed", lambda adapter: ({}, ["torch"] if adapter.EXTRA == "pytorch" else [])
     )
     sides = Side(BASE, "b", python="/other/python"), Side(PRESENT, "p")
-    everything = make(Request(("all",), parse(DEFAULT_WORKLOAD), devices="cpu"))
+    everything = make_plan(Request(("all",), parse(DEFAULT_WORKLOAD), devices="cpu"))
     rows = {row.name for row in two_sided(everything, *sides, Criteria()).rows}
     assert "keras (present)" in rows
     assert not any(name.startswith("pytorch") for name in rows)
-    named = make(Request(("pytorch",), parse(DEFAULT_WORKLOAD), devices="cpu"))
+    named = make_plan(Request(("pytorch",), parse(DEFAULT_WORKLOAD), devices="cpu"))
     assert "pytorch (present)" in {row.name for row in two_sided(named, *sides, Criteria()).rows}
 
 
@@ -348,12 +348,12 @@ def test_a_saved_baseline_keeps_the_job_the_data_and_the_lock(bench: Bench) -> N
         (("check", "--against", "torhc"), "not an interpreter, a requirement such as torch==2.13.0"),
         (("check", "--against", "torch"), "not an interpreter, a requirement"),
         (("check", "--against", "torch=="), "not a requirement such as torch==2.13.0"),
-        (("check", "--against", "flask==2.0", "--backend", "reference"), "flask is not among what these rows need"),
+        (("check", "--against", "flask==2.0", "--backend", "reference"), "flask is not needed by these rows"),
         (("check", "--against", "/no/such/python"), "no such file; give the path of an interpreter"),
         (("check", "--against", "git:main"), "run it inside the repository"),
         (("check", "--against", "x==1", "--figure", "speed"), "unknown figure 'speed'; one of throughput, latency"),
         (("check", "--against", "x==1", "--boundary", "outer"), "unknown boundary 'outer'"),
-        (("check", "--against", "x==1", "--margin", "throughput"), "not FIGURE=PERCENT"),
+        (("check", "--against", "x==1", "--margin", "throughput"), "not METRIC=PERCENT"),
         (("check", "--against", "x==1", "--margin", "speed=1%"), "no margin 'speed'"),
         (("check", "--against", "x==1", "--margins", "none.toml"), "cannot read none.toml"),
         (("check", "--against", "x==1", "--budget", "long"), "not a time such as"),

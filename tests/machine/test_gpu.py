@@ -101,7 +101,7 @@ def test_rows_on_a_machine_with_gpus(fake: FakeNvml) -> None:
     workload = Workload(MODELS["article-keras"], "digits", RECIPES["article-keras"])
 
     def rows(devices: str) -> dict[str, tuple[str, str | None, str | None]]:
-        made = planner.make(plan.Request(("all",), workload, devices=devices))
+        made = planner.make_plan(plan.Request(("all",), workload, devices=devices))
         return {row.name: (row.job.device, row.gpu_uuid, row.problem and row.problem[0]) for row in made.rows}
 
     automatic = rows("auto")

@@ -26,7 +26,7 @@ def figure(*samples: list[Slice], name: str = "throughput") -> Figure:
 def test_shares_are_over_all_slices() -> None:
     readings = {"ran": 0.06, "waited": 0.02, "pressure": 0.05, "switches": 7, "minor_faults": 30, "major_faults": 0}
     slices = [piece(steal=0.02, others=0.0, **readings), piece(steal=0.0, others=0.04, **readings)]
-    told = disturbance.of([figure(slices)], [0, 1])
+    told = disturbance.summarize([figure(slices)], [0, 1])
     assert (told.steal, told.others) == (pytest.approx(0.02 / 0.4), pytest.approx(0.04 / 0.4))
     assert told.waited == pytest.approx(0.25)
     assert told.pressure == pytest.approx(0.5)
@@ -36,28 +36,28 @@ def test_shares_are_over_all_slices() -> None:
 
 def test_a_row_stays_disturbed_if_more_than_half_of_a_process_slices_are() -> None:
     half = [piece(True, reason=STEAL.format(30)), piece()]
-    assert disturbance.of([figure(half)], [0]).disturbed is False
+    assert disturbance.summarize([figure(half)], [0]).disturbed is False
     most = [
         piece(True, reason="3 page faults"),
         piece(True, reason=STEAL.format(30)),
         piece(True, reason=STEAL.format(12)),
     ]
-    told = disturbance.of([figure(half, [*most, piece()])], [0])
+    told = disturbance.summarize([figure(half, [*most, piece()])], [0])
     assert told.disturbed is True
     assert told.reason == STEAL.format(30) + " (in infer throughput device, round 2)"
     assert told.marked == 4
 
 
 def test_what_cannot_be_seen_is_null_and_said() -> None:
-    told = disturbance.of([figure([piece(None), piece(None)])], None)
+    told = disturbance.summarize([figure([piece(None), piece(None)])], None)
     assert told.disturbed is None
     assert told.reason.startswith("not visible here")
     assert (told.steal, told.others, told.frequency) == (None, None, None)
-    assert disturbance.of([], None).reason == "nothing was timed"
+    assert disturbance.summarize([], None).reason == "nothing was timed"
 
 
 def test_clocks_are_a_range() -> None:
-    told = disturbance.of([figure([piece(frequency=2000.0), piece(frequency=3000.0)])], [0])
+    told = disturbance.summarize([figure([piece(frequency=2000.0), piece(frequency=3000.0)])], [0])
     assert told.frequency == (2000.0, 3000.0)
 
 

@@ -41,15 +41,15 @@ def glibc(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_figure_that_suffers_most_is_tried() -> None:
     enough = int(page_faults.WORTH_A_TRY * 0.064 / page_faults.FAULT_SECONDS)
-    assert page_faults.worst(with_faults(enough + 10), FIGURES) == TRAINING
-    assert page_faults.worst(with_faults(enough - 10), FIGURES) is None
+    assert page_faults.worst_metric(with_faults(enough + 10), FIGURES) == TRAINING
+    assert page_faults.worst_metric(with_faults(enough - 10), FIGURES) is None
 
 
 def test_what_cannot_gain_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert page_faults.worst(with_faults(50_000, status="failed"), FIGURES) is None
-    assert page_faults.worst(with_faults(50_000, allocator="arena"), FIGURES) is None
+    assert page_faults.worst_metric(with_faults(50_000, status="failed"), FIGURES) is None
+    assert page_faults.worst_metric(with_faults(50_000, allocator="arena"), FIGURES) is None
     monkeypatch.setattr(allocators, "is_glibc", lambda: False)
-    assert page_faults.worst(with_faults(50_000), FIGURES) is None
+    assert page_faults.worst_metric(with_faults(50_000), FIGURES) is None
 
 
 def test_the_trial_is_a_ratio_with_its_interval() -> None:

@@ -9,12 +9,12 @@ import pytest
 
 def plan_under_all() -> Any:
     from bench.runner.plan import Request
-    from bench.runner.planner import make
+    from bench.runner.planner import make_plan
     from bench.workloads.models import MODELS
     from bench.workloads.workload import RECIPES, Workload
 
     workload = Workload(MODELS["article-pytorch"], "digits", RECIPES["article-keras"])
-    return make(Request(("all",), workload, devices="cpu"))
+    return make_plan(Request(("all",), workload, devices="cpu"))
 
 
 def test_under_all_what_is_missing_costs_only_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,7 +67,7 @@ def test_a_runtime_whose_source_is_unavailable_does_not_fail_the_run(monkeypatch
 
 def test_a_row_and_its_source_keep_one_name_however_many_ways_they_run() -> None:
     from bench.runner.plan import Request
-    from bench.runner.planner import make
+    from bench.runner.planner import make_plan
     from bench.workloads.models import MODELS
     from bench.workloads.workload import RECIPES, Workload
 
@@ -75,7 +75,7 @@ def test_a_row_and_its_source_keep_one_name_however_many_ways_they_run() -> None
     request = Request(
         ("pytorch", "onnxruntime"), workload, devices="cpu", precisions=("all",), modes=("channels-last", "default")
     )
-    rows = make(request).rows
+    rows = make_plan(request).rows
     names = {row.name for row in rows}
     assert {"pytorch fp32 eager", "pytorch bf16 channels-last", "onnxruntime <- pytorch int8"} <= names
     assert all(row.source is None or row.source in rows for row in rows)
@@ -84,13 +84,13 @@ def test_a_row_and_its_source_keep_one_name_however_many_ways_they_run() -> None
 
 def test_a_precision_that_a_backend_lacks_is_a_row_that_says_so() -> None:
     from bench.runner.plan import Request
-    from bench.runner.planner import make
+    from bench.runner.planner import make_plan
     from bench.workloads.models import MODELS
     from bench.workloads.workload import RECIPES, Workload
 
     workload = Workload(MODELS["article-pytorch"], "digits", RECIPES["article-keras"])
     asked = Request(("pytorch", "onnxruntime"), workload, devices="cpu", precisions=("fp32", "int8"))
-    found = {(row.job.backend, row.job.precision): row.problem for row in make(asked).rows if row.asked}
+    found = {(row.job.backend, row.job.precision): row.problem for row in make_plan(asked).rows if row.asked}
     assert found["pytorch", "int8"] == ("unsupported", "it has no precision int8; it has fp32, bf16, fp16")
     assert found["pytorch", "fp32"] is None
     assert found["onnxruntime", "int8"] is None

@@ -10,13 +10,13 @@ from builders import row, run, speed
 from bench.records.record import Record, Run
 from bench.runner import time_left
 from bench.runner.plan import Plan, Request
-from bench.runner.planner import make
+from bench.runner.planner import make_plan
 from bench.workloads.workload import DEFAULT_WORKLOAD, parse
 
 
 @pytest.fixture
 def plan() -> Plan:
-    return make(Request(("reference", "pytorch"), parse(DEFAULT_WORKLOAD), devices="cpu", task="infer", rounds=2))
+    return make_plan(Request(("reference", "pytorch"), parse(DEFAULT_WORKLOAD), devices="cpu", task="infer", rounds=2))
 
 
 def earlier(plan: Plan, **lives: float) -> Run:
@@ -33,7 +33,7 @@ def earlier(plan: Plan, **lives: float) -> Run:
 
 def test_steps_take_what_they_took(plan: Plan) -> None:
     trainings = [2 if "fit" in planned.tasks else 0 for planned in plan.rows]
-    found = time_left.of_run(plan, trainings, earlier(plan, certify=3.0, fit=5.0))
+    found = time_left.steps_from_run(plan, trainings, earlier(plan, certify=3.0, fit=5.0))
     assert found is not None
     assert sorted(found) == sorted([3.0, 3.0, 5.0, 5.0, 7.5, 7.5, 7.5, 7.5])
     assert sum(found[-4:]) == 30, "two rounds of 15 s in the mean"
@@ -43,7 +43,7 @@ def test_another_job_tells_nothing(plan: Plan) -> None:
     trainings = [0 for _ in plan.rows]
     before = earlier(plan, certify=3.0)
     other = [record.model_copy(update={"job": replace(record.job, threads=7)}) for record in before.records]
-    assert time_left.of_run(plan, trainings, before.model_copy(update={"records": other})) is None
+    assert time_left.steps_from_run(plan, trainings, before.model_copy(update={"records": other})) is None
     more = replace(plan, metrics=(*plan.metrics, replace(plan.metrics[0], batch_size=7)))
-    assert time_left.of_run(more, trainings, before) is None, "another batch size takes other time"
-    assert time_left.of_run(plan, [1 for _ in plan.rows], before) is None, "it was not trained"
+    assert time_left.steps_from_run(more, trainings, before) is None, "another batch size takes other time"
+    assert time_left.steps_from_run(plan, [1 for _ in plan.rows], before) is None, "it was not trained"

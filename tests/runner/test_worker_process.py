@@ -108,7 +108,7 @@ def test_killed_for_memory_is_told_apart(script: Path, tmp_path: Path, monkeypat
         worker.ask(WARM_UP, 30)
     assert caught.value.status == "crashed"
     counts = iter([3, 4])
-    monkeypatch.setattr(child_module, "_oom_kills", lambda: next(counts))
+    monkeypatch.setattr(child_module, "_count_oom_kills", lambda: next(counts))
     with spawn(tmp_path) as worker, pytest.raises(WorkerError) as caught:
         worker.ask(WARM_UP, 30)
     assert caught.value.status == "out-of-memory"

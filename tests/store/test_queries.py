@@ -55,8 +55,8 @@ def test_runs_are_listed_newest_first(store: Store) -> None:
         (Filter(machine="x"), [3, 2, 1]),
         (Filter(machine="y"), []),
         (Filter(commit="c0ffee"), [2]),
-        (Filter(since=queries.since("2026-01-02")), [3, 2]),
-        (Filter(backend="pytorch", since=queries.since("2026-01-02")), [2]),
+        (Filter(since=queries.parse_since("2026-01-02")), [3, 2]),
+        (Filter(backend="pytorch", since=queries.parse_since("2026-01-02")), [2]),
     ],
 )
 def test_filters(store: Store, which: Filter, expected: list[int]) -> None:
@@ -64,16 +64,17 @@ def test_filters(store: Store, which: Filter, expected: list[int]) -> None:
 
 
 def test_times_of_since() -> None:
-    assert queries.since("2026-01-02").isoformat() == "2026-01-02T00:00:00+00:00"
-    assert (queries.since("1h") - queries.since("3h")).total_seconds() == pytest.approx(7200, abs=5)
-    assert (queries.since("1h") - queries.since("30d")).total_seconds() == pytest.approx(29 * 86400 + 82800, abs=5)
-    assert queries.since("2026-01-02T00:00+05:00").isoformat() == "2026-01-01T19:00:00+00:00"
+    assert queries.parse_since("2026-01-02").isoformat() == "2026-01-02T00:00:00+00:00"
+    assert (queries.parse_since("1h") - queries.parse_since("3h")).total_seconds() == pytest.approx(7200, abs=5)
+    days = queries.parse_since("1h") - queries.parse_since("30d")
+    assert days.total_seconds() == pytest.approx(29 * 86400 + 82800, abs=5)
+    assert queries.parse_since("2026-01-02T00:00+05:00").isoformat() == "2026-01-01T19:00:00+00:00"
     with pytest.raises(UsageError, match="--since tomorrow: not a time"):
-        queries.since("tomorrow")
+        queries.parse_since("tomorrow")
     with pytest.raises(UsageError, match="not a date such as"):
-        queries.since("2026-99-99")
+        queries.parse_since("2026-99-99")
     with pytest.raises(UsageError, match="before the first year"):
-        queries.since("99999999999h")
+        queries.parse_since("99999999999h")
 
 
 def test_series_hold_one_key_each_oldest_first(store: Store) -> None:

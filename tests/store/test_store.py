@@ -345,9 +345,9 @@ def test_the_newest_revision_is_the_one_that_is_asked_for() -> None:
 def test_the_figures_of_older_stores_are_found(store_url: str, revision: str) -> None:
     """A store of an older schema with real records: after opening they are in their series."""
     from bench.store.migrations import upgrade
-    from bench.store.store import _as_url
+    from bench.store.store import _parse_url
 
-    engine = sa.create_engine(_as_url(store_url))
+    engine = sa.create_engine(_parse_url(store_url))
     if engine.url.database and engine.url.get_backend_name() == "sqlite":
         Path(engine.url.database).parent.mkdir()
     document = json.loads((RECORDS / "schema1.json").read_text())

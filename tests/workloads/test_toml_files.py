@@ -109,12 +109,12 @@ def test_a_wrong_recipe(tmp_path: Path, text: str, message: str) -> None:
 
 
 def test_weights_of_another_shape_are_told(tmp_path: Path) -> None:
-    from bench.store.weights import start
+    from bench.store.weights import starting_weights
 
     spec = toml_files.model(written(tmp_path, EVERY_LAYER))
     wider = toml_files.model(written(tmp_path, EVERY_LAYER.replace("units = 12", "units = 13")))
     with pytest.raises(UsageError, match=r"dense_1\.kernel is 64x12, model mine@\w+ needs 64x13"):
-        start(wider, spec.initial_weights(0), "run:row", new_head=False)
+        starting_weights(wider, spec.initial_weights(0), "run:row", new_head=False)
     with pytest.raises(UsageError, match="dense_1"):
-        start(wider, spec.initial_weights(0), "run:row", new_head=True)
-    assert "dense_2.kernel" not in start(spec, spec.initial_weights(0), "run:row", new_head=True)
+        starting_weights(wider, spec.initial_weights(0), "run:row", new_head=True)
+    assert "dense_2.kernel" not in starting_weights(spec, spec.initial_weights(0), "run:row", new_head=True)

@@ -1,4 +1,4 @@
-"""Alembic's revisions of the store's schema."""
+"""Alembic's revisions of the store's schema, and how to run them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 
 def upgrade(connection: sa.Connection, to: str = "head") -> None:
-    """Run the revisions that are missing, within the connection's transaction."""
+    """Run the missing revisions within the connection's transaction."""
     from alembic import command
     from alembic.config import Config
 

@@ -1,4 +1,4 @@
-"""How a run was designed and where its time went: precision target, budget, timing."""
+"""The design and the timing of runs: precision target, budget, seconds by phase."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,7 +8,7 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
-    """Older runs had no target, and their timing was not kept."""
+    """Add the column; older runs have no target and no timing."""
     op.add_column("runs", sa.Column("design", sa.Text, nullable=False, server_default="{}"))
 
 

@@ -1,4 +1,4 @@
-"""History: what records are searched by, their figures as numbers, tags, acknowledgements, checks, baselines."""
+"""History: indexed columns of records, their metrics as numbers, tags, acknowledgements, checks, baselines."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -11,9 +11,9 @@ DOCUMENTS = ("checks", "sides", "baselines", "bisections")
 
 
 def upgrade() -> None:
-    """Columns of older records are filled by the store, from their content."""
+    """Add columns and tables; the store fills the columns of older records from their content."""
     op.add_column("runs", sa.Column("acknowledged", sa.Text, nullable=True))
-    # SQLite reads a row from its beginning: the long content goes last, where the others are found without it.
+    # SQLite reads a row from its start: with the long content last, the other columns are read without it.
     with op.batch_alter_table("records", partial_reordering=[("status", "schema", *NEW, "content")]) as records:
         records.add_column(sa.Column("machine", sa.String(64), nullable=True))
         records.add_column(sa.Column("commit", sa.String(64), nullable=True))
@@ -50,7 +50,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop it all; records keep their content."""
+    """Drop these tables and columns; records keep their content."""
     for name in (*DOCUMENTS, "tags", "figures"):
         op.drop_table(name)
     for column in ("machine", "commit", "series"):

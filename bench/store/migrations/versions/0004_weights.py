@@ -1,4 +1,4 @@
-"""Weights of trained rows, for runs that begin with them; searches for the best settings."""
+"""Weights of trained rows, for runs that start from them; sweeps over settings."""
 
 import sqlalchemy as sa
 from alembic import op

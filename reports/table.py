@@ -15,7 +15,7 @@ class Table:
     rows: list[list[str]]
     numbers_from: int | None = None
     """Columns from this one on hold numbers and are aligned right; None: all are text."""
-    least_asked: tuple[int, ...] = ()
+    optional_columns: tuple[int, ...] = ()
     """Columns that a narrow terminal may leave out, the first of them first."""
 
     @property
@@ -31,7 +31,7 @@ class Table:
             headers=[self.headers[i] for i in kept],
             rows=[[row[i] for i in kept] for row in self.rows],
             numbers_from=sum(i < self.texts for i in kept),
-            least_asked=(),
+            optional_columns=(),
         )
 
 

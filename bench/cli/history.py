@@ -70,16 +70,16 @@ def report(
         check_format(format_)
     found = _load(run_name, store)
     if figures is not None:
-        written = images.write(plots.of(found), figures)
+        written = images.write(plots.run_sections(found), figures)
         print(f"{len(written)} pictures in {figures}", file=sys.stderr)
     if timing:
         tell(Document([timing_table(found)]), "github" if format_ == "markdown" else format_, output)
     elif summary:
-        put(comment.of_run(found), output)
+        put(comment.run_comment(found), output)
     elif format_ == "markdown":
         put(markdown.render(found), output)
     else:
-        tell(tables.document(found), format_, output, lambda: html.of_run(found))
+        tell(tables.document(found), format_, output, lambda: html.run_page(found))
 
 
 def export(
@@ -156,7 +156,7 @@ def compare(
     found = run_comparison.compare(a, b, points, parts)
 
     shaded = {gated()[name].name: margin for name, margin in margins.read([]).items()}
-    tell(shown.document(found), format_, output, lambda: html.of_comparison(found, shaded, options.command_line()))
+    tell(shown.document(found), format_, output, lambda: html.comparison_page(found, shaded, options.command_line()))
 
 
 def history_(
@@ -188,7 +188,7 @@ def history_(
     if change_points or format_ == PAGE:
         series = stored.series(Store(store), which, figure, limit or LAST)
         turns = trends.all_turns(series)
-        page = partial(html.of_history, series, turns, options.command_line())
+        page = partial(html.history_page, series, turns, options.command_line())
         tell(shown.change_points(series, turns), format_, output, page)
     else:
         tell(shown.runs(stored.runs(Store(store), which, limit or LIMIT), limit or LIMIT), format_, output)
@@ -209,10 +209,10 @@ def show(
 
     check = None if run_name is None else Store(store).read(CHECKS, run_name, Check)
     if check is not None:
-        tell(verdicts.document(check), format_, output, lambda: html.of_check(check))
+        tell(verdicts.document(check), format_, output, lambda: html.check_page(check))
     else:
         run = _load(run_name, store)
-        tell(tables.document(run), format_, output, lambda: html.of_run(run))
+        tell(tables.document(run), format_, output, lambda: html.run_page(run))
 
 
 def checks(

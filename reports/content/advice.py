@@ -1,7 +1,7 @@
 """What the numbers of a run suggest, each with its evidence and the command. Every rule is here.
 
 A rule is a function of the run. None speaks within the noise: a gain counts if the whole 95% interval of its ratio is
-above ``gains.WORTH``, so that a single process, which has no interval, suggests nothing.
+above ``gains.LEAST_GAIN``, so that a single process, which has no interval, suggests nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from bench.analysis import equivalence
 from bench.analysis.intervals import Estimate
 from bench.analysis.ratios import between
 from bench.records.record import Figure, Record, Run, label
-from reports.content.footnotes import forms
+from reports.content.footnotes import form_differences
 from reports.content.gains import PLACES, clear_gain, comparable, gains, is_clear, row_name, times, usual_modes
 
 
@@ -26,7 +26,7 @@ class Advice:
     command: str = ""
 
 
-def of(run: Run) -> list[Advice]:
+def apply_rules(run: Run) -> list[Advice]:
     """Of all rules, in their order."""
     return [advice for rule in RULES for advice in rule(run)]
 
@@ -109,21 +109,21 @@ def arena(run: Run) -> Iterator[Advice]:
 
 def published_forms(run: Run) -> Iterator[Advice]:
     """Frameworks differ by nature: who ports settings from one to the other must know."""
-    for sentence in forms(run):
+    for sentence in form_differences(run):
         yield Advice(sentence[0].upper() + sentence[1:] + ".", "the parity certificate, check by check", "bench report")
 
 
 def accuracy_not_settled(run: Run) -> Iterator[Advice]:
     """How many seeds a verdict on accuracy would take."""
     jobs = [record.job for record in run.records]
-    for a, b, found in equivalence.of(run.records, run.accuracy_margin):
-        if found.kind == "inconclusive" and found.seeds_needed is not None:
+    for a, b, verdict in equivalence.of(run.records, run.accuracy_margin):
+        if verdict.kind == "inconclusive" and verdict.seeds_needed is not None:
             yield Advice(
-                f"{label(a.job, jobs)} and {label(b.job, jobs)}: {found.n} seeds do not settle whether their accuracy"
-                f" is the same; about {found.seeds_needed} would.",
-                f"difference {100 * found.difference:+.2f} points, margin {100 * run.accuracy_margin:g} points",
+                f"{label(a.job, jobs)} and {label(b.job, jobs)}: {verdict.n} seeds do not settle whether their accuracy"
+                f" is the same; about {verdict.seeds_needed} would.",
+                f"difference {100 * verdict.difference:+.2f} points, margin {100 * run.accuracy_margin:g} points",
                 f"bench run --backend {','.join(dict.fromkeys((a.job.backend, b.job.backend)))}"
-                f" --seeds {found.seeds_needed}",
+                f" --seeds {verdict.seeds_needed}",
             )
 
 
@@ -135,7 +135,7 @@ def disturbed(run: Run) -> Iterator[Advice]:
         marked = [r.disturbance for r in run.records if r.disturbance.disturbed]
         yield Advice(
             f"{', '.join(rows)}: the machine was not quiet; measure again when it is.",
-            "; ".join(dict.fromkeys(told.reason for told in marked)),
+            "; ".join(dict.fromkeys(disturbance.reason for disturbance in marked)),
             "bench doctor",
         )
 

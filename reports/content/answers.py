@@ -10,19 +10,19 @@ from bench.analysis.intervals import Estimate
 from bench.analysis.ratios import between
 from bench.records.metrics import METRICS, Metric
 from bench.records.record import Figure, Record, Run, label
-from reports.content.cells import spread
+from reports.content.cells import half_width
 
 
 @dataclass(frozen=True)
 class Question:
     """``Fastest to train``, and the metric and task that answer it."""
 
-    asked: str
+    text: str
     metric: Metric
     task: str
 
     @property
-    def lead(self) -> str:
+    def relation(self) -> str:
         """What the best is to the others: ``ahead of``, ``less than``."""
         if self.metric.compared:
             return "ahead of"
@@ -50,7 +50,7 @@ class _Rival:
         return self.figure.value or 0.0
 
 
-def of(run: Run) -> list[Answer]:
+def answer_all(run: Run) -> list[Answer]:
     """Of every question that at least two comparable rows answer."""
     answers = [answer for question in questions() if (answer := _answer(run.records, question)) is not None]
     accuracy = _accuracy(run)
@@ -59,7 +59,7 @@ def of(run: Run) -> list[Answer]:
 
 def questions() -> list[Question]:
     """What the metrics ask."""
-    return [Question(asked, metric, task) for metric in METRICS.values() for task, asked in metric.questions.items()]
+    return [Question(text, metric, task) for metric in METRICS.values() for task, text in metric.questions.items()]
 
 
 def _answer(records: Sequence[Record], question: Question) -> Answer | None:
@@ -68,24 +68,24 @@ def _answer(records: Sequence[Record], question: Question) -> Answer | None:
         return None
     sizes = {rival.figure.batch_size for rival in rivals}
     size = rivals[0].figure.batch_size
-    asked = question.asked if len(sizes) > 1 or size is None else f"{question.asked} at batch {size}"
+    text = question.text if len(sizes) > 1 or size is None else f"{question.text} at batch {size}"
     names = {rival.name: rival.name if len(sizes) == 1 else f"{rival.name} (batch {rival.figure.batch_size})"
              for rival in rivals}  # fmt: skip
     best, *others = rivals
-    value = f"{question.metric.with_unit(best.value)}{spread(best.figure)}"
+    value = f"{question.metric.with_unit(best.value)}{half_width(best.figure)}"
     ratios = [(names[other.name], ratio) for other in others if (ratio := _lead(question, best, other)) is not None]
     if not ratios:
         return None
     tied = [name for name, ratio in ratios if ratio.low is not None and ratio.low <= 1]
     if tied:
         sentence = f"a tie of {names[best.name]} and {', '.join(tied)}: the intervals of their ratios hold 1"
-        return Answer(asked, f"{sentence}; {names[best.name]} has {value}.", settled=False)
+        return Answer(text, f"{sentence}; {names[best.name]} has {value}.", settled=False)
     name, ratio = ratios[0]
     if ratio.low is None or ratio.high is None:
-        sentence = f"{names[best.name]}, {value}, {ratio.value:.3g} times {question.lead} {name}"
-        return Answer(asked, f"{sentence}; one process, no interval: a hint only.", settled=False)
+        sentence = f"{names[best.name]}, {value}, {ratio.value:.3g} times {question.relation} {name}"
+        return Answer(text, f"{sentence}; one process, no interval: a hint only.", settled=False)
     times = f"{ratio.value:.3g} times [{ratio.low:.3g}, {ratio.high:.3g}]"
-    return Answer(asked, f"{names[best.name]}, {value}, {times} {question.lead} {name}.", settled=True)
+    return Answer(text, f"{names[best.name]}, {value}, {times} {question.relation} {name}.", settled=True)
 
 
 def _lead(question: Question, best: _Rival, other: _Rival) -> Estimate | None:
@@ -115,7 +115,7 @@ def _rivals(records: Sequence[Record], question: Question) -> list[_Rival]:
 
 def _accuracy(run: Run) -> Answer | None:
     """What the test of equivalence says of every pair of trained rows, in one sentence."""
-    jobs, asked = [record.job for record in run.records], "Same accuracy"
+    jobs, text = [record.job for record in run.records], "Same accuracy"
     pairs = equivalence.of(run.records, run.accuracy_margin)
     if not pairs:
         return None
@@ -127,4 +127,4 @@ def _accuracy(run: Run) -> Answer | None:
     words = {"different": "no", "inconclusive": "not settled", "equivalent": "yes"}
     parts = [f"{words[kind]}: {', '.join(rows)}" for kind, rows in verdicts.items() if rows]
     within = f"within {100 * run.accuracy_margin:g} points over n = {max(verdict.n for _, _, verdict in pairs)} seeds"
-    return Answer(f"{asked} {within}", "; ".join(parts) + ".", settled=not verdicts["inconclusive"])
+    return Answer(f"{text} {within}", "; ".join(parts) + ".", settled=not verdicts["inconclusive"])

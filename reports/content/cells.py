@@ -8,7 +8,7 @@ from bench.records.metrics import METRICS, decisive
 from bench.records.record import Figure, Record
 
 
-def processes(records: Sequence[Record]) -> str:
+def process_count(records: Sequence[Record]) -> str:
     """How many processes are behind the speeds of a run."""
     counts = {figure.n for record in records for figure in record.figures if figure.name in decisive()} - {0}
     if not counts:
@@ -19,13 +19,13 @@ def processes(records: Sequence[Record]) -> str:
     return f"n = {high} processes, ± 95%" if low == high else f"n = {low} to {high} processes, ± 95%"
 
 
-def measured(figure: Figure) -> str:
+def value_with_interval(figure: Figure) -> str:
     """The value of a metric with its interval, in the unit that heads of tables name; ``figure.value`` is not None."""
     metric = METRICS[figure.name]
     shown = metric.shown(figure.value or 0.0)
     if metric.quantity.absolute and figure.low is not None and figure.high is not None:
         return f"{shown} ±{metric.shown((figure.high - figure.low) / 2)}"
-    return shown + spread(figure)
+    return shown + half_width(figure)
 
 
 def with_unit(name: str, value: float, unit: str, digits: int = 4) -> str:
@@ -40,7 +40,7 @@ def why_not_measured(record: Record, figure: Figure | None) -> str:
     return figure.reason or record.error or "no reason was recorded"
 
 
-def spread(figure: Figure) -> str:
+def half_width(figure: Figure) -> str:
     """`` ±2.1%``: half-width of the 95% interval on a logarithmic scale; empty where there is none."""
     if figure.low is None or figure.high is None or figure.low <= 0:
         return ""

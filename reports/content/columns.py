@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from bench.records.record import Record, Run
 from reports.content import plots
-from reports.content.cells import measured, why_not_measured
+from reports.content.cells import value_with_interval, why_not_measured
 from reports.content.places import Place, places, title
 from reports.content.states import parity, status
 
@@ -36,7 +36,7 @@ class Mark:
     """A row's name and what speaks against its values."""
 
     name: str
-    against: tuple[str, ...]
+    warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,8 @@ def grid(run: Run) -> Grid:
         for place in ordered
     ]
     rows = [
-        (Mark(name, _against(record)), [_cell(record, place) for place in ordered]) for name, record in plots.names(run)
+        (Mark(name, _warnings(record)), [_cell(record, place) for place in ordered])
+        for name, record in plots.named_rows(run)
     ]
     return Grid(columns, rows)
 
@@ -65,10 +66,10 @@ def _cell(record: Record, place: Place) -> Cell:
     figure = place.figure(record)
     if figure is None or figure.value is None:
         return Cell("n/m", reason=why_not_measured(record, figure))
-    return Cell(measured(figure), figure.value)
+    return Cell(value_with_interval(figure), figure.value)
 
 
-def _against(record: Record) -> tuple[str, ...]:
+def _warnings(record: Record) -> tuple[str, ...]:
     reasons = []
     if record.status != "ok":
         reasons.append(status(record))
@@ -79,6 +80,6 @@ def _against(record: Record) -> tuple[str, ...]:
     return tuple(reasons)
 
 
-def notes(rows: Sequence[tuple[Mark, list[Cell]]]) -> list[str]:
+def missing_reasons(rows: Sequence[tuple[Mark, list[Cell]]]) -> list[str]:
     """Every reason for which something was not measured, once."""
     return list(dict.fromkeys(cell.reason for _, cells in rows for cell in cells if cell.reason))

@@ -18,7 +18,7 @@ def document(comparison: Comparison) -> Document:
     if comparison.figures:
         headers = ["row", "metric", comparison.first, comparison.second, "ratio", "95% interval"]
         rows = [_row(one) for one in comparison.figures]
-        tables.append(Table("Ratios, second over first", headers, rows, numbers_from=2, least_asked=(2, 3)))
+        tables.append(Table("Ratios, second over first", headers, rows, numbers_from=2, optional_columns=(2, 3)))
     return Document(tables, _notes(comparison))
 
 

@@ -7,10 +7,10 @@ from bench.records.metrics import METRICS, Metric
 
 def definitions() -> dict[str, str]:
     """Of every metric by its name, then of every term."""
-    return {name: of_metric(metric) for name, metric in METRICS.items()} | TERMS
+    return {name: metric_definition(metric) for name, metric in METRICS.items()} | TERMS
 
 
-def of_metric(metric: Metric) -> str:
+def metric_definition(metric: Metric) -> str:
     """``latency p50, in seconds; lower is better. Median of ... Interval: ...``"""
     parts = [f"{metric.title}, {unit(metric)}; {direction(metric)}.", metric.definition]
     if metric.interval is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bench.records.record import Record, Run
 from reports.content import accuracy
-from reports.content.plots import names
+from reports.content.plots import named_rows
 from reports.table import Table
 
 SHOWN_APART = ("threads", "cpus", "allocator", "fast_path")
@@ -20,7 +20,7 @@ def trainings(run: Run) -> list[Table]:
     """Curves, classes and confusion, row by row."""
     return [
         table
-        for name, record in names(run)
+        for name, record in named_rows(run)
         for table in (accuracy.curve(name, record), accuracy.classes(name, record), accuracy.confusion(name, record))
         if table is not None
     ]
@@ -28,7 +28,7 @@ def trainings(run: Run) -> list[Table]:
 
 def classes(run: Run) -> list[Table]:
     """Precision, recall and F1 per class, row by row."""
-    found = (accuracy.classes(name, record) for name, record in names(run))
+    found = (accuracy.classes(name, record) for name, record in named_rows(run))
     return [table for table in found if table is not None]
 
 
@@ -46,7 +46,7 @@ def _disturbance(run: Run) -> Table:
             *(_faults(record, task) for task in ("train", "infer")),
             _warm_up(record),
         ]
-        for name, record in names(run)
+        for name, record in named_rows(run)
         if record.disturbance.slices
     ]
     return Table("Disturbance", headers, rows, numbers_from=2)
@@ -83,7 +83,7 @@ def _parity(run: Run) -> Table:
             "yes" if check.passed else "NO",
             check.note,
         ]
-        for name, record in names(run)
+        for name, record in named_rows(run)
         for check in (record.parity.checks if record.parity else [])
     ]
     return Table("Parity certificate", headers, rows)
@@ -101,14 +101,14 @@ def _rows(run: Run) -> Table:
             "not pinned" if record.job.cpus is None else ",".join(map(str, record.job.cpus)),
             record.job.allocator,
             ", ".join(f"{package} {version}" for package, version in record.versions.items()),
-            _how(record),
+            _how_it_runs(record),
         ]
-        for name, record in names(run)
+        for name, record in named_rows(run)
     ]
     return Table("Rows", headers, rows)
 
 
-def _how(record: Record) -> str:
+def _how_it_runs(record: Record) -> str:
     told = {key: value for key, value in record.settings.items() if key not in SHOWN_APART}
     details = ", ".join(f"{key}: {value}" for key, value in told.items())
     return str(record.settings.get("fast_path", "not known")) + (f" ({details})" if details else "")

@@ -8,19 +8,19 @@ from bench.analysis.ratios import widest
 from bench.records.metrics import decisive
 from bench.records.record import Ratio, Record, Run, label
 from reports.content import modes
-from reports.content.cells import percent, processes
+from reports.content.cells import percent, process_count
 
-WORTH_SAYING = 1.05
+LEAST_ARENA_GAIN = 1.05
 """Gain of the arena allocator from which on the report tells of it."""
 
 
 def lines(run: Run) -> list[str]:
     """What a reader of the tables must know."""
     told = [*_conditions(run), *modes.lines(run), *_doubts(run)]
-    counted = processes(run.records)
+    counted = process_count(run.records)
     if counted == "n = 1 process":
         told.append("no intervals: one process has no spread between processes; --rounds 3 gives one")
-    told += forms(run)
+    told += form_differences(run)
     for record in run.records:
         if record.data.note and f"data: {record.data.note}" not in told:
             told.append(f"data: {record.data.note}")
@@ -69,7 +69,7 @@ def _doubts(run: Run) -> list[str]:
             what = ", ".join(f"{f.task} {f.name.partition('_')[0]} {f.boundary}" for f in kept)
             lines.append(f"{name} never got steady in warm-up: {what}")
         for ratio in record.arena:
-            if ratio.value > WORTH_SAYING and (ratio.low is None or ratio.low > 1):
+            if ratio.value > LEAST_ARENA_GAIN and (ratio.low is None or ratio.low > 1):
                 lines.append(_arena(name, record, ratio))
     return lines
 
@@ -95,7 +95,7 @@ RELATIVE = "(relative) within 5 steps"
 """What ``off_other_form`` is in records that do not say it: a share of the losses themselves."""
 
 
-def forms(run: Run) -> list[str]:
+def form_differences(run: Run) -> list[str]:
     """A sentence for everything that rows of a run do in different published forms."""
     jobs, told = [record.job for record in run.records], []
     for detail, sentence in FORMS.items():

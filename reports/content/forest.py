@@ -20,10 +20,10 @@ class Effect:
     value: float
     low: float | None
     high: float | None
-    told: str
+    text: str
 
 
-def of_check(check: Check) -> list[Section]:
+def check_sections(check: Check) -> list[Section]:
     """A plot per metric: verdicts of the rows."""
     plots = []
     for name in dict.fromkeys(one.name for one in check.figures):
@@ -48,7 +48,7 @@ def of_check(check: Check) -> list[Section]:
                      " shaded band is the margin.")  # fmt: skip
 
 
-def of_comparison(comparison: Comparison, margins: Mapping[str, float]) -> list[Section]:
+def comparison_sections(comparison: Comparison, margins: Mapping[str, float]) -> list[Section]:
     """A plot per metric: second over first."""
     plots = []
     for name in dict.fromkeys(one.figure[0] for one in comparison.figures):
@@ -80,6 +80,6 @@ def _plot(key: str, title: str, axis: str, effects: Sequence[Effect], band: tupl
     values = tuple(effect.value for effect in effects)
     places = tuple(float(i) for i in range(len(effects)))
     series = Series("change", "points", values, places, tuple(e.low for e in effects), tuple(e.high for e in effects))
-    told = "; ".join(f"{effect.label}: {effect.told}" for effect in reversed(effects))
+    told = "; ".join(f"{effect.label}: {effect.text}" for effect in reversed(effects))
     rows = Axis("row and metric", categories=tuple(effect.label for effect in effects))
     return Plot(key, title, Axis(axis), rows, (series,), f"{title}: {told}.", band, ((0.0, ""),))

@@ -11,7 +11,7 @@ from bench.records.metrics import METRICS
 from bench.records.record import Record, Run
 from bench.worker.protocol import Job
 
-WORTH = 1.05
+LEAST_GAIN = 1.05
 """Gains below are not worth a change of settings."""
 PLACES = (("train", "end-to-end", "trains"), ("infer", "end-to-end", "serves"))
 
@@ -64,7 +64,7 @@ def clear_gain(ours: Record, theirs: Record, name: str, task: str, boundary: str
 
 def is_clear(gain: Estimate) -> bool:
     """Whether the whole interval is above what is worth it."""
-    return gain.low is not None and gain.low > WORTH
+    return gain.low is not None and gain.low > LEAST_GAIN
 
 
 def times(gain: Estimate) -> str:

@@ -32,7 +32,7 @@ def _backends(entries: Sequence[Entry], gpus: str) -> Table:
         for entry in entries
     ]
     headers = ["backend", "available", "devices", "precision", "modes", "versions"]
-    return Table(f"Backends (GPUs here: {gpus})", headers, rows, least_asked=(5, 4, 3))
+    return Table(f"Backends (GPUs here: {gpus})", headers, rows, optional_columns=(5, 4, 3))
 
 
 def _models() -> Table:
@@ -60,7 +60,7 @@ def _recipes() -> Table:
         for r in RECIPES.values()
     ]
     headers = ["recipe", "optimizer", "learning rate", "schedule", "momentum", "weight decay", "batch size", "epochs"]
-    return Table("Recipes", [*headers, "held out", "augmentation"], rows, least_asked=(9, 8, 5, 4, 3))
+    return Table("Recipes", [*headers, "held out", "augmentation"], rows, optional_columns=(9, 8, 5, 4, 3))
 
 
 def _augmentation(options: Augmentation) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from bench.analysis.ratios import between
 from bench.records.metrics import METRICS
 from bench.records.record import Figure, Record, Run
-from reports.content.cells import spread
+from reports.content.cells import half_width
 
 PLACES = (("train", "end-to-end"), ("infer", "end-to-end"))
 
@@ -57,4 +57,4 @@ def _first_call(record: Record) -> str:
     figure = record.figure("first_call", "infer", "end-to-end")
     if figure is None or figure.value is None:
         return "not measured"
-    return METRICS[figure.name].with_unit(figure.value) + spread(figure)
+    return METRICS[figure.name].with_unit(figure.value) + half_width(figure)

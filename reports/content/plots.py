@@ -8,7 +8,7 @@ from bench.analysis.intervals import percentile
 from bench.records.metrics import Group
 from bench.records.record import Record, Run, label
 from reports.content import phase_plots, training_plots
-from reports.content.cells import spread
+from reports.content.cells import half_width
 from reports.content.places import TASKS, Place, places
 from reports.content.training_plots import Named
 from reports.plot import Axis, Plot, Section, Series
@@ -17,9 +17,9 @@ MOST_POINTS = 200
 """Of an empirical distribution; more are thinned out to so many quantiles."""
 
 
-def of(run: Run) -> list[Section]:
+def run_sections(run: Run) -> list[Section]:
     """The sections that have something to show."""
-    named = names(run)
+    named = named_rows(run)
     sections = [
         Section("throughput", "Throughput", "Bars are geometric means over processes with 95% intervals; every"
                 " process is a point.", tuple(_bars(named, "throughput"))),
@@ -40,7 +40,7 @@ def of(run: Run) -> list[Section]:
     return [section for section in sections if section.plots]
 
 
-def names(run: Run) -> list[tuple[str, Record]]:
+def named_rows(run: Run) -> list[tuple[str, Record]]:
     """Rows with what they are called."""
     jobs = [record.job for record in run.records]
     return [(label(record.job, jobs), record) for record in run.records]
@@ -91,7 +91,7 @@ def _bar_chart(named: Named, place: Place) -> Plot | None:
     )
     batch = f" at batch {place.batch_size}" if place.batch_size is not None else ""
     title = ", ".join(part for part in (_title(place) + batch, place.boundary) if part)
-    texts = [f"{name} {metric.with_unit(f.value or 0.0)}{spread(f)}" for name, f in reversed(measured)]
+    texts = [f"{name} {metric.with_unit(f.value or 0.0)}{half_width(f)}" for name, f in reversed(measured)]
     missing = [name for name, f in figures if f is None or f.value is None]
     absent = f" Not measured: {', '.join(missing)}." if missing else ""
     rows = Axis("row", categories=tuple(name for name, _ in measured))

@@ -10,7 +10,7 @@ from bench.records.metrics import Group, Metric
 from bench.records.record import Figure, Ratio, Record, Run, label
 from reports.content import footnotes
 from reports.content.accuracy import same_accuracy
-from reports.content.cells import measured, processes, why_not_measured
+from reports.content.cells import process_count, value_with_interval, why_not_measured
 from reports.content.notes import Notes
 from reports.content.places import BOUNDARIES, TASKS, Place, places, title
 from reports.content.states import mark, parity, status
@@ -78,7 +78,9 @@ def _outcome(rows: Rows) -> Table:
     targets = (r.outcome.target_accuracy for r in rows.records if r.outcome and r.outcome.target_accuracy)
     conditions += [f"target accuracy {100 * target:g}%" for target in list(targets)[:1]]
     headers = ["row", "status", "parity", *(column.head for column in columns)]
-    return Table(f"Outcome ({'; '.join(conditions)})", headers, cells, numbers_from=3, least_asked=_least(columns, 3))
+    return Table(
+        f"Outcome ({'; '.join(conditions)})", headers, cells, numbers_from=3, optional_columns=_optional(columns, 3)
+    )
 
 
 def _start_and_size(rows: Rows) -> list[Table]:
@@ -86,8 +88,8 @@ def _start_and_size(rows: Rows) -> list[Table]:
     if not columns:
         return []
     headers = ["row", *(column.head for column in columns)]
-    heading = f"Start, memory, size ({processes(rows.records)})"
-    return [Table(heading, headers, rows.cells(columns), numbers_from=1, least_asked=_least(columns))]
+    heading = f"Start, memory, size ({process_count(rows.records)})"
+    return [Table(heading, headers, rows.cells(columns), numbers_from=1, optional_columns=_optional(columns))]
 
 
 def _columns(rows: Rows, group: Group) -> list[Column]:
@@ -96,7 +98,7 @@ def _columns(rows: Rows, group: Group) -> list[Column]:
     return [Column(place.metric.titled(title(place, here, short=True)), place) for place in here]
 
 
-def _least(columns: Sequence[Column], before: int = 1) -> tuple[int, ...]:
+def _optional(columns: Sequence[Column], before: int = 1) -> tuple[int, ...]:
     """Which columns a narrow terminal leaves out: from the right, but for the prominent ones."""
     kept = [column.place.prominent and not column.ratio for column in columns]
     return tuple(before + i for i in reversed(range(len(columns))) if not kept[i])
@@ -118,10 +120,10 @@ def _speeds(rows: Rows, group: Group, task: str | None) -> list[Table]:
                 columns += _speed_columns(place, several_sizes=len(sizes) > 1)
     both = group == "latency" and {"end-to-end", "device"} <= {place.boundary for place in here}
     batch = [f"batch {' or '.join(map(str, sizes))}"] if sizes else []
-    conditions = "; ".join([*batch, *["end-to-end, then device"] * both, processes(rows.records)])
+    conditions = "; ".join([*batch, *["end-to-end, then device"] * both, process_count(rows.records)])
     heading = f"{_heading(task, group)} ({conditions})"
     headers = ["row", *(column.head for column in columns)]
-    return [Table(heading, headers, rows.cells(columns), numbers_from=1, least_asked=_least(columns))]
+    return [Table(heading, headers, rows.cells(columns), numbers_from=1, optional_columns=_optional(columns))]
 
 
 def _heading(task: str | None, what: str) -> str:
@@ -150,9 +152,9 @@ def _sweep(rows: Rows, swept: Sequence[Place]) -> Table:
         for record, values in zip(rows.records, rows.cells(columns), strict=True)
     ]
     conditions = ", ".join(part for part in (boundary, metric.quantity.shown_unit) if part)
-    heading = f"{_heading(task, metric.title)} by batch size ({conditions}; {processes(rows.records)})"
+    heading = f"{_heading(task, metric.title)} by batch size ({conditions}; {process_count(rows.records)})"
     headers = ["row", *(column.head for column in columns), "best"]
-    return Table(heading, headers, cells, numbers_from=1, least_asked=tuple(range(2, len(swept))))
+    return Table(heading, headers, cells, numbers_from=1, optional_columns=tuple(range(2, len(swept))))
 
 
 def _best_batch(metric: Metric, figures: Sequence[Figure | None]) -> str:
@@ -165,11 +167,11 @@ def cell(figure: Figure | None, notes: Notes, record: Record) -> str:
     """A value with its interval, or the letter of the note that says why it was not measured."""
     if figure is None or figure.value is None:
         return notes.mark(why_not_measured(record, figure))
-    return measured(figure)
+    return value_with_interval(figure)
 
 
 def _ratio(record: Record, figure: Figure | None) -> str:
-    ratio = figure and next((ratio for ratio in record.ratios if _of(ratio, figure)), None)
+    ratio = figure and next((ratio for ratio in record.ratios if _belongs_to(ratio, figure)), None)
     if not ratio:
         return "-"
     if ratio.low is None or ratio.high is None or ratio.low == ratio.high:
@@ -177,5 +179,5 @@ def _ratio(record: Record, figure: Figure | None) -> str:
     return f"{ratio.value:.3g} [{ratio.low:.3g}, {ratio.high:.3g}]"
 
 
-def _of(ratio: Ratio, figure: Figure) -> bool:
+def _belongs_to(ratio: Ratio, figure: Figure) -> bool:
     return (ratio.name, ratio.task, ratio.batch_size, ratio.boundary) == figure.key

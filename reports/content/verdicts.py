@@ -23,7 +23,7 @@ def document(check: Check) -> Document:
     if check.figures:
         headers = ["row", "metric", "verdict", "change", "interval", "pairs", "could find", "base", "present"]
         rows = [_row(one) for one in check.figures]
-        tables.append(Table("Verdicts", headers, rows, numbers_from=3, least_asked=(7, 8, 6)))
+        tables.append(Table("Verdicts", headers, rows, numbers_from=3, optional_columns=(7, 8, 6)))
     differing = [
         [name, check.base.versions.get(name, "not there"), check.present.versions.get(name, "not there")]
         for name in sorted({*check.base.versions, *check.present.versions})
@@ -40,7 +40,7 @@ def listing(checks: Sequence[Check]) -> Document:
     if not checks:
         return Document(headline="No check yet; bench check --against BASE makes one.")
     rows = [[check.name, check.started_at, headline(check), check.command] for check in checks]
-    return Document([Table("Checks", ["check", "started", "verdict", "command"], rows, least_asked=(3,))])
+    return Document([Table("Checks", ["check", "started", "verdict", "command"], rows, optional_columns=(3,))])
 
 
 def headline(check: Check) -> str:

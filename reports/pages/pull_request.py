@@ -17,7 +17,7 @@ LONGEST = 60_000
 MARKS = {"regression": "🔴", "invalid": "⚠️", "inconclusive": "🟡", "improvement": "🟢", "no change": "🟢"}
 
 
-def of_check(check: Check) -> str:
+def check_comment(check: Check) -> str:
     """A check: its verdict, the figures, then the environments and how to read it."""
     document = verdicts.document(check)
     shown = [f"## {MARKS[check.verdict]} {in_markdown(document.headline or '')}"]
@@ -31,16 +31,16 @@ def of_check(check: Check) -> str:
     return _within([*shown, f"`{code(check.command)}`"], folded)
 
 
-def of_run(run: Run) -> str:
+def run_comment(run: Run) -> str:
     """A run: the answers, the outcome, then everything else."""
     notes = Notes()
     outcome, *others = tables.build(run, notes)
     shown = [f"## Benchmark {in_markdown(run.name)}"]
-    told = [f"- **{in_markdown(one.question)}:** {in_markdown(one.sentence)}" for one in answers.of(run)]
+    told = [f"- **{in_markdown(one.question)}:** {in_markdown(one.sentence)}" for one in answers.answer_all(run)]
     shown += ["\n".join(told)] if told else []
     shown += [body(outcome, "github"), f"`{code(run.command)}`"]
     folded = [_folded(table.title, body(table, "github")) for table in others]
-    suggestions = [f"{one.text} {one.evidence}. {one.command}".strip() for one in advice.of(run)]
+    suggestions = [f"{one.text} {one.evidence}. {one.command}".strip() for one in advice.apply_rules(run)]
     folded += [_folded("Advice", _list(suggestions))] if suggestions else []
     folded.append(_folded("Notes", _list([*notes.lines(), *footnotes.lines(run)])))
     folded += [_folded(table.title, body(table, "github")) for table in _behind(run)]

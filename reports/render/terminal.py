@@ -27,19 +27,19 @@ def show(document: Document, format_name: str = DEFAULT_FORMAT, console: Console
     """Print it. Colour follows ``NO_COLOR`` and whether this is a terminal; only there are columns left out."""
     console = console or Console(highlight=False)
     plain = not console.is_terminal or format_name != DEFAULT_FORMAT
-    text = Text(render(document, format_name) if plain else fitted(document, console.width))
+    text = Text(render(document, format_name) if plain else fit_to_width(document, console.width))
     if not plain:
         for colour, words in COLOURS.items():
             text.highlight_regex(words, style=colour)
     console.print(text, soft_wrap=True)
 
 
-def fitted(document: Document, width: int) -> str:
+def fit_to_width(document: Document, width: int) -> str:
     """The document in so many columns: the least asked are left out, and named; then texts are wrapped."""
     parts = [] if document.headline is None else [_prose(document.headline, width)]
     notes = [_prose(note, width) for note in document.notes]
     for table in document.tables:
-        columns = _too_many(table, width)
+        columns = _columns_to_drop(table, width)
         kept = table.without(columns)
         parts.append(f"{_prose(table.title, width)}\n\n{body(kept, DEFAULT_FORMAT, _widths(kept, width))}")
         if columns:
@@ -54,12 +54,12 @@ def _prose(text: str, width: int) -> str:
     return textwrap.fill(printable(text), width, break_on_hyphens=False)
 
 
-def _too_many(table: Table, width: int) -> list[int]:
+def _columns_to_drop(table: Table, width: int) -> list[int]:
     """The columns to leave out: as few as will do, of those that may be."""
-    for count in range(len(table.least_asked) + 1):
-        if _width(table.without(table.least_asked[:count])) <= width:
-            return list(table.least_asked[:count])
-    return list(table.least_asked)
+    for count in range(len(table.optional_columns) + 1):
+        if _width(table.without(table.optional_columns[:count])) <= width:
+            return list(table.optional_columns[:count])
+    return list(table.optional_columns)
 
 
 def _width(table: Table) -> int:

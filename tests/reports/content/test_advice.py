@@ -119,4 +119,4 @@ def test_all_rules_are_asked() -> None:
     made: Run = run(*modes(FAST), row("a", [speed([100.0])]))
     public = {n for n, found in vars(advice).items() if inspect.isgeneratorfunction(found) and not n.startswith("_")}
     assert {rule.__name__ for rule in advice.RULES} == public - {"between"}
-    assert advice.of(made)[0].command == "bench run --backend pytorch --mode fast"
+    assert advice.apply_rules(made)[0].command == "bench run --backend pytorch --mode fast"

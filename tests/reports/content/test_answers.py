@@ -8,7 +8,7 @@ from reports.content import answers, tables
 
 
 def told(*records: object, **more: object) -> dict[str, answers.Answer]:
-    return {answer.question: answer for answer in answers.of(run(*records, **more))}  # type: ignore[arg-type]
+    return {answer.question: answer for answer in answers.answer_all(run(*records, **more))}  # type: ignore[arg-type]
 
 
 def test_the_fastest_is_named_with_its_lead() -> None:

@@ -27,11 +27,11 @@ def everything() -> Run:
 
 
 def all_plots(made: Run) -> list[Plot | HeatMap]:
-    return [plot for section in plots.of(made) for plot in section.plots]
+    return [plot for section in plots.run_sections(made) for plot in section.plots]
 
 
 def test_every_section_is_there_and_none_without_data() -> None:
-    assert [s.key for s in plots.of(recorded())] == [
+    assert [s.key for s in plots.run_sections(recorded())] == [
         "throughput",
         "latency",
         "training",
@@ -39,8 +39,8 @@ def test_every_section_is_there_and_none_without_data() -> None:
         "confusion",
         "phases",
     ]
-    assert "batch-sizes" in [section.key for section in plots.of(everything())]
-    assert plots.of(run(row("failed", [], status="crashed", error="x", parity=None))) == []
+    assert "batch-sizes" in [section.key for section in plots.run_sections(everything())]
+    assert plots.run_sections(run(row("failed", [], status="crashed", error="x", parity=None))) == []
 
 
 def test_every_plot_has_title_units_and_words() -> None:
@@ -90,7 +90,7 @@ def test_phases_of_a_worker_follow_one_another() -> None:
 
 
 def test_pictures_without_a_browser(tmp_path: Path) -> None:
-    written = images.write(plots.of(everything()), tmp_path / "new" / "plots")
+    written = images.write(plots.run_sections(everything()), tmp_path / "new" / "plots")
     expected = all_plots(everything())
     assert len(written) == 2 * len(expected)
     for plot in expected:
@@ -105,7 +105,7 @@ def test_pictures_without_a_browser(tmp_path: Path) -> None:
 
 
 def test_hostile_names_are_text_in_pictures(tmp_path: Path) -> None:
-    for path in images.write(plots.of(hostile_run()), tmp_path):
+    for path in images.write(plots.run_sections(hostile_run()), tmp_path):
         if path.suffix == ".svg":
             root = ET.parse(path).getroot()
             assert not [node for node in root.iter() if node.tag.endswith("script")]
@@ -114,7 +114,7 @@ def test_hostile_names_are_text_in_pictures(tmp_path: Path) -> None:
 def test_pictures_that_cannot_be_written_are_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(BenchError, match=r"cannot write plots to .*; give another --figures"):
-        images.write(plots.of(recorded()), tmp_path / "file" / "plots")
+        images.write(plots.run_sections(recorded()), tmp_path / "file" / "plots")
 
 
 def test_foreign_text_is_escaped_for_plotly() -> None:

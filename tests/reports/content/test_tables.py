@@ -197,4 +197,4 @@ def test_a_metric_of_another_version_breaks_nothing() -> None:
     assert "101 images/s" not in as_text(strange)
     assert "100 ±" in as_text(strange)
     assert "strange" not in markdown.render(strange)
-    assert "strange" not in html.of_run(strange)
+    assert "strange" not in html.run_page(strange)

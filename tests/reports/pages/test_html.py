@@ -49,10 +49,10 @@ def test_a_page_is_one_file_that_asks_for_nothing(name: str) -> None:
 
 
 def test_foreign_text_makes_no_elements() -> None:
-    tame, hostile = Reader(html.of_run(recorded())), Reader(pages()["hostile"])
+    tame, hostile = Reader(html.run_page(recorded())), Reader(pages()["hostile"])
     assert {tag for tag, _ in hostile.found} <= {tag for tag, _ in tame.found}
     assert not [name for _, attributes in hostile.found for name in attributes if name.startswith("on")]
-    named = html.of_run(hostile_run().model_copy(update={"name": "{{ 7 * 7 }}"}))
+    named = html.run_page(hostile_run().model_copy(update={"name": "{{ 7 * 7 }}"}))
     assert re.findall(r"<h1>(.*?)</h1>", named) == ["Run {{ 7 * 7 }}"], "no template in a name is rendered"
 
 
@@ -62,7 +62,7 @@ def test_the_numbers_are_the_exports() -> None:
         (record["job"]["backend"], record["job"]["source"], record["job"]["precision"]): record
         for record in json.loads(export(made))["records"]
     }
-    text = html.of_run(made)
+    text = html.run_page(made)
     shown = 0
     for record in exported.values():
         for figure in record["figures"]:
@@ -73,16 +73,16 @@ def test_the_numbers_are_the_exports() -> None:
 
 
 def test_a_section_without_data_is_absent() -> None:
-    text = html.of_run(run(row("failed", [], status="crashed", error="signal SIGSEGV", parity=None)))
+    text = html.run_page(run(row("failed", [], status="crashed", error="signal SIGSEGV", parity=None)))
     ids = [attributes["id"] for attributes in Reader(text).all("section") if "id" in attributes]
     assert ids == ["comparison", "machine", "definitions"]
     assert "crashed: signal SIGSEGV" in text
-    assert "plotly.js v" in html.of_run(recorded())
+    assert "plotly.js v" in html.run_page(recorded())
     assert "plotly.js v" not in text, "no plot, no library"
 
 
 def test_verdicts_come_first_and_the_margin_is_shaded() -> None:
-    text = html.of_check(check())
+    text = html.check_page(check())
     assert "<h1>regression: 1 regression (this environment against torch==2.13.0)</h1>" in text
     figures = json.loads(text.split('id="figures">')[1].split("</script>")[0])
     (band, _) = figures["forest-throughput"]["layout"]["shapes"]
@@ -177,7 +177,7 @@ def test_long_comments_are_cut_by_whole_parts() -> None:
     from reports.pages import pull_request
 
     many = run(*(row(f"backend {i}", [speed([100.0 + i, 101.0 + i])], versions={"p": "1" * 2000}) for i in range(60)))
-    text = pull_request.of_run(many)
+    text = pull_request.run_comment(many)
     assert len(text) < 60_000
     assert text.count("<details>") == text.count("</details>")
     assert "more parts are left out for length" in text

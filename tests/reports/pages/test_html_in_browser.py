@@ -74,11 +74,11 @@ def forty() -> str:
         row(f"backend-{i}", [speed([100.0 + i, 101.0 + i, 99.5 + i]), latency([0.001 * (1 + i), 0.0011 * (1 + i)])])
         for i in range(40)
     ]
-    return html.of_run(run(*rows))
+    return html.run_page(run(*rows))
 
 
 def test_the_table_holds_the_exports_numbers(opens: Opens) -> None:
-    page = opens(html.of_run(recorded()))
+    page = opens(html.run_page(recorded()))
     shown = page.eval_on_selector_all(
         "#grid tbody tr",
         "rows => rows.map(r => [...r.cells].slice(1).map(c => [c.dataset.figure, c.dataset.value ?? null]))",
@@ -110,7 +110,7 @@ def column(page: Page, key: str) -> list[str]:
 
 
 def test_sorting_hiding_and_the_theme(opens: Opens) -> None:
-    page = opens(html.of_run(recorded()))
+    page = opens(html.run_page(recorded()))
     key = "throughput-infer-end-to-end-128"
     head = page.locator("#grid thead th", has_text="inference, batch 128").first
     head.locator("button").click()
@@ -142,7 +142,7 @@ def test_sorting_hiding_and_the_theme(opens: Opens) -> None:
 
 
 def test_hovering_tells_the_number(opens: Opens) -> None:
-    page = opens(html.of_run(recorded()))
+    page = opens(html.run_page(recorded()))
     plot = page.locator('[data-figure="throughput-infer-end-to-end"]')
     plot.scroll_into_view_if_needed()
     bar = plot.locator(".bars .point path").first.bounding_box()
@@ -169,7 +169,7 @@ def test_no_serious_fault_and_nothing_overflows(opens: Opens, name: str) -> None
 
 def test_hostile_names_are_shown_as_text(opens: Opens) -> None:
     for size in (WIDE, PHONE):
-        page = opens(html.of_run(hostile_run()), size)
+        page = opens(html.run_page(hostile_run()), size)
         told = page.locator("body").inner_text()
         assert "<script>alert(1)</script>" in told
         assert "{{ 7 * 7 }}" in told
@@ -182,7 +182,7 @@ def test_hostile_names_are_shown_as_text(opens: Opens) -> None:
 
 def test_filters_of_the_history(opens: Opens) -> None:
     both = [series(30, "pytorch", 0.9), series(30, "keras")]
-    page = opens(html.of_history(both, trends.all_turns(both), "bench history"))
+    page = opens(html.history_page(both, trends.all_turns(both), "bench history"))
     assert page.locator("#series figure:visible").count() == 2
     page.locator('select[data-filter="backend"]').select_option("keras")
     assert page.locator("#series figure:visible").count() == 1
@@ -194,7 +194,7 @@ def test_filters_of_the_history(opens: Opens) -> None:
 
 
 def test_it_prints_in_light_with_every_plot(opens: Opens) -> None:
-    page = opens(html.of_run(recorded()), scheme="dark")
+    page = opens(html.run_page(recorded()), scheme="dark")
     page.emulate_media(media="print")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert not page.locator("#theme").is_visible()

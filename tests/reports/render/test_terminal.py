@@ -9,7 +9,7 @@ from builders import HOSTILE, figure, hostile_run, latency, row, run, speed
 from rich.console import Console
 
 from reports.content import tables
-from reports.render.terminal import fitted, show
+from reports.render.terminal import fit_to_width, show
 from reports.render.text import render
 from reports.table import Document, Table
 
@@ -39,17 +39,17 @@ def test_a_pipe_gets_it_plain_and_whole(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_eighty_columns_hold_the_tables_and_say_what_is_missing() -> None:
-    text = fitted(tables.document(WIDE), 80)
+    text = fit_to_width(tables.document(WIDE), 80)
     assert all(len(line) <= 80 for line in text.splitlines()), text
     assert "left out of Inference throughput to fit 80 columns: device [images/s], × fastest" in " ".join(text.split())
     assert "(--format github shows all)" in text
     assert "onnxruntime <- pytorch" in text
-    assert fitted(tables.document(WIDE), 400) == render(tables.document(WIDE)), "a wide one leaves out nothing"
+    assert fit_to_width(tables.document(WIDE), 400) == render(tables.document(WIDE)), "a wide one leaves out nothing"
 
 
 def test_long_texts_are_wrapped_not_cut() -> None:
     long = "word " * 60
-    text = fitted(Document([Table("t", ["a", "b"], [["x", long.strip()]])]), 60)
+    text = fit_to_width(Document([Table("t", ["a", "b"], [["x", long.strip()]])]), 60)
     assert max(map(len, text.splitlines())) <= 60
     assert text.count("word") == 60
 
@@ -68,7 +68,7 @@ def test_colour_only_where_it_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_foreign_escapes_do_not_reach_a_terminal() -> None:
-    text = fitted(tables.document(hostile_run()), 80)
+    text = fit_to_width(tables.document(hostile_run()), 80)
     assert "\x1b" not in text
     assert "\x9b" not in text
     assert HOSTILE[0] in text.replace("\n", ""), "shown as text"

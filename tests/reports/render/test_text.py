@@ -97,7 +97,7 @@ def test_an_unknown_format_names_the_known_ones() -> None:
 
 
 def test_markdown_and_the_comment_do_no_harm() -> None:
-    for text in (markdown.render(hostile_run()), pull_request.of_run(hostile_run())):
+    for text in (markdown.render(hostile_run()), pull_request.run_comment(hostile_run())):
         assert not CONTROL.search(text)
         text = re.sub(r"`[^`\n]*`", "", text)  # code is shown as it is
         assert "<script" not in text

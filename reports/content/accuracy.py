@@ -1,4 +1,4 @@
-"""What training came to: same accuracy or not, class by class, epoch by epoch."""
+"""The results of training: equivalence of accuracies, metrics per class, values per epoch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from reports.table import Table
 
 
 def same_accuracy(run: Run) -> Table | None:
-    """The verdict on every pair of trained rows; None where no two share two seeds."""
+    """The verdict on every pair of trained rows; None if no two rows share two seeds."""
     jobs = [record.job for record in run.records]
     rows = []
     for a, b, verdict in equivalence.of(run.records, run.accuracy_margin):
@@ -36,7 +36,7 @@ def _points(fraction: float) -> str:
 
 
 def classes(name: str, record: Record) -> Table | None:
-    """Precision, recall and F1 of every class of the test split, and what it was taken for most often."""
+    """Precision, recall and F1 of every class of the test split, and its most frequent wrong prediction."""
     if record.outcome is None:
         return None
     rows = []
@@ -60,7 +60,7 @@ def confusion(name: str, record: Record) -> Table | None:
 
 
 def curve(name: str, record: Record) -> Table | None:
-    """Loss and accuracy after every epoch, of the first seed."""
+    """Loss and accuracy of the first seed at every evaluation."""
     if record.outcome is None or not record.outcome.trainings or not record.outcome.trainings[0].curve:
         return None
     training = record.outcome.trainings[0]

@@ -1,4 +1,7 @@
-"""What most readers came for: one question, one sentence. Ties are called ties, single processes hints."""
+"""The most frequent questions about a run, each answered in one sentence.
+
+A tie is called a tie. A result of single processes, which has no interval, is called a hint.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ class Question:
 
     @property
     def relation(self) -> str:
-        """What the best is to the others: ``ahead of``, ``less than``."""
+        """How the best value relates to the others: ``ahead of``, ``less than``."""
         if self.metric.compared:
             return "ahead of"
         return "less than" if self.metric.lower_is_better else "more than"
@@ -31,7 +34,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Answer:
-    """A question with its answer; ``settled`` where an interval bears it out."""
+    """A question with its answer. ``settled``: an interval supports the answer."""
 
     question: str
     sentence: str
@@ -40,7 +43,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class _Rival:
-    """A comparable contender with its best value over the batch sizes."""
+    """A comparable row that competes, with its best value over the batch sizes."""
 
     name: str
     figure: Figure
@@ -51,14 +54,14 @@ class _Rival:
 
 
 def answer_all(run: Run) -> list[Answer]:
-    """Of every question that at least two comparable rows answer."""
+    """The answers to all questions for which at least two comparable rows have values."""
     answers = [answer for question in questions() if (answer := _answer(run.records, question)) is not None]
     accuracy = _accuracy(run)
     return answers if accuracy is None else [*answers, accuracy]
 
 
 def questions() -> list[Question]:
-    """What the metrics ask."""
+    """The questions of all metrics."""
     return [Question(text, metric, task) for metric in METRICS.values() for task, text in metric.questions.items()]
 
 
@@ -78,7 +81,7 @@ def _answer(records: Sequence[Record], question: Question) -> Answer | None:
         return None
     tied = [name for name, ratio in ratios if ratio.low is not None and ratio.low <= 1]
     if tied:
-        sentence = f"a tie of {names[best.name]} and {', '.join(tied)}: the intervals of their ratios hold 1"
+        sentence = f"a tie of {names[best.name]} and {', '.join(tied)}: the intervals of their ratios contain 1"
         return Answer(text, f"{sentence}; {names[best.name]} has {value}.", settled=False)
     name, ratio = ratios[0]
     if ratio.low is None or ratio.high is None:
@@ -89,14 +92,15 @@ def _answer(records: Sequence[Record], question: Question) -> Answer | None:
 
 
 def _lead(question: Question, best: _Rival, other: _Rival) -> Estimate | None:
-    """How many times the best is better, 1 or more."""
+    """By what factor the best is better: 1 or more."""
     if question.metric.lower_is_better:
         return between(other.figure, best.figure)
     return between(best.figure, other.figure)
 
 
 def _rivals(records: Sequence[Record], question: Question) -> list[_Rival]:
-    """The best first. The judge of parity is none: nobody chooses between it and the rows that it judges."""
+    """The rows that compete, the best first. The judge of parity does not compete: nobody chooses between it and the
+    rows that it judges."""
     jobs, rivals = [record.job for record in records], []
     lower = question.metric.lower_is_better
     for record in records:
@@ -114,7 +118,7 @@ def _rivals(records: Sequence[Record], question: Question) -> list[_Rival]:
 
 
 def _accuracy(run: Run) -> Answer | None:
-    """What the test of equivalence says of every pair of trained rows, in one sentence."""
+    """The result of the equivalence test for every pair of trained rows, in one sentence."""
     jobs, text = [record.job for record in run.records], "Same accuracy"
     pairs = equivalence.of(run.records, run.accuracy_margin)
     if not pairs:

@@ -1,4 +1,4 @@
-"""The comparison table of a run: every row with every metric, as cells that know their number."""
+"""The comparison table of a run: every row with every metric. Cells keep their number for sorting."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from reports.content.states import parity, status
 
 @dataclass(frozen=True)
 class Column:
-    """``unit`` stands in the head; ``shown`` at first, or only when it is asked for."""
+    """``unit`` is shown in the head. ``shown``: visible when the page opens; the user can show the others."""
 
     key: str
     head: str
@@ -24,7 +24,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """What is written, the number by which it is sorted (in the unit of the record), and why there is none."""
+    """The text, the number to sort by (in the unit of the record), and the reason if there is no number."""
 
     text: str
     value: float | None = None
@@ -33,7 +33,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Mark:
-    """A row's name and what speaks against its values."""
+    """A row's name, and the reasons to doubt its values."""
 
     name: str
     warnings: tuple[str, ...]
@@ -41,14 +41,14 @@ class Mark:
 
 @dataclass(frozen=True)
 class Grid:
-    """Columns, and per row its mark and cells."""
+    """The columns, and of every row its mark and cells."""
 
     columns: list[Column]
     rows: list[tuple[Mark, list[Cell]]]
 
 
 def grid(run: Run) -> Grid:
-    """Of every place that some row has; those that are shown at first come first."""
+    """A column for every place at which some row has a value; the columns that are visible at first come first."""
     all_places = places(run.records)
     ordered = sorted(all_places, key=lambda place: not place.prominent)
     columns = [
@@ -81,5 +81,5 @@ def _warnings(record: Record) -> tuple[str, ...]:
 
 
 def missing_reasons(rows: Sequence[tuple[Mark, list[Cell]]]) -> list[str]:
-    """Every reason for which something was not measured, once."""
+    """Every reason why a value is missing, once each."""
     return list(dict.fromkeys(cell.reason for _, cells in rows for cell in cells if cell.reason))

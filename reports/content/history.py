@@ -1,4 +1,4 @@
-"""``bench history``: stored runs, and change points of their series."""
+"""The output of ``bench history``: stored runs, and the level shifts of their series."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ def runs(listed: Sequence[Listed], limit: int) -> Document:
         for one in listed
     ]
     if not rows:
-        return Document(headline="No run fits; bench run --backend all makes one.")
+        return Document(headline="No run matches; bench run --backend all makes one.")
     more = f" (the newest {limit}; --limit shows more)" if len(rows) == limit else ""
     return Document([Table(f"Runs{more}", headers, rows, optional_columns=(4, 5, 7, 1))])
 
 
 def change_points(series: Sequence[Series], shifts: Sequence[Turn]) -> Document:
-    """A table of change points, the newest first, and what was looked at."""
+    """A table of level shifts, the newest first; the notes say how many series were searched."""
     judged = [one for one in series if len(one.points) >= FEWEST]
     lines = [
-        f"{len(judged)} of {len(series)} series have the {FEWEST} points that a verdict needs;"
+        f"{len(judged)} of {len(series)} series have the {FEWEST} points that a search needs;"
         f" a new level needs {AFTER} (PELT, docs/method.md)."
     ]
     lines += [f"to confirm {shift.first.run}: {shift.confirm}" for shift in shifts if shift.confirm]

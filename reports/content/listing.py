@@ -1,4 +1,4 @@
-"""What ``bench list``, ``bench doctor`` and ``bench gpu-check`` print."""
+"""The output of ``bench list``, ``bench doctor`` and ``bench gpu-check``."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ def _recipes() -> Table:
 
 
 def _augmentation(options: Augmentation) -> str:
-    told = [f"crop {options.crop_padding}"] * bool(options.crop_padding) + ["flip"] * options.flip
-    return ", ".join(told + [f"cutout {options.cutout}"] * bool(options.cutout)) or "none"
+    steps = [f"crop {options.crop_padding}"] * bool(options.crop_padding) + ["flip"] * options.flip
+    return ", ".join(steps + [f"cutout {options.cutout}"] * bool(options.cutout)) or "none"
 
 
 def _datasets() -> Table:
@@ -73,8 +73,8 @@ def _datasets() -> Table:
 
 
 def doctor(symptoms: Sequence[Symptom]) -> Document:
-    """The findings of ``bench doctor``; what to do only where something is wrong."""
-    verdicts = {True: "well", False: "WILL SPOIL", None: "-"}
+    """The findings of ``bench doctor``; the last column is empty if nothing is wrong."""
+    verdicts = {True: "ok", False: "WILL SPOIL", None: "-"}
     rows = [[s.what, verdicts[s.well], s.seen, s.do if s.well is False else ""] for s in symptoms]
     return Document([Table("What may spoil a measurement here", ["what", "verdict", "seen", "what to do"], rows)])
 

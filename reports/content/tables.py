@@ -1,5 +1,7 @@
-"""A run as tables of text: outcome, throughput, latency, start and size. Which metrics stand where is theirs to say
-(``bench.records.metrics``)."""
+"""A run as tables of text: outcome, throughput, latency, start and size.
+
+Each metric's entry in ``bench.records.metrics`` names the table that shows it.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,7 @@ def document(run: Run) -> Document:
 
 
 def build(run: Run, notes: Notes) -> list[Table]:
-    """The tables that have something to show; the outcome is the first."""
+    """The tables that are not empty; the first is the outcome."""
     records = run.records
     rows = Rows([label(record.job, [peer.job for peer in records]) for record in records], records, notes)
     tables = [_outcome(rows)]
@@ -38,14 +40,14 @@ def build(run: Run, notes: Notes) -> list[Table]:
 
 @dataclass(frozen=True)
 class Rows:
-    """The records of a run with their names, and where reasons are noted."""
+    """The records of a run with their names; ``notes`` collects the reasons of missing values."""
 
     names: Sequence[str]
     records: Sequence[Record]
     notes: Notes
 
     def cells(self, columns: Sequence[Column], marked: bool = True) -> list[list[str]]:
-        """Name and cells of every record; ``marked``: ``(!)`` behind the names of disturbed ones."""
+        """Name and cells of every record. ``marked``: names of disturbed rows end with ``(!)``."""
         named = zip(self.names, self.records, strict=True)
         return [
             [name + (mark(record) if marked else ""), *(column.cell(record, self.notes) for column in columns)]
@@ -55,14 +57,14 @@ class Rows:
 
 @dataclass(frozen=True)
 class Column:
-    """Values at a place, or their ratios to the fastest row."""
+    """The values at one place, or their ratios to the fastest row."""
 
     head: str
     place: Place
     ratio: bool = False
 
     def cell(self, record: Record, notes: Notes) -> str:
-        """What a record has there."""
+        """The cell of one record."""
         figure = self.place.figure(record)
         return _ratio(record, figure) if self.ratio else cell(figure, notes, record)
 
@@ -93,19 +95,19 @@ def _start_and_size(rows: Rows) -> list[Table]:
 
 
 def _columns(rows: Rows, group: Group) -> list[Column]:
-    """One for every place of a group of metrics."""
+    """A column for every place of a group of metrics."""
     here = places(rows.records, group)
     return [Column(place.metric.titled(title(place, here, short=True)), place) for place in here]
 
 
 def _optional(columns: Sequence[Column], before: int = 1) -> tuple[int, ...]:
-    """Which columns a narrow terminal leaves out: from the right, but for the prominent ones."""
+    """The columns that a narrow terminal may leave out: all but the prominent ones, from the right."""
     kept = [column.place.prominent and not column.ratio for column in columns]
     return tuple(before + i for i in reversed(range(len(columns))) if not kept[i])
 
 
 def _speeds(rows: Rows, group: Group, task: str | None) -> list[Table]:
-    """Metrics of a group in one task: a table for all of them, or one for each where batch sizes were swept."""
+    """The metrics of a group in one task: one table; if throughput was swept over batch sizes, one table per metric."""
     here = [place for place in places(rows.records, group) if place.task == task]
     sizes = sorted({place.batch_size for place in here if place.batch_size is not None})
     if not here:
@@ -127,13 +129,13 @@ def _speeds(rows: Rows, group: Group, task: str | None) -> list[Table]:
 
 
 def _heading(task: str | None, what: str) -> str:
-    """``Training throughput``; without the task where there is none."""
+    """``Training throughput``; without a task only ``Throughput``."""
     text = f"{TASKS.get(task or '', '')} {what}".strip()
     return text[0].upper() + text[1:]
 
 
 def _speed_columns(place: Place, several_sizes: bool) -> list[Column]:
-    """A metric's values; of decisive ones the ratios beside them."""
+    """A column of the metric's values; for decisive metrics a second one of their ratios."""
     metric = place.metric
     name = metric.title if metric.head is None else metric.head
     boundary = place.boundary if place.boundary == "device" or not name else None
@@ -143,7 +145,7 @@ def _speed_columns(place: Place, several_sizes: bool) -> list[Column]:
 
 
 def _sweep(rows: Rows, swept: Sequence[Place]) -> Table:
-    """One metric by batch size, and where it is best."""
+    """One metric by batch size, and the batch size at which it is best."""
     metric, task, boundary = swept[0].metric, swept[0].task, swept[0].boundary
     heads = ["value" if place.batch_size is None else f"batch {place.batch_size}" for place in swept]
     columns = [Column(head, place) for head, place in zip(heads, swept, strict=True)]

@@ -1,4 +1,4 @@
-"""Series of the history as plots: the metric over time with its intervals, changes of level marked."""
+"""Plots of the history: a metric over time with its intervals; level shifts are marked."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from reports.plot import Axis, Plot
 
 @dataclass(frozen=True)
 class Trend:
-    """A series with its plot, and by what a reader may filter it."""
+    """The plot of a series, and the values that the page's filters use."""
 
     row: str
     backend: str
@@ -28,7 +28,7 @@ class Trend:
 
 
 def all_trends(series: Sequence[Series], shifts: Sequence[Turn]) -> list[Trend]:
-    """One per series that has points."""
+    """One trend for each series that has points."""
     return [
         _trend(number, one, row_name(one, series), [shift for shift in shifts if shift.series is one])
         for number, one in enumerate(series)
@@ -52,7 +52,8 @@ def _trend(number: int, series: Series, row: str, shifts: Sequence[Turn]) -> Tre
 
 
 def _scale(series: Series) -> tuple[float, str]:
-    """What stored values are multiplied by, and the title of their axis; a metric of another version as it is."""
+    """The factor from stored to shown values, and the title of the axis. A metric that this version does not know has
+    factor 1."""
     metric = METRICS.get(series.figure[0])
     if metric is None:
         return 1.0, f"{series.figure[0]} [{series.unit}]"
@@ -70,13 +71,13 @@ def _line(row: str, series: Series, scale: float) -> plots.Series:
 
 
 def changed(shift: Turn) -> str:
-    """Versions and commit that are others since then."""
-    told = [f"{name} {old or 'not there'} to {new or 'not there'}" for name, (old, new) in shift.changed.items()]
+    """The versions and the commit that differ since the shift."""
+    changes = [f"{name} {old or 'not there'} to {new or 'not there'}" for name, (old, new) in shift.changed.items()]
     if shift.last.commit != shift.first.commit:
-        told.append(f"commit {(shift.last.commit or 'none')[:12]} to {(shift.first.commit or 'none')[:12]}")
+        changes.append(f"commit {(shift.last.commit or 'none')[:12]} to {(shift.first.commit or 'none')[:12]}")
     if shift.first.acknowledged:
-        told.append(f"acknowledged: {shift.first.acknowledged}")
-    return "; ".join(told) or "nothing that was recorded"
+        changes.append(f"acknowledged: {shift.first.acknowledged}")
+    return "; ".join(changes) or "nothing that was recorded"
 
 
 def _seconds(point: Point) -> float:

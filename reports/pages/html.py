@@ -1,4 +1,4 @@
-"""Pages that stand alone: one file, no network, Plotly's script inlined once. Jinja escapes all that is foreign."""
+"""Self-contained HTML pages: one file, no network, Plotly's script inlined once. Jinja escapes all foreign text."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from reports.table import Document
 
 
 def run_page(run: Run) -> str:
-    """The whole report of a run."""
+    """The page of a run: the whole report."""
     sections = plots.run_sections(run)
     grid = columns.grid(run)
     return _render(
@@ -45,13 +45,13 @@ def run_page(run: Run) -> str:
 
 
 def check_page(check: Check) -> str:
-    """Verdicts first, then the forest."""
+    """The page of a check: the verdicts, then the forest plots."""
     document = verdicts.document(check)
     return _comparison(document, document.headline or check.name, forest.check_sections(check), check.command)
 
 
 def comparison_page(comparison: Comparison, margins: Mapping[str, float], command: str) -> str:
-    """What differs between two stored runs, the ratios, the forest."""
+    """The page of two stored runs: their differences, the ratios, the forest plots."""
     headline = f"{comparison.second} against {comparison.first}"
     return _comparison(
         compared.document(comparison), headline, forest.comparison_sections(comparison, margins), command
@@ -70,7 +70,7 @@ def _comparison(document: Document, headline: str, sections: Sequence[Section], 
 
 
 def history_page(series: Sequence[Series], shifts: Sequence[Turn], command: str) -> str:
-    """Every series over time, with its changes of level."""
+    """The page of the history: every series over time, with its level shifts."""
     document = history.change_points(series, shifts)
     trends = trend_plots.all_trends(series, shifts)
     kinds = {"backend": "backend", "machine": "machine", "workload": "workload", "kind": "metric"}
@@ -100,7 +100,7 @@ def _render(template: str, sections: Sequence[Section], more: Sequence[Plot] = (
 
 
 def _script_json(content: Mapping[str, Any]) -> Markup:
-    """JSON that cannot end the script element that holds it."""
+    """JSON that is safe inside a script element: it cannot end the element."""
     text = json.dumps(content, allow_nan=False, separators=(",", ":"))
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
@@ -120,6 +120,6 @@ def _environment() -> Environment:
 
 @cache
 def _plotly() -> Markup:
-    """Plotly's script, as its Python package brings it."""
+    """Plotly's script, from its Python package."""
     text = resources.files("plotly").joinpath("package_data", "plotly.min.js").read_text(encoding="utf-8")
     return Markup(text.replace("</script", "<\\/script"))

@@ -150,7 +150,7 @@ def test_a_stored_run_through_every_command_of_history(bench: Bench) -> None:
         assert bool(told) is (number == 1), "what is left is told by the run before"
     listed = bench("history", "--backend", "reference", "--since", "1h")
     assert listed.stdout.count("article-pytorch/digits/article-keras") == 2
-    assert "No run fits" in bench("history", "--backend", "pytorch").stdout
+    assert "No run matches" in bench("history", "--backend", "pytorch").stdout
     assert bench("history", "tag", "good", "last~1").stdout.startswith("tag good: run ")
     assert bench("history", "ack", "--note", "known since May").returncode == 0
     shown = bench("history", "--format", "github").stdout

@@ -36,7 +36,7 @@ def test_a_tie_is_called_a_tie() -> None:
     found = told(row("a", [speed([100.0, 120.0, 90.0])]), row("b", [speed([101.0, 95.0, 100.0])]))
     answer = found["Fastest in bulk inference at batch 128"]
     assert not answer.settled
-    assert answer.sentence.startswith("a tie of a and b: the intervals of their ratios hold 1")
+    assert answer.sentence.startswith("a tie of a and b: the intervals of their ratios contain 1")
 
 
 def test_one_process_is_a_hint() -> None:

@@ -1,9 +1,9 @@
-"""Writes what the documentation says of commands and metrics from where they are defined.
+"""Generate the documentation of commands and metrics from their definitions in the code.
 
     python docs/generate.py
 
-``commands.md`` from the command line's own help (``typer utils docs``), ``metrics.md`` from
-``bench.records.metrics`` and ``reports.content.definitions``. A test fails where the files say something else.
+``commands.md`` comes from the command line's own help (``typer utils docs``), ``metrics.md`` from
+``bench.records.metrics`` and ``reports.content.definitions``. A test fails if the files differ.
 """
 
 from __future__ import annotations

@@ -62,8 +62,8 @@ TERMS = {
     "× fastest": "ratio to the fastest comparable row. In each turn of a round every worker runs one slice; the ratio"
     " of a round is the median over its turns of the ratio of two slices that follow one another (for tail latencies"
     " and starts: the ratio of the two processes' values). The ratio shown is the geometric mean over rounds with its"
-    " 95% interval. Throughput below 1 and time above 1 are slower. A slow period of the machine affects both slices of a"
-    " turn. So this ratio can differ from the ratio of the two values, and its interval is narrower.",
+    " 95% interval. Throughput below 1 and time above 1 are slower. A slow period of the machine affects both slices of"
+    " a turn. So this ratio can differ from the ratio of the two values, and its interval is narrower.",
     "warm-up": "steps before timing, until the step times are steady by MSER-5 (White 1997; White, Cobb & Spratt 2000):"
     " the cut that minimizes the standard error of the remaining steps lies in the first half. At least 3 steps and"
     " 0.2 s, at most 2 s.",

@@ -1,4 +1,7 @@
-"""Pages as files: one file, no network, escaped; the commands that write them. How they behave: test_page.py."""
+"""Pages as files: one file, no network, escaped; and the commands that write them.
+
+Their behaviour in a browser: test_html_in_browser.py.
+"""
 
 from __future__ import annotations
 
@@ -21,22 +24,22 @@ from reports.pages import html
 
 
 class Reader(HTMLParser):
-    """Elements and attributes of a page; texts of scripts are not read as markup."""
+    """The elements of a page with their attributes; scripts are not parsed as markup."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
-        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
+        self.elements.append((tag, dict(attrs)))
 
     def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.found if name == tag]
+        return [attributes for name, attributes in self.elements if name == tag]
 
 
 @pytest.mark.parametrize("name", ["run", "hostile", "check", "comparison", "history"])
-def test_a_page_is_one_file_that_asks_for_nothing(name: str) -> None:
+def test_a_page_is_one_file_that_requests_nothing(name: str) -> None:
     text = pages()[name]
     page = Reader(text)
     assert not [script for script in page.all("script") if "src" in script]
@@ -50,8 +53,8 @@ def test_a_page_is_one_file_that_asks_for_nothing(name: str) -> None:
 
 def test_foreign_text_makes_no_elements() -> None:
     tame, hostile = Reader(html.run_page(recorded())), Reader(pages()["hostile"])
-    assert {tag for tag, _ in hostile.found} <= {tag for tag, _ in tame.found}
-    assert not [name for _, attributes in hostile.found for name in attributes if name.startswith("on")]
+    assert {tag for tag, _ in hostile.elements} <= {tag for tag, _ in tame.elements}
+    assert not [name for _, attributes in hostile.elements for name in attributes if name.startswith("on")]
     named = html.run_page(hostile_run().model_copy(update={"name": "{{ 7 * 7 }}"}))
     assert re.findall(r"<h1>(.*?)</h1>", named) == ["Run {{ 7 * 7 }}"], "no template in a name is rendered"
 
@@ -91,7 +94,7 @@ def test_verdicts_come_first_and_the_margin_is_shaded() -> None:
     assert "2.13.0" in text
 
 
-def test_changes_of_level_are_marked_with_versions() -> None:
+def test_level_shifts_are_marked_with_versions() -> None:
     text = pages()["history"]
     figures = json.loads(text.split('id="figures">')[1].split("</script>")[0])
     (layout,) = [figure["layout"] for figure in figures.values()]
@@ -107,7 +110,7 @@ def stored(bench: Bench) -> Bench:
     return bench
 
 
-def test_report_writes_a_page_and_pictures(stored: Bench) -> None:
+def test_report_writes_a_page_and_images(stored: Bench) -> None:
     done = stored("report", "--format", "html", "-o", "report.html", "--figures", "plots")
     assert done.returncode == 0, done.stderr
     assert re.fullmatch(r"report.html written \([\d,]+ kB\)\n", done.stdout)

@@ -38,8 +38,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="shorter histories, no file")
     arguments = parser.parse_args()
-    html.of_run(_run(2))  # templates and Plotly's script are read once
-    found: dict[str, Any] = {f"report of {ROWS} rows": _seconds(lambda: html.of_run(_run(ROWS)))}
+    html.run_page(_run(2))  # templates and Plotly's script are read once
+    found: dict[str, Any] = {f"report of {ROWS} rows": _seconds(lambda: html.run_page(_run(ROWS)))}
     for runs in (10, 20, 40) if arguments.quick else (250, 500, 1000):
         found[f"history of {runs:,} runs of {ROWS_OF_A_RUN} rows"] = _history(runs)
     for name, seconds in found.items():

@@ -1,1 +1,1 @@
-"""Records to what people look at; one file per format. Reports pull from records, nothing pushes into them."""
+"""Turns records into reports, one module per format. Reports read records; no other module writes into a report."""

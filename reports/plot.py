@@ -1,6 +1,6 @@
-"""What a plot is, apart from who draws it (``reports.render.plotly``, ``reports.render.images``).
+"""The data of a plot, independent of the renderers (``reports.render.plotly``, ``reports.render.images``).
 
-Every plot has a title, axes with units, and a text alternative that says what a reader would see.
+Every plot has a title, axes with units, and a text alternative that states what the plot shows.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ Kind = Literal["bars", "points", "line", "steps"]
 
 @dataclass(frozen=True)
 class Axis:
-    """``title`` has the unit in brackets. ``categories``: the axis counts them, in this order. ``dates``: its values
-    are seconds since 1970 (UTC)."""
+    """``title`` has the unit in brackets. ``categories``: the axis shows these names, in this order, at 0, 1, 2, ...
+    ``dates``: the values are seconds since 1970 (UTC)."""
 
     title: str
     log: bool = False
@@ -22,13 +22,13 @@ class Axis:
     dates: bool = False
     from_zero: bool = True
     ticks: tuple[float, ...] = ()
-    """Where there are ticks; empty: where whoever draws puts them."""
+    """Positions of the ticks; empty: the renderer chooses them."""
 
 
 @dataclass(frozen=True)
 class Series:
-    """Marks of one colour; ``low`` and ``high`` are the ends of intervals around the values. On an axis of categories a
-    value is its number. Bars lie along the other axis and begin at ``base``."""
+    """Marks of one colour. ``low`` and ``high`` are the ends of the intervals around the values. On an axis of
+    categories a value is the index of its category. Bars are horizontal and begin at ``base``."""
 
     name: str
     kind: Kind
@@ -40,26 +40,26 @@ class Series:
     colour: int = 0
     """Index into the palette."""
     listed: bool = True
-    """In the legend."""
+    """Whether the legend shows it."""
     hover: tuple[str, ...] = ()
-    """What more is said of each value where the pointer is."""
+    """Additional text of each value, shown when the pointer is on it."""
 
 
 @dataclass(frozen=True)
 class Plot:
-    """A chart of series, with whatever marks stand behind them."""
+    """A chart of series, with a shaded band and vertical lines behind them."""
 
     key: str
-    """Name of its file and of its place in the page."""
+    """The name of its files and its id in the page."""
     title: str
     x: Axis
     y: Axis
     series: tuple[Series, ...]
     alternative: str
     band: tuple[float, float] | None = None
-    """A range of x that is shaded: no harm."""
+    """A shaded range of x: changes within the margin."""
     lines: tuple[tuple[float, str], ...] = ()
-    """Places on x that are marked by a vertical line, with what is written beside it."""
+    """Vertical lines: position on x, and the text beside the line."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a command shows: tables of text cells and the notes below them, apart from any format."""
+"""The output of a command, independent of its format: tables of text cells, and the notes below them."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ class Table:
     headers: list[str]
     rows: list[list[str]]
     numbers_from: int | None = None
-    """Columns from this one on hold numbers and are aligned right; None: all are text."""
-    least_asked: tuple[int, ...] = ()
-    """Columns that a narrow terminal may leave out, the first of them first."""
+    """Index of the first column of numbers, which are aligned right; None: all columns are text."""
+    optional_columns: tuple[int, ...] = ()
+    """Columns that a narrow terminal may leave out, in the order in which it drops them."""
 
     @property
     def texts(self) -> int:
-        """Number of columns, from the left, that are text."""
+        """Number of text columns; they are the leftmost."""
         return len(self.headers) if self.numbers_from is None else self.numbers_from
 
     def without(self, columns: Sequence[int]) -> Table:
-        """The table less these columns."""
+        """A copy of the table without these columns."""
         kept = [i for i in range(len(self.headers)) if i not in columns]
         return replace(
             self,
             headers=[self.headers[i] for i in kept],
             rows=[[row[i] for i in kept] for row in self.rows],
             numbers_from=sum(i < self.texts for i in kept),
-            least_asked=(),
+            optional_columns=(),
         )
 
 
 @dataclass(frozen=True)
 class Document:
-    """All that a command shows, in order: a headline, tables, notes."""
+    """The whole output of a command, in this order: headline, tables, notes."""
 
     tables: Sequence[Table] = ()
     notes: Sequence[str] = ()
@@ -45,5 +45,5 @@ class Document:
 
 
 def printable(text: str) -> str:
-    """Foreign text on one line, control characters (terminal escapes, line breaks) as blanks."""
+    """Foreign text on one line; control characters (terminal escapes, line breaks) become blanks."""
     return "".join(character if character.isprintable() else " " for character in text)

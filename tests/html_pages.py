@@ -69,9 +69,9 @@ def pages() -> dict[str, str]:
     compared = run_comparison.compare(first, second, {}, frozenset())
     trend = [series(30, shift=0.9)]
     return {
-        "run": html.of_run(recorded()),
-        "hostile": html.of_run(hostile_run()),
-        "check": html.of_check(check()),
-        "comparison": html.of_comparison(compared, {"throughput": 0.005}, "bench compare a b"),
-        "history": html.of_history(trend, trends.all_turns(trend), "bench history --format html"),
+        "run": html.run_page(recorded()),
+        "hostile": html.run_page(hostile_run()),
+        "check": html.check_page(check()),
+        "comparison": html.comparison_page(compared, {"throughput": 0.005}, "bench compare a b"),
+        "history": html.history_page(trend, trends.all_turns(trend), "bench history --format html"),
     }

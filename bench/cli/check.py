@@ -143,13 +143,13 @@ def _show(found: FinishedCheck, output: OutputOptions, file: FileOptions) -> Non
     from bench.records.export import export_check
     from reports.content import verdicts
     from reports.pages import html
-    from reports.pages.pull_request import of_check
+    from reports.pages.pull_request import check_comment
     from reports.render.terminal import with_notes
 
     if file.summary:
-        put(of_check(found.check), file.output)
+        put(check_comment(found.check), file.output)
     elif output.format == JSON:
         put(export_check(found.check), file.output)
     else:
         document = with_notes(verdicts.document(found.check), f"{found.check.name} in {found.stored_in}")
-        tell(document, output.format, file.output, lambda: html.of_check(found.check))
+        tell(document, output.format, file.output, lambda: html.check_page(found.check))

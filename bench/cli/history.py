@@ -70,7 +70,7 @@ def history_(
     if change_points or format_ == PAGE:
         series = stored.series(Store(store), which, metric, limit or LAST)
         turns = trends.all_turns(series)
-        page = partial(html.of_history, series, turns, options.command_line())
+        page = partial(html.history_page, series, turns, options.command_line())
         tell(shown.change_points(series, turns), format_, output, page)
     else:
         tell(shown.runs(stored.runs(Store(store), which, limit or LIMIT), limit or LIMIT), format_, output)
@@ -92,10 +92,10 @@ def show(
 
     check = None if run_name is None else Store(store).read(CHECKS, run_name, Check)
     if check is not None:
-        tell(verdicts.document(check), format_, output, lambda: html.of_check(check))
+        tell(verdicts.document(check), format_, output, lambda: html.check_page(check))
     else:
         run = load_run(store, run_name)
-        tell(tables.document(run), format_, output, lambda: html.of_run(run))
+        tell(tables.document(run), format_, output, lambda: html.run_page(run))
 
 
 def checks(

@@ -52,16 +52,16 @@ def report(
         check_format(format_)
     found = load_run(store, run_name)
     if figures is not None:
-        written = images.write(plots.of(found), figures)
+        written = images.write(plots.run_sections(found), figures)
         print(f"{len(written)} pictures in {figures}", file=sys.stderr)
     if timing:
         tell(Document([timing_table(found)]), "github" if format_ == "markdown" else format_, output)
     elif summary:
-        put(comment.of_run(found), output)
+        put(comment.run_comment(found), output)
     elif format_ == "markdown":
         put(markdown.render(found), output)
     else:
-        tell(tables.document(found), format_, output, lambda: html.of_run(found))
+        tell(tables.document(found), format_, output, lambda: html.run_page(found))
 
 
 def export(
@@ -139,4 +139,4 @@ def compare(
     found = run_comparison.compare(a, b, points, parts)
 
     shaded = {gated()[name].name: margin for name, margin in margins.read([]).items()}
-    tell(shown.document(found), format_, output, lambda: html.of_comparison(found, shaded, options.command_line()))
+    tell(shown.document(found), format_, output, lambda: html.comparison_page(found, shaded, options.command_line()))

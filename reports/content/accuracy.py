@@ -1,4 +1,4 @@
-"""What training came to: same accuracy or not, class by class, epoch by epoch."""
+"""The results of training: equivalence of accuracies, metrics per class, values per epoch."""
 
 from __future__ import annotations
 
@@ -8,25 +8,27 @@ from reports.table import Table
 
 
 def same_accuracy(run: Run) -> Table | None:
-    """The verdict on every pair of trained rows; None where no two share two seeds."""
+    """The verdict on every pair of trained rows; None if no two rows share two seeds."""
     jobs = [record.job for record in run.records]
     rows = []
-    for a, b, found in equivalence.of(run.records, run.accuracy_margin):
-        interval = "-" if found.low is None or found.high is None else f"[{_points(found.low)}, {_points(found.high)}]"
-        cells = [f"{label(a.job, jobs)} - {label(b.job, jobs)}", _points(found.difference), interval, str(found.n)]
-        rows.append([*cells, _verdict(found)])
+    for a, b, verdict in equivalence.of(run.records, run.accuracy_margin):
+        interval = (
+            "-" if verdict.low is None or verdict.high is None else f"[{_points(verdict.low)}, {_points(verdict.high)}]"
+        )
+        cells = [f"{label(a.job, jobs)} - {label(b.job, jobs)}", _points(verdict.difference), interval, str(verdict.n)]
+        rows.append([*cells, _verdict(verdict)])
     if not rows:
         return None
     title = f"Same accuracy? (margin {100 * run.accuracy_margin:g} points, two one-sided tests over paired seeds)"
     return Table(title, ["rows", "difference [points]", "90% interval", "seeds", "verdict"], rows)
 
 
-def _verdict(found: equivalence.Equivalence) -> str:
-    if found.kind != "inconclusive":
-        return {"equivalent": "same accuracy", "different": "DIFFERENT"}[found.kind]
-    if found.seeds_needed is None:
+def _verdict(verdict: equivalence.Equivalence) -> str:
+    if verdict.kind != "inconclusive":
+        return {"equivalent": "same accuracy", "different": "DIFFERENT"}[verdict.kind]
+    if verdict.seeds_needed is None:
         return "inconclusive; no number of seeds up to 10,000 would settle it"
-    return f"inconclusive; about {found.seeds_needed} seeds would settle it"
+    return f"inconclusive; about {verdict.seeds_needed} seeds would settle it"
 
 
 def _points(fraction: float) -> str:
@@ -34,7 +36,7 @@ def _points(fraction: float) -> str:
 
 
 def classes(name: str, record: Record) -> Table | None:
-    """Precision, recall and F1 of every class of the test split, and what it was taken for most often."""
+    """Precision, recall and F1 of every class of the test split, and its most frequent wrong prediction."""
     if record.outcome is None:
         return None
     rows = []
@@ -58,7 +60,7 @@ def confusion(name: str, record: Record) -> Table | None:
 
 
 def curve(name: str, record: Record) -> Table | None:
-    """Loss and accuracy after every epoch, of the first seed."""
+    """Loss and accuracy of the first seed at every evaluation."""
     if record.outcome is None or not record.outcome.trainings or not record.outcome.trainings[0].curve:
         return None
     training = record.outcome.trainings[0]

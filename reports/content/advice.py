@@ -1,7 +1,7 @@
-"""What the numbers of a run suggest, each with its evidence and the command. Every rule is here.
+"""Advice from the numbers of a run, with the evidence and the command. All rules are in this module.
 
-A rule is a function of the run. None speaks within the noise: a gain counts if the whole 95% interval of its ratio is
-above ``gains.WORTH``, so that a single process, which has no interval, suggests nothing.
+A rule is a function of the run. No rule reacts to noise: a gain counts only if the whole 95% interval of its ratio is
+above ``gains.LEAST_GAIN``. A single process has no interval, so it yields no advice.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from bench.analysis import equivalence
 from bench.analysis.ratios import between
 from bench.records.record import Figure, Record, Run, label
 from bench.values import Measured
-from reports.content.footnotes import forms
+from reports.content.footnotes import form_differences
 from reports.content.gains import PLACES, clear_gain, comparable, gains, is_clear, row_name, times, usual_modes
 
 
 @dataclass(frozen=True)
 class Advice:
-    """``text`` says what to do or know, ``evidence`` from which figures, ``command`` how (empty: nothing to type)."""
+    """``text``: what to do or know. ``evidence``: the values behind it. ``command``: the command to run, or empty."""
 
     text: str
     evidence: str
     command: str = ""
 
 
-def of(run: Run) -> list[Advice]:
-    """Of all rules, in their order."""
+def apply_rules(run: Run) -> list[Advice]:
+    """The advice of all rules, in the order of ``RULES``."""
     return [advice for rule in RULES for advice in rule(run)]
 
 
@@ -42,7 +42,7 @@ def faster_mode(run: Run) -> Iterator[Advice]:
 
 
 def faster_precision(run: Run) -> Iterator[Advice]:
-    """A lower precision is faster, and what it costs in accuracy."""
+    """A lower precision is faster; its cost in accuracy is stated."""
     for usual, other, task, verb, gain in gains(run, "precision"):
         yield Advice(
             f"{other.job.precision} {verb} {gain.value:.2g} times as fast as {usual.job.precision} in"
@@ -71,7 +71,7 @@ def exported_model(run: Run) -> Iterator[Advice]:
 
 
 def larger_batch(run: Run) -> Iterator[Advice]:
-    """Where batch sizes were swept: throughput still grows a lot from the smallest one that others would take."""
+    """Another batch size of a sweep has a clearly higher throughput than the smallest one."""
     for record in comparable(run):
         for task, boundary, verb in PLACES:
             place = ("throughput", task, boundary)
@@ -91,7 +91,7 @@ def larger_batch(run: Run) -> Iterator[Advice]:
 
 
 def arena(run: Run) -> Iterator[Advice]:
-    """Page faults cost: the allocator that keeps memory pays."""
+    """Page faults slow a row down: the allocator that keeps memory makes it faster."""
     for record in comparable(run):
         for ratio in record.arena:
             gain = Measured(ratio.value, ratio.low, ratio.high, ratio.n)
@@ -108,40 +108,40 @@ def arena(run: Run) -> Iterator[Advice]:
 
 
 def published_forms(run: Run) -> Iterator[Advice]:
-    """Frameworks differ by nature: who ports settings from one to the other must know."""
-    for sentence in forms(run):
+    """Frameworks follow different published forms: the same settings then give different losses."""
+    for sentence in form_differences(run):
         yield Advice(sentence[0].upper() + sentence[1:] + ".", "the parity certificate, check by check", "bench report")
 
 
 def accuracy_not_settled(run: Run) -> Iterator[Advice]:
-    """How many seeds a verdict on accuracy would take."""
+    """The number of seeds that would settle whether the accuracy is the same."""
     jobs = [record.job for record in run.records]
-    for a, b, found in equivalence.of(run.records, run.accuracy_margin):
-        if found.kind == "inconclusive" and found.seeds_needed is not None:
+    for a, b, verdict in equivalence.of(run.records, run.accuracy_margin):
+        if verdict.kind == "inconclusive" and verdict.seeds_needed is not None:
             yield Advice(
-                f"{label(a.job, jobs)} and {label(b.job, jobs)}: {found.n} seeds do not settle whether their accuracy"
-                f" is the same; about {found.seeds_needed} would.",
-                f"difference {100 * found.difference:+.2f} points, margin {100 * run.accuracy_margin:g} points",
+                f"{label(a.job, jobs)} and {label(b.job, jobs)}: {verdict.n} seeds do not settle whether their accuracy"
+                f" is the same; about {verdict.seeds_needed} would.",
+                f"difference {100 * verdict.difference:+.2f} points, margin {100 * run.accuracy_margin:g} points",
                 f"bench run --backend {','.join(dict.fromkeys((a.job.backend, b.job.backend)))}"
-                f" --seeds {found.seeds_needed}",
+                f" --seeds {verdict.seeds_needed}",
             )
 
 
 def disturbed(run: Run) -> Iterator[Advice]:
-    """Something else ran on the machine."""
+    """Other processes disturbed the measurement."""
     jobs = [record.job for record in run.records]
     rows = [label(record.job, jobs) for record in run.records if record.disturbance.disturbed]
     if rows:
         marked = [r.disturbance for r in run.records if r.disturbance.disturbed]
         yield Advice(
             f"{', '.join(rows)}: the machine was not quiet; measure again when it is.",
-            "; ".join(dict.fromkeys(told.reason for told in marked)),
+            "; ".join(dict.fromkeys(disturbance.reason for disturbance in marked)),
             "bench doctor",
         )
 
 
 def no_interval(run: Run) -> Iterator[Advice]:
-    """One process per row tells nothing of the spread between processes."""
+    """With one process per row, the spread between processes is unknown."""
     counts = {f.n for r in run.records for f in r.figures if f.name == "throughput" and f.value is not None}
     if counts == {1}:
         yield Advice(

@@ -1,4 +1,7 @@
-"""What most readers came for: one question, one sentence. Ties are called ties, single processes hints."""
+"""The most frequent questions about a run, each answered in one sentence.
+
+A tie is called a tie. A result of single processes, which has no interval, is called a hint.
+"""
 
 from __future__ import annotations
 
@@ -10,20 +13,20 @@ from bench.analysis.ratios import between
 from bench.records.metrics import METRICS, Metric
 from bench.records.record import Figure, Record, Run, label
 from bench.values import Measured
-from reports.content.cells import spread
+from reports.content.cells import half_width
 
 
 @dataclass(frozen=True)
 class Question:
     """``Fastest to train``, and the metric and task that answer it."""
 
-    asked: str
+    text: str
     metric: Metric
     task: str
 
     @property
-    def lead(self) -> str:
-        """What the best is to the others: ``ahead of``, ``less than``."""
+    def relation(self) -> str:
+        """How the best value relates to the others: ``ahead of``, ``less than``."""
         if self.metric.compared:
             return "ahead of"
         return "less than" if self.metric.lower_is_better else "more than"
@@ -31,7 +34,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Answer:
-    """A question with its answer; ``settled`` where an interval bears it out."""
+    """A question with its answer. ``settled``: an interval supports the answer."""
 
     question: str
     sentence: str
@@ -40,7 +43,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class _Rival:
-    """A comparable contender with its best value over the batch sizes."""
+    """A comparable row that competes, with its best value over the batch sizes."""
 
     name: str
     figure: Figure
@@ -50,16 +53,16 @@ class _Rival:
         return self.figure.value or 0.0
 
 
-def of(run: Run) -> list[Answer]:
-    """Of every question that at least two comparable rows answer."""
+def answer_all(run: Run) -> list[Answer]:
+    """The answers to all questions for which at least two comparable rows have values."""
     answers = [answer for question in questions() if (answer := _answer(run.records, question)) is not None]
     accuracy = _accuracy(run)
     return answers if accuracy is None else [*answers, accuracy]
 
 
 def questions() -> list[Question]:
-    """What the metrics ask."""
-    return [Question(asked, metric, task) for metric in METRICS.values() for task, asked in metric.questions.items()]
+    """The questions of all metrics."""
+    return [Question(text, metric, task) for metric in METRICS.values() for task, text in metric.questions.items()]
 
 
 def _answer(records: Sequence[Record], question: Question) -> Answer | None:
@@ -68,35 +71,36 @@ def _answer(records: Sequence[Record], question: Question) -> Answer | None:
         return None
     sizes = {rival.figure.batch_size for rival in rivals}
     size = rivals[0].figure.batch_size
-    asked = question.asked if len(sizes) > 1 or size is None else f"{question.asked} at batch {size}"
+    text = question.text if len(sizes) > 1 or size is None else f"{question.text} at batch {size}"
     names = {rival.name: rival.name if len(sizes) == 1 else f"{rival.name} (batch {rival.figure.batch_size})"
              for rival in rivals}  # fmt: skip
     best, *others = rivals
-    value = f"{question.metric.with_unit(best.value)}{spread(best.figure)}"
+    value = f"{question.metric.with_unit(best.value)}{half_width(best.figure)}"
     ratios = [(names[other.name], ratio) for other in others if (ratio := _lead(question, best, other)) is not None]
     if not ratios:
         return None
     tied = [name for name, ratio in ratios if ratio.low is not None and ratio.low <= 1]
     if tied:
-        sentence = f"a tie of {names[best.name]} and {', '.join(tied)}: the intervals of their ratios hold 1"
-        return Answer(asked, f"{sentence}; {names[best.name]} has {value}.", settled=False)
+        sentence = f"a tie of {names[best.name]} and {', '.join(tied)}: the intervals of their ratios contain 1"
+        return Answer(text, f"{sentence}; {names[best.name]} has {value}.", settled=False)
     name, ratio = ratios[0]
     if ratio.low is None or ratio.high is None:
-        sentence = f"{names[best.name]}, {value}, {ratio.value:.3g} times {question.lead} {name}"
-        return Answer(asked, f"{sentence}; one process, no interval: a hint only.", settled=False)
+        sentence = f"{names[best.name]}, {value}, {ratio.value:.3g} times {question.relation} {name}"
+        return Answer(text, f"{sentence}; one process, no interval: a hint only.", settled=False)
     times = f"{ratio.value:.3g} times [{ratio.low:.3g}, {ratio.high:.3g}]"
-    return Answer(asked, f"{names[best.name]}, {value}, {times} {question.lead} {name}.", settled=True)
+    return Answer(text, f"{names[best.name]}, {value}, {times} {question.relation} {name}.", settled=True)
 
 
 def _lead(question: Question, best: _Rival, other: _Rival) -> Measured | None:
-    """How many times the best is better, 1 or more."""
+    """By what factor the best is better: 1 or more."""
     if question.metric.lower_is_better:
         return between(other.figure, best.figure)
     return between(best.figure, other.figure)
 
 
 def _rivals(records: Sequence[Record], question: Question) -> list[_Rival]:
-    """The best first. The judge of parity is none: nobody chooses between it and the rows that it judges."""
+    """The rows that compete, the best first. The judge of parity does not compete: nobody chooses between it and the
+    rows that it judges."""
     jobs, rivals = [record.job for record in records], []
     lower = question.metric.lower_is_better
     for record in records:
@@ -114,8 +118,8 @@ def _rivals(records: Sequence[Record], question: Question) -> list[_Rival]:
 
 
 def _accuracy(run: Run) -> Answer | None:
-    """What the test of equivalence says of every pair of trained rows, in one sentence."""
-    jobs, asked = [record.job for record in run.records], "Same accuracy"
+    """The result of the equivalence test for every pair of trained rows, in one sentence."""
+    jobs, text = [record.job for record in run.records], "Same accuracy"
     pairs = equivalence.of(run.records, run.accuracy_margin)
     if not pairs:
         return None
@@ -127,4 +131,4 @@ def _accuracy(run: Run) -> Answer | None:
     words = {"different": "no", "inconclusive": "not settled", "equivalent": "yes"}
     parts = [f"{words[kind]}: {', '.join(rows)}" for kind, rows in verdicts.items() if rows]
     within = f"within {100 * run.accuracy_margin:g} points over n = {max(verdict.n for _, _, verdict in pairs)} seeds"
-    return Answer(f"{asked} {within}", "; ".join(parts) + ".", settled=not verdicts["inconclusive"])
+    return Answer(f"{text} {within}", "; ".join(parts) + ".", settled=not verdicts["inconclusive"])

@@ -1,4 +1,4 @@
-"""Small texts that tables and footnotes share."""
+"""Texts of single values, shared by tables, plots and footnotes."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from bench.records.metrics import METRICS, decisive
 from bench.records.record import Figure, Record
 
 
-def processes(records: Sequence[Record]) -> str:
-    """How many processes are behind the speeds of a run."""
+def process_count(records: Sequence[Record]) -> str:
+    """The number of processes that the speeds of a run were measured in: ``n = 3 processes, ± 95%``."""
     counts = {figure.n for record in records for figure in record.figures if figure.name in decisive()} - {0}
     if not counts:
         return "no process"
@@ -19,29 +19,30 @@ def processes(records: Sequence[Record]) -> str:
     return f"n = {high} processes, ± 95%" if low == high else f"n = {low} to {high} processes, ± 95%"
 
 
-def measured(figure: Figure) -> str:
-    """The value of a metric with its interval, in the unit that heads of tables name; ``figure.value`` is not None."""
+def value_with_interval(figure: Figure) -> str:
+    """A value with its interval, in the unit that the table's head names. ``figure.value`` must not be None."""
     metric = METRICS[figure.name]
     shown = metric.shown(figure.value or 0.0)
     if metric.quantity.absolute and figure.low is not None and figure.high is not None:
         return f"{shown} ±{metric.shown((figure.high - figure.low) / 2)}"
-    return shown + spread(figure)
+    return shown + half_width(figure)
 
 
 def with_unit(name: str, value: float, unit: str, digits: int = 4) -> str:
-    """A value to so many significant digits, in the unit of tables; a metric of another version in its stored unit."""
+    """A value with its unit, to ``digits`` significant digits. The unit is that of tables; a metric that this version
+    does not know keeps its stored unit."""
     return METRICS[name].with_unit(value, digits) if name in METRICS else f"{value:.{digits}g} {unit}"
 
 
 def why_not_measured(record: Record, figure: Figure | None) -> str:
-    """Why there is no value."""
+    """The reason why there is no value."""
     if figure is None:
         return f"{record.status}: {record.error}" if record.error else "not part of this run"
     return figure.reason or record.error or "no reason was recorded"
 
 
-def spread(figure: Figure) -> str:
-    """`` ±2.1%``: half-width of the 95% interval on a logarithmic scale; empty where there is none."""
+def half_width(figure: Figure) -> str:
+    """`` ±2.1%``: half-width of the 95% interval on a logarithmic scale; empty without an interval."""
     if figure.low is None or figure.high is None or figure.low <= 0:
         return ""
     return f" ±{percent((figure.high / figure.low) ** 0.5 - 1)}"

@@ -1,4 +1,4 @@
-"""The comparison table of a run: every row with every metric, as cells that know their number."""
+"""The comparison table of a run: every row with every metric. Cells keep their number for sorting."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 from bench.records.record import Record, Run
 from reports.content import plots
-from reports.content.cells import measured, why_not_measured
+from reports.content.cells import value_with_interval, why_not_measured
 from reports.content.places import Place, places, title
 from reports.content.states import parity, status
 
 
 @dataclass(frozen=True)
 class Column:
-    """``unit`` stands in the head; ``shown`` at first, or only when it is asked for."""
+    """``unit`` is shown in the head. ``shown``: visible when the page opens; the user can show the others."""
 
     key: str
     head: str
@@ -24,7 +24,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """What is written, the number by which it is sorted (in the unit of the record), and why there is none."""
+    """The text, the number to sort by (in the unit of the record), and the reason if there is no number."""
 
     text: str
     value: float | None = None
@@ -33,22 +33,22 @@ class Cell:
 
 @dataclass(frozen=True)
 class Mark:
-    """A row's name and what speaks against its values."""
+    """A row's name, and the reasons to doubt its values."""
 
     name: str
-    against: tuple[str, ...]
+    warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Columns, and per row its mark and cells."""
+    """The columns, and of every row its mark and cells."""
 
     columns: list[Column]
     rows: list[tuple[Mark, list[Cell]]]
 
 
 def grid(run: Run) -> Grid:
-    """Of every place that some row has; those that are shown at first come first."""
+    """A column for every place at which some row has a value; the columns that are visible at first come first."""
     all_places = places(run.records)
     ordered = sorted(all_places, key=lambda place: not place.prominent)
     columns = [
@@ -56,7 +56,8 @@ def grid(run: Run) -> Grid:
         for place in ordered
     ]
     rows = [
-        (Mark(name, _against(record)), [_cell(record, place) for place in ordered]) for name, record in plots.names(run)
+        (Mark(name, _warnings(record)), [_cell(record, place) for place in ordered])
+        for name, record in plots.named_rows(run)
     ]
     return Grid(columns, rows)
 
@@ -65,10 +66,10 @@ def _cell(record: Record, place: Place) -> Cell:
     figure = place.figure(record)
     if figure is None or figure.value is None:
         return Cell("n/m", reason=why_not_measured(record, figure))
-    return Cell(measured(figure), figure.value)
+    return Cell(value_with_interval(figure), figure.value)
 
 
-def _against(record: Record) -> tuple[str, ...]:
+def _warnings(record: Record) -> tuple[str, ...]:
     reasons = []
     if record.status != "ok":
         reasons.append(status(record))
@@ -79,6 +80,6 @@ def _against(record: Record) -> tuple[str, ...]:
     return tuple(reasons)
 
 
-def notes(rows: Sequence[tuple[Mark, list[Cell]]]) -> list[str]:
-    """Every reason for which something was not measured, once."""
+def missing_reasons(rows: Sequence[tuple[Mark, list[Cell]]]) -> list[str]:
+    """Every reason why a value is missing, once each."""
     return list(dict.fromkeys(cell.reason for _, cells in rows for cell in cells if cell.reason))

@@ -1,4 +1,4 @@
-"""``bench compare``: what differs first, then the ratios."""
+"""The output of ``bench compare``: the differences between the runs, then the ratios."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ UNKNOWN = "not known"
 
 
 def document(comparison: Comparison) -> Document:
-    """Tables and notes."""
+    """The tables and notes of a comparison."""
     changed = [[what, before, after] for what, before, after in comparison.changed]
     nothing = [["nothing that was recorded", "", ""]]
     tables = [Table("What differs", ["what", comparison.first, comparison.second], changed or nothing)]
     if comparison.figures:
         headers = ["row", "metric", comparison.first, comparison.second, "ratio", "95% interval"]
         rows = [_row(one) for one in comparison.figures]
-        tables.append(Table("Ratios, second over first", headers, rows, numbers_from=2, least_asked=(2, 3)))
+        tables.append(Table("Ratios, second over first", headers, rows, numbers_from=2, optional_columns=(2, 3)))
     return Document(tables, _notes(comparison))
 
 
@@ -31,17 +31,17 @@ def _row(one: Compared) -> list[str]:
 def metric_name(key: FigureKey) -> str:
     """``infer throughput end-to-end, batch 128``."""
     name, task, batch_size, boundary = key
-    told = " ".join(part for part in (task, name, boundary) if part)
-    return told if batch_size is None else f"{told}, batch {batch_size}"
+    name_and_place = " ".join(part for part in (task, name, boundary) if part)
+    return name_and_place if batch_size is None else f"{name_and_place}, batch {batch_size}"
 
 
 def _notes(comparison: Comparison) -> list[str]:
-    lines = ["The interval holds the variance between runs of the same versions, learnt from this history (95%)."]
+    lines = ["The 95% interval includes the variance between runs of the same versions, estimated from this history."]
     missing = {one.missing for one in comparison.figures} - {0}
     if missing:
         least, most = min(missing), max(missing)
         runs = str(most) if least == most else f"{least} to {most}"
-        lines.append(f"{UNKNOWN}: {runs} more runs with the same versions are needed to know how much runs differ.")
+        lines.append(f"{UNKNOWN}: {runs} more runs with the same versions are needed to estimate how much runs differ.")
     for run, rows in ((comparison.first, comparison.only_first), (comparison.second, comparison.only_second)):
         if rows:
             lines.append(f"Only in {run}: {', '.join(rows)}.")

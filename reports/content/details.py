@@ -1,35 +1,35 @@
-"""What stands behind a run's figures, as tables: trainings, disturbance, the certificate, how the rows ran, where."""
+"""Details of a run as tables: trainings, disturbance, parity certificate, settings of the rows, machine and data."""
 
 from __future__ import annotations
 
 from bench.records.record import Record, Run
 from reports.content import accuracy
-from reports.content.plots import names
+from reports.content.plots import named_rows
 from reports.table import Table
 
 SHOWN_APART = ("threads", "cpus", "allocator", "fast_path")
-"""Settings that have a column, or a row, of their own."""
+"""Settings that have a column or a row of their own."""
 
 
 def tables(run: Run) -> list[Table]:
-    """Those that have something to show."""
+    """The tables of details that are not empty."""
     return [table for table in (_disturbance(run), _parity(run), _rows(run)) if table.rows]
 
 
 def trainings(run: Run) -> list[Table]:
-    """Curves, classes and confusion, row by row."""
+    """Curves, classes and confusion of every row."""
     return [
         table
-        for name, record in names(run)
+        for name, record in named_rows(run)
         for table in (accuracy.curve(name, record), accuracy.classes(name, record), accuracy.confusion(name, record))
         if table is not None
     ]
 
 
 def classes(run: Run) -> list[Table]:
-    """Precision, recall and F1 per class, row by row."""
-    found = (accuracy.classes(name, record) for name, record in names(run))
-    return [table for table in found if table is not None]
+    """Precision, recall and F1 per class, one table per row."""
+    of_rows = (accuracy.classes(name, record) for name, record in named_rows(run))
+    return [table for table in of_rows if table is not None]
 
 
 def _disturbance(run: Run) -> Table:
@@ -46,7 +46,7 @@ def _disturbance(run: Run) -> Table:
             *(_faults(record, task) for task in ("train", "infer")),
             _warm_up(record),
         ]
-        for name, record in names(run)
+        for name, record in named_rows(run)
         if record.disturbance.slices
     ]
     return Table("Disturbance", headers, rows, numbers_from=2)
@@ -61,13 +61,13 @@ def _number(value: float | None) -> str:
 
 
 def _faults(record: Record, task: str) -> str:
-    """Of the device-resident throughput, batch by batch."""
+    """Page faults per step of the throughput at boundary ``device``."""
     figure = record.figure("throughput", task, "device")
     return "-" if figure is None or figure.value is None else _number(figure.faults_per_step)
 
 
 def _warm_up(record: Record) -> str:
-    """Fewest and most steps before the first slice of a figure."""
+    """The fewest and the most warm-up steps of a metric's samples."""
     steps = [s.warm_up_steps for f in record.figures for s in f.samples if s.warm_up_steps is not None]
     return f"{min(steps)} to {max(steps)}" if steps else "not recorded"
 
@@ -83,7 +83,7 @@ def _parity(run: Run) -> Table:
             "yes" if check.passed else "NO",
             check.note,
         ]
-        for name, record in names(run)
+        for name, record in named_rows(run)
         for check in (record.parity.checks if record.parity else [])
     ]
     return Table("Parity certificate", headers, rows)
@@ -101,21 +101,21 @@ def _rows(run: Run) -> Table:
             "not pinned" if record.job.cpus is None else ",".join(map(str, record.job.cpus)),
             record.job.allocator,
             ", ".join(f"{package} {version}" for package, version in record.versions.items()),
-            _how(record),
+            _how_it_runs(record),
         ]
-        for name, record in names(run)
+        for name, record in named_rows(run)
     ]
     return Table("Rows", headers, rows)
 
 
-def _how(record: Record) -> str:
-    told = {key: value for key, value in record.settings.items() if key not in SHOWN_APART}
-    details = ", ".join(f"{key}: {value}" for key, value in told.items())
+def _how_it_runs(record: Record) -> str:
+    others = {key: value for key, value in record.settings.items() if key not in SHOWN_APART}
+    details = ", ".join(f"{key}: {value}" for key, value in others.items())
     return str(record.settings.get("fast_path", "not known")) + (f" ({details})" if details else "")
 
 
 def machine(run: Run) -> dict[str, str]:
-    """Machine, data and commit, a line each; empty where the run has no rows."""
+    """Machine, data and commit, one line each; empty if the run has no rows."""
     if not run.records:
         return {}
     machine, data = run.records[0].machine, run.records[0].data

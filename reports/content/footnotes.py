@@ -1,4 +1,4 @@
-"""What stands below the tables: how the rows were run, what is to be doubted, where they differ by nature."""
+"""The notes below the tables: how the rows were run, which values are doubtful, where frameworks differ by design."""
 
 from __future__ import annotations
 
@@ -8,27 +8,32 @@ from bench.analysis.ratios import widest
 from bench.records.metrics import decisive
 from bench.records.record import Ratio, Record, Run, label
 from reports.content import modes
-from reports.content.cells import percent, processes
+from reports.content.cells import percent, process_count
 
-WORTH_SAYING = 1.05
-"""Gain of the arena allocator from which on the report tells of it."""
+GLOSSARY = (
+    "row: one backend with its settings; n: fresh processes of a row, one per round; slice: 60 to 150 ms of steps, rows"
+    " in turns; n/m: not measured"
+)
+"""The words of the tables. The definitions of the full report are in ``reports.content.definitions``."""
+LEAST_ARENA_GAIN = 1.05
+"""The smallest gain of the arena allocator that is reported."""
 
 
 def lines(run: Run) -> list[str]:
-    """What a reader of the tables must know."""
-    told = [*_conditions(run), *modes.lines(run), *_doubts(run)]
-    counted = processes(run.records)
+    """All notes that a reader of the tables must know."""
+    notes = [*[GLOSSARY] * bool(run.records), *_conditions(run), *modes.lines(run), *_doubts(run)]
+    counted = process_count(run.records)
     if counted == "n = 1 process":
-        told.append("no intervals: one process has no spread between processes; --rounds 3 gives one")
-    told += forms(run)
+        notes.append("no intervals: one process has no spread between processes; --rounds 3 gives one")
+    notes += form_differences(run)
     for record in run.records:
-        if record.data.note and f"data: {record.data.note}" not in told:
-            told.append(f"data: {record.data.note}")
-    return told
+        if record.data.note and f"data: {record.data.note}" not in notes:
+            notes.append(f"data: {record.data.note}")
+    return notes
 
 
 def _conditions(run: Run) -> list[str]:
-    """How the rows were run, where it is alike for all; and what a precision target came to."""
+    """The settings of the rows, and whether the precision target was reached."""
     ways = {(r.job.profile, r.job.threads, tuple(r.job.cpus or ()), r.job.allocator) for r in run.records}
     lines = []
     for profile, threads, cpus, allocator in sorted(ways):
@@ -53,23 +58,25 @@ def _precision(run: Run, target: float) -> str:
 
 
 def _doubts(run: Run) -> list[str]:
-    """Disturbed rows, metrics that never got steady, and allocations that cost."""
+    """Rows that were disturbed, metrics that never became steady, and rows that the arena allocator makes faster."""
     lines = []
     jobs = [record.job for record in run.records]
     for record in run.records:
         name = label(record.job, jobs)
-        told = record.disturbance
-        if told.disturbed:
-            lines.append(f"(!) {name} was disturbed: {told.reason}; {told.marked} of {told.slices} slices are marked")
-        elif told.disturbed is None and told.slices:
-            lines.append(f"{name}: disturbance {told.reason}")
+        noise = record.disturbance
+        if noise.disturbed:
+            lines.append(
+                f"(!) {name} was disturbed: {noise.reason}; {noise.marked} of {noise.slices} slices are marked"
+            )
+        elif noise.disturbed is None and noise.slices:
+            lines.append(f"{name}: disturbance {noise.reason}")
         unsteady = [f for f in record.figures if any(sample.steady is False for sample in f.samples)]
         if unsteady:
-            kept = [f for f in unsteady if f.name in decisive()]  # percentiles share the warm-up of the first
+            kept = [f for f in unsteady if f.name in decisive()]  # p90 and p99 share the warm-up of p50
             what = ", ".join(f"{f.task} {f.name.partition('_')[0]} {f.boundary}" for f in kept)
             lines.append(f"{name} never got steady in warm-up: {what}")
         for ratio in record.arena:
-            if ratio.value > WORTH_SAYING and (ratio.low is None or ratio.low > 1):
+            if ratio.value > LEAST_ARENA_GAIN and (ratio.low is None or ratio.low > 1):
                 lines.append(_arena(name, record, ratio))
     return lines
 
@@ -86,29 +93,30 @@ def _arena(name: str, record: Record, ratio: Ratio) -> str:
 
 FORMS = {
     "adam_form": "Adam's epsilon enters differently ({who}): with the same settings their losses differ by {apart}",
-    "momentum_form": "the rate enters momentum differently ({who}): as it changes their losses differ by {apart}",
-    "variance": "batch normalization keeps another variance ({who}): the running ones differ by {apart}",
+    "momentum_form": "the learning rate enters momentum differently ({who}): when it changes, their losses differ by"
+    " {apart}",
+    "variance": "batch normalization keeps different variances ({who}): the running variances differ by {apart}",
 }
-"""Detail of a check that names the published form which a backend follows, to what is said where rows differ in it."""
+"""By the detail of a check that names the published form of a backend: the sentence if rows follow different forms."""
 
 RELATIVE = "(relative) within 5 steps"
-"""What ``off_other_form`` is in records that do not say it: a share of the losses themselves."""
+"""The unit of ``off_other_form`` in older records, which do not state it: a share of the losses themselves."""
 
 
-def forms(run: Run) -> list[str]:
-    """A sentence for everything that rows of a run do in different published forms."""
-    jobs, told = [record.job for record in run.records], []
+def form_differences(run: Run) -> list[str]:
+    """One sentence for each computation in which rows of the run follow different published forms."""
+    jobs, sentences = [record.job for record in run.records], []
     for detail, sentence in FORMS.items():
         followed: dict[str, list[str]] = {}
-        apart, of = 0.0, RELATIVE
+        apart, share_of = 0.0, RELATIVE
         for record in run.records:
             for check in record.parity.checks if record.parity else []:
                 if detail in check.details:
                     followed.setdefault(check.details[detail], []).append(label(record.job, jobs))
                     apart = max(apart, check.details["off_other_form"])
-                    of = check.details.get("of", RELATIVE)
+                    share_of = check.details.get("of", RELATIVE)
         if len(followed) > 1:
             who = "; ".join(f"{form}: {', '.join(names)}" for form, names in sorted(followed.items()))
-            said = sentence.format(who=who, apart=f"up to {apart:.1e} {of}")
-            told.append(f"{said}; each agrees with its own form (see parity)")
-    return told
+            difference = sentence.format(who=who, apart=f"up to {apart:.1e} {share_of}")
+            sentences.append(f"{difference}; each agrees with its own form (see parity)")
+    return sentences

@@ -1,4 +1,4 @@
-"""Forest plots: changes with their intervals, the margin shaded; of a check and of two stored runs."""
+"""Forest plots of a check and of two stored runs: changes with their intervals, the margin shaded."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from reports.plot import Axis, Plot, Section, Series
 
 @dataclass(frozen=True)
 class Effect:
-    """One line of a forest, in percent (of accuracy in points)."""
+    """One line of a forest plot, in percent (accuracy in points)."""
 
     label: str
     value: float
     low: float | None
     high: float | None
-    told: str
+    text: str
 
 
-def of_check(check: Check) -> list[Section]:
-    """A plot per metric: verdicts of the rows."""
+def check_sections(check: Check) -> list[Section]:
+    """One plot per metric: the verdicts of the rows of a check."""
     plots = []
     for name in dict.fromkeys(one.name for one in check.figures):
         ones = [one for one in check.figures if one.name == name and one.change is not None]
@@ -44,12 +44,12 @@ def of_check(check: Check) -> list[Section]:
             plots.append(
                 _plot(f"forest-{name}", title, f"change [{unit(ones[0]).strip()}]", effects, (-margin, margin))
             )
-    return _sections(plots, "Change of the present over the base, with the interval that is valid at every look; the"
+    return _sections(plots, "Change of the present against the base, with the interval that is valid at every look. The"
                      " shaded band is the margin.")  # fmt: skip
 
 
-def of_comparison(comparison: Comparison, margins: Mapping[str, float]) -> list[Section]:
-    """A plot per metric: second over first."""
+def comparison_sections(comparison: Comparison, margins: Mapping[str, float]) -> list[Section]:
+    """One plot per metric: the second run over the first."""
     plots = []
     for name in dict.fromkeys(one.figure[0] for one in comparison.figures):
         effects = [
@@ -67,8 +67,8 @@ def of_comparison(comparison: Comparison, margins: Mapping[str, float]) -> list[
         margin = margins.get(name)
         band = None if margin is None else (-100 * margin, 100 * margin)
         plots.append(_plot(f"forest-{name}", title, "change [%]", effects, band))
-    return _sections(plots, "Change of the second over the first, with 95% intervals that hold the variance between"
-                     " runs (none where the history is too short); the shaded band is the gate's margin.")  # fmt: skip
+    return _sections(plots, "Change of the second over the first, with 95% intervals that include the variance between"
+                     " runs (none if the history is too short). The shaded band is the gate's margin.")  # fmt: skip
 
 
 def _sections(plots: Sequence[Plot], text: str) -> list[Section]:
@@ -80,6 +80,6 @@ def _plot(key: str, title: str, axis: str, effects: Sequence[Effect], band: tupl
     values = tuple(effect.value for effect in effects)
     places = tuple(float(i) for i in range(len(effects)))
     series = Series("change", "points", values, places, tuple(e.low for e in effects), tuple(e.high for e in effects))
-    told = "; ".join(f"{effect.label}: {effect.told}" for effect in reversed(effects))
+    changes = "; ".join(f"{effect.label}: {effect.text}" for effect in reversed(effects))
     rows = Axis("row and metric", categories=tuple(effect.label for effect in effects))
-    return Plot(key, title, Axis(axis), rows, (series,), f"{title}: {told}.", band, ((0.0, ""),))
+    return Plot(key, title, Axis(axis), rows, (series,), f"{title}: {changes}.", band, ((0.0, ""),))

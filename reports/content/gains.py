@@ -1,4 +1,4 @@
-"""Which rows are clearly faster than others, by ratios of the rounds that both were measured in."""
+"""Rows that are clearly faster than others, by the ratios of the rounds in which both were measured."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from bench.records.record import Record, Run
 from bench.values import Measured
 from bench.worker.protocol import Job
 
-WORTH = 1.05
-"""Gains below are not worth a change of settings."""
+LEAST_GAIN = 1.05
+"""A smaller gain is not worth a change of settings."""
 PLACES = (("train", "end-to-end", "trains"), ("infer", "end-to-end", "serves"))
 
 
 def comparable(run: Run) -> list[Record]:
-    """The rows whose certificate holds."""
+    """The comparable rows of a run."""
     return [record for record in run.records if record.comparable]
 
 
 def usual_modes(run: Run) -> list[Record]:
-    """Of every row's modes the first: the backend's own order begins with its default."""
+    """Of every row only its first mode, which is the backend's default."""
     kept: dict[tuple[str, str | None, str, str], Record] = {}
     for record in comparable(run):
         job = record.job
@@ -31,7 +31,8 @@ def usual_modes(run: Run) -> list[Record]:
 
 
 def gains(run: Run, field: str) -> list[tuple[Record, Record, str, str, Measured]]:
-    """Of rows that differ in one field of the job only: the first beside the best other one, if that clearly gains."""
+    """Groups of rows that differ only in one field of the job: the first row, the best other row, task, verb and gain.
+    Groups without a clear gain are left out."""
     groups: dict[Job, list[Record]] = {}
     clear = []
     for record in comparable(run):
@@ -52,7 +53,7 @@ def _key(job: Job, field: str) -> Job:
 
 
 def clear_gain(ours: Record, theirs: Record, name: str, task: str, boundary: str) -> Measured | None:
-    """How many times as fast, if that is clear; None otherwise. Batch sizes are compared like with like."""
+    """By what factor ``ours`` is better, at the same batch size; None if the difference is not clear."""
     sizes = [f.batch_size for f in theirs.figures if (f.name, f.task, f.boundary) == (name, task, boundary) and f.value]
     size = max((size for size in sizes if size is not None), default=None)
     mine, other = (record.figure(name, task, boundary, size) for record in (ours, theirs))
@@ -63,8 +64,8 @@ def clear_gain(ours: Record, theirs: Record, name: str, task: str, boundary: str
 
 
 def is_clear(gain: Measured) -> bool:
-    """Whether the whole interval is above what is worth it."""
-    return gain.low is not None and gain.low > WORTH
+    """Whether the whole interval is above ``LEAST_GAIN``."""
+    return gain.low is not None and gain.low > LEAST_GAIN
 
 
 def times(gain: Measured) -> str:

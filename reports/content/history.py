@@ -1,4 +1,4 @@
-"""``bench history``: stored runs, and change points of their series."""
+"""The output of ``bench history``: stored runs, and the level shifts of their series."""
 
 from __future__ import annotations
 
@@ -29,37 +29,37 @@ def runs(listed: Sequence[Listed], limit: int) -> Document:
         for one in listed
     ]
     if not rows:
-        return Document(headline="No run fits; bench run --backend all makes one.")
+        return Document(headline="No run matches; bench run --backend all makes one.")
     more = f" (the newest {limit}; --limit shows more)" if len(rows) == limit else ""
-    return Document([Table(f"Runs{more}", headers, rows, least_asked=(4, 5, 7, 1))])
+    return Document([Table(f"Runs{more}", headers, rows, optional_columns=(4, 5, 7, 1))])
 
 
-def change_points(series: Sequence[Series], turns: Sequence[Turn]) -> Document:
-    """A table of change points, the newest first, and what was looked at."""
+def change_points(series: Sequence[Series], shifts: Sequence[Turn]) -> Document:
+    """A table of level shifts, the newest first; the notes say how many series were searched."""
     judged = [one for one in series if len(one.points) >= FEWEST]
     lines = [
-        f"{len(judged)} of {len(series)} series have the {FEWEST} points that a verdict needs;"
+        f"{len(judged)} of {len(series)} series have the {FEWEST} points that a search needs;"
         f" a new level needs {AFTER} (PELT, docs/method.md)."
     ]
-    lines += [f"to confirm {turn.first.run}: {turn.confirm}" for turn in turns if turn.confirm]
+    lines += [f"to confirm {shift.first.run}: {shift.confirm}" for shift in shifts if shift.confirm]
     notes = list(dict.fromkeys(lines))
-    if not turns:
-        return Document(notes=notes, headline="No change of level.")
+    if not shifts:
+        return Document(notes=notes, headline="No level shift.")
     headers = ["since run", "started", "row", "workload", "series", "metric", "change", "noise SDs", "runs since"]
     headers.append("what changed")
     rows = [
         [
-            turn.first.run,
-            turn.first.started_at,
-            row_name(turn.series, series),
-            turn.series.workload,
-            turn.series.digest[:8],
-            metric_name(turn.series.figure),
-            f"{100 * (turn.ratio - 1):+.1f}%",
-            f"{turn.size:.1f}",
-            str(turn.points),
-            changed(turn),
+            shift.first.run,
+            shift.first.started_at,
+            row_name(shift.series, series),
+            shift.series.workload,
+            shift.series.digest[:8],
+            metric_name(shift.series.figure),
+            f"{100 * (shift.ratio - 1):+.1f}%",
+            f"{shift.size:.1f}",
+            str(shift.points),
+            changed(shift),
         ]
-        for turn in turns
+        for shift in shifts
     ]
-    return Document([Table("Changes of level", headers, rows, least_asked=(4, 3, 7, 1))], notes)
+    return Document([Table("Level shifts", headers, rows, optional_columns=(4, 3, 7, 1))], notes)

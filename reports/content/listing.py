@@ -1,4 +1,4 @@
-"""What ``bench list``, ``bench doctor`` and ``bench gpu-check`` print."""
+"""The output of ``bench list``, ``bench doctor`` and ``bench gpu-check``."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _backends(entries: Sequence[Entry], gpus: str) -> Table:
         for entry in entries
     ]
     headers = ["backend", "available", "devices", "precision", "modes", "versions"]
-    return Table(f"Backends (GPUs here: {gpus})", headers, rows, least_asked=(5, 4, 3))
+    return Table(f"Backends (GPUs here: {gpus})", headers, rows, optional_columns=(5, 4, 3))
 
 
 def _models() -> Table:
@@ -60,12 +60,12 @@ def _recipes() -> Table:
         for r in RECIPES.values()
     ]
     headers = ["recipe", "optimizer", "learning rate", "schedule", "momentum", "weight decay", "batch size", "epochs"]
-    return Table("Recipes", [*headers, "held out", "augmentation"], rows, least_asked=(9, 8, 5, 4, 3))
+    return Table("Recipes", [*headers, "held out", "augmentation"], rows, optional_columns=(9, 8, 5, 4, 3))
 
 
 def _augmentation(options: Augmentation) -> str:
-    told = [f"crop {options.crop_padding}"] * bool(options.crop_padding) + ["flip"] * options.flip
-    return ", ".join(told + [f"cutout {options.cutout}"] * bool(options.cutout)) or "none"
+    steps = [f"crop {options.crop_padding}"] * bool(options.crop_padding) + ["flip"] * options.flip
+    return ", ".join(steps + [f"cutout {options.cutout}"] * bool(options.cutout)) or "none"
 
 
 def _datasets() -> Table:
@@ -73,8 +73,8 @@ def _datasets() -> Table:
 
 
 def doctor(symptoms: Sequence[Symptom]) -> Document:
-    """The findings of ``bench doctor``; what to do only where something is wrong."""
-    verdicts = {True: "well", False: "WILL SPOIL", None: "-"}
+    """The findings of ``bench doctor``; the last column is empty if nothing is wrong."""
+    verdicts = {True: "ok", False: "WILL SPOIL", None: "-"}
     rows = [[s.what, verdicts[s.well], s.seen, s.do if s.well is False else ""] for s in symptoms]
     return Document([Table("What may spoil a measurement here", ["what", "verdict", "seen", "what to do"], rows)])
 

@@ -1,4 +1,4 @@
-"""Which way to run is the fastest where a backend was run in several, and what is paid for it at the start."""
+"""The fastest mode of each backend that ran in several modes, and its first call, which includes compile time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from bench.analysis.ratios import between
 from bench.records.metrics import METRICS
 from bench.records.record import Figure, Record, Run
-from reports.content.cells import spread
+from reports.content.cells import half_width
 
 PLACES = (("train", "end-to-end"), ("infer", "end-to-end"))
 
@@ -19,26 +19,26 @@ def lines(run: Run) -> list[str]:
         job = record.job
         if record.comparable:
             groups.setdefault((job.backend, job.source, job.device, job.precision), []).append(record)
-    told = []
+    notes = []
     for (backend, source, _, precision), records in groups.items():
         name = backend if source is None else f"{backend} <- {source}"
         for task, boundary in PLACES if len(records) > 1 else ():
             line = _fastest(records, task, boundary)
             if line:
-                told.append(f"{name} {precision}, {task}: {line}")
-    return told
+                notes.append(f"{name} {precision}, {task}: {line}")
+    return notes
 
 
 def _fastest(records: Sequence[Record], task: str, boundary: str) -> str:
-    found = [(r, f) for r in records if (f := r.figure("throughput", task, boundary)) is not None and f.value]
-    if len(found) < 2:
+    measured = [(r, f) for r in records if (f := r.figure("throughput", task, boundary)) is not None and f.value]
+    if len(measured) < 2:
         return ""
-    best, figure = max(found, key=lambda pair: pair[1].value or 0)
+    best, figure = max(measured, key=lambda pair: pair[1].value or 0)
     return (
         f"mode {best.job.mode} is the fastest"
-        + "".join(f", {_times(figure, other)} {r.job.mode}" for r, other in found if r is not best)
+        + "".join(f", {_times(figure, other)} {r.job.mode}" for r, other in measured if r is not best)
         + f"; first inference call {_first_call(best)}"
-        + "".join(f", {r.job.mode} {_first_call(r)}" for r, _ in found if r is not best)
+        + "".join(f", {r.job.mode} {_first_call(r)}" for r, _ in measured if r is not best)
     )
 
 
@@ -53,8 +53,8 @@ def _times(figure: Figure, other: Figure) -> str:
 
 
 def _first_call(record: Record) -> str:
-    """Compile time is in it."""
+    """Time of the first inference call; it includes compile time."""
     figure = record.figure("first_call", "infer", "end-to-end")
     if figure is None or figure.value is None:
         return "not measured"
-    return METRICS[figure.name].with_unit(figure.value) + spread(figure)
+    return METRICS[figure.name].with_unit(figure.value) + half_width(figure)

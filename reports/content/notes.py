@@ -1,4 +1,4 @@
-"""Why something was not measured: letters in cells, reasons below the tables."""
+"""Reasons why values are missing: a letter in the cell, the reason below the tables."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Notes:
-    """Reasons behind ``n/m`` cells, lettered as they come."""
+    """The reasons of the ``n/m`` cells; each new reason gets the next letter."""
 
     reasons: list[str] = field(default_factory=list)
 
     def mark(self, reason: str) -> str:
-        """The cell of something that was not measured."""
+        """The cell of a value that was not measured: ``n/m [a]``."""
         if reason not in self.reasons:
             self.reasons.append(reason)
         return f"n/m [{_letter(self.reasons.index(reason))}]"

@@ -1,4 +1,4 @@
-"""A plot of where the time of every worker went."""
+"""A plot of the phases of every worker."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from reports.plot import Axis, Plot, Series
 
 
 def phases(named: Sequence[tuple[str, Record]]) -> list[Plot]:
-    """The phases of every worker, one after the other; empty where none was recorded."""
+    """The phases of every worker, one after the other; empty if no phases were recorded."""
     workers = [(name, phase) for name, record in named for phase in record.phases if phase.seconds]
     if not workers:
         return []

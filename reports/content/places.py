@@ -1,6 +1,6 @@
-"""Where a run has values: every metric with the task, batch size and boundary that it was measured at.
+"""The places of a run's values: a metric with the task, batch size and boundary at which it was measured.
 
-Tables, columns and plots lay these out. All of them take the order of ``METRICS``.
+Tables, columns and plots show places in the order of ``METRICS``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ BOUNDARIES = ("end-to-end", "device")
 
 @dataclass(frozen=True)
 class Place:
-    """A metric at one task, batch size and boundary; None where the metric has none."""
+    """A metric at one task, batch size and boundary; a field is None if the metric has none."""
 
     metric: Metric
     task: str | None
@@ -32,17 +32,17 @@ class Place:
 
     @property
     def prominent(self) -> bool:
-        """Whether it is shown where there is little room."""
+        """Whether it is shown even if there is little room."""
         return self.metric.prominent and self.boundary != "device"
 
     def figure(self, record: Record) -> Figure | None:
-        """What a record has there."""
+        """The record's value at this place, if it has one."""
         key = (self.metric.name, self.task, self.batch_size, self.boundary)
         return next((figure for figure in record.figures if figure.key == key), None)
 
 
 def places(records: Sequence[Record], group: Group | None = None) -> list[Place]:
-    """Those that some record has, measured or not; of one group of metrics, or of all."""
+    """The places that some record has, measured or not: of one group of metrics, or of all."""
     keys = {figure.key for record in records for figure in record.figures}
     ordered = sorted(keys, key=lambda key: _order(*key[1:]))
     return [
@@ -60,8 +60,8 @@ def _order(task: str | None, batch_size: int | None, boundary: str | None) -> tu
 
 
 def title(place: Place, among: Sequence[Place], short: bool = False) -> str:
-    """``throughput, training, device, batch 128``: the metric, and what tells the place from its others in the run.
-    ``short`` takes the metric's name in the heads of columns."""
+    """``throughput, training, device, batch 128``: the metric, and the fields in which its places in the run differ.
+    ``short``: use the metric's short name for column heads."""
     metric = place.metric
     peers = [peer for peer in among if peer.metric.name == metric.name]
     words = [metric.head if short and metric.head else metric.title]

@@ -8,46 +8,46 @@ from bench.analysis.intervals import percentile
 from bench.records.metrics import Group
 from bench.records.record import Record, Run, label
 from reports.content import phase_plots, training_plots
-from reports.content.cells import spread
+from reports.content.cells import half_width
 from reports.content.places import TASKS, Place, places
 from reports.content.training_plots import Named
 from reports.plot import Axis, Plot, Section, Series
 
 MOST_POINTS = 200
-"""Of an empirical distribution; more are thinned out to so many quantiles."""
+"""Points of an empirical distribution; a larger one is reduced to this number of quantiles."""
 
 
-def of(run: Run) -> list[Section]:
-    """The sections that have something to show."""
-    named = names(run)
+def run_sections(run: Run) -> list[Section]:
+    """The sections that have plots."""
+    named = named_rows(run)
     sections = [
         Section("throughput", "Throughput", "Bars are geometric means over processes with 95% intervals; every"
                 " process is a point.", tuple(_bars(named, "throughput"))),
-        Section("batch-sizes", "Throughput against batch size", "A batch that is missing did not fit into memory.",
+        Section("batch-sizes", "Throughput against batch size", "A missing batch size did not fit into memory.",
                 tuple(_sweeps(named))),
         Section("latency", "Latency", "Bars are geometric means of the processes' medians with 95% intervals; the"
                 " distribution is of all calls in the slices that count.",
                 (*_bars(named, "latency"), *_distributions(named))),
-        Section("training", "Training", "Every line is one seed.",
+        Section("training", "Training", "Each line is one seed.",
                 (*_bars(named, "outcome"), *training_plots.curves(named))),
         Section("memory", "Start, memory, size", "Bars are geometric means over processes with 95% intervals.",
                 tuple(_bars(named, "start and size"))),
         Section("confusion", "Confusion", "Test images by true and predicted class, first seed.",
                 tuple(training_plots.confusions(named))),
-        Section("phases", "Phases of the workers", "Where each process' time went, in the order of its phases.",
+        Section("phases", "Phases of the workers", "The time that each process spent in its phases, in order.",
                 tuple(phase_plots.phases(named))),
     ]  # fmt: skip
     return [section for section in sections if section.plots]
 
 
-def names(run: Run) -> list[tuple[str, Record]]:
-    """Rows with what they are called."""
+def named_rows(run: Run) -> list[tuple[str, Record]]:
+    """The rows with their names."""
     jobs = [record.job for record in run.records]
     return [(label(record.job, jobs), record) for record in run.records]
 
 
 def _plotted(named: Named, group: Group) -> list[list[Place]]:
-    """The places of every metric of a group that has plots; those that differ in the batch size only are together."""
+    """The places of the metrics of a group that are plotted; places that differ only in batch size are one list."""
     groups: dict[tuple[str, str | None, str | None], list[Place]] = {}
     for place in places([record for _, record in named], group):
         if place.metric.plotted:
@@ -66,13 +66,13 @@ def _key(place: Place) -> str:
 
 
 def _bars(named: Named, group: Group) -> list[Plot]:
-    """Metrics of a group, where they were measured at one batch size."""
+    """A bar chart for each metric of a group that was measured at a single batch size."""
     alone = (same[0] for same in _plotted(named, group) if len(same) == 1)
     return [plot for place in alone if (plot := _bar_chart(named, place)) is not None]
 
 
 def _bar_chart(named: Named, place: Place) -> Plot | None:
-    """A bar per row with its interval, and its processes as points."""
+    """One bar per row with its interval; its processes are points."""
     metric, scale = place.metric, place.metric.quantity.factor
     figures = [(name, place.figure(record)) for name, record in named]
     measured = [(name, f) for name, f in figures if f is not None and f.value is not None]
@@ -91,7 +91,7 @@ def _bar_chart(named: Named, place: Place) -> Plot | None:
     )
     batch = f" at batch {place.batch_size}" if place.batch_size is not None else ""
     title = ", ".join(part for part in (_title(place) + batch, place.boundary) if part)
-    texts = [f"{name} {metric.with_unit(f.value or 0.0)}{spread(f)}" for name, f in reversed(measured)]
+    texts = [f"{name} {metric.with_unit(f.value or 0.0)}{half_width(f)}" for name, f in reversed(measured)]
     missing = [name for name, f in figures if f is None or f.value is None]
     absent = f" Not measured: {', '.join(missing)}." if missing else ""
     rows = Axis("row", categories=tuple(name for name, _ in measured))
@@ -100,7 +100,7 @@ def _bar_chart(named: Named, place: Place) -> Plot | None:
 
 
 def _sweeps(named: Named) -> list[Plot]:
-    """Throughputs that were measured at several batch sizes."""
+    """A plot for each throughput that was measured at several batch sizes."""
     swept = (same for same in _plotted(named, "throughput") if len(same) > 1)
     return [plot for same in swept if (plot := _sweep(named, same)) is not None]
 
@@ -128,13 +128,13 @@ def _sweep(named: Named, swept: Sequence[Place]) -> Plot | None:
 
 
 def _distributions(named: Named) -> list[Plot]:
-    """Of latencies whose single calls are kept."""
+    """A plot for each latency whose single calls are in the record."""
     alone = (place for same in _plotted(named, "latency") for place in same)
     return [plot for place in alone if (plot := _distribution(named, place)) is not None]
 
 
 def _distribution(named: Named, place: Place) -> Plot | None:
-    """The empirical distribution of single calls, thinned out to its quantiles."""
+    """The empirical distribution of single calls, reduced to at most ``MOST_POINTS`` quantiles."""
     series, texts = [], []
     for colour, (name, record) in enumerate(named):
         figure = place.figure(record)

@@ -1,4 +1,4 @@
-"""How a row ended, in a few words: its status, its certificate, whether it was disturbed."""
+"""The state of a row in a few words: its status, its certificate, whether it was disturbed."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from bench.records.record import Record
 
 
 def status(record: Record) -> str:
-    """``ok``, or the status with its reason."""
+    """``ok``, or another status with its reason."""
     return record.status if record.error is None else f"{record.status}: {record.error}"
 
 
 def parity(record: Record) -> str:
-    """``comparable``, or the first checks that failed with their values."""
+    """``comparable``, or the first two failed checks with their values and tolerances."""
     if record.parity is None:
         return "not certified"
     failed = [check for check in record.parity.checks if not check.passed]
@@ -22,5 +22,5 @@ def parity(record: Record) -> str:
 
 
 def mark(record: Record) -> str:
-    """``(!)`` behind the name of a row that stayed disturbed; the reason is in the footnotes."""
+    """`` (!)`` if the row stayed disturbed, else empty; the footnotes give the reason."""
     return " (!)" if record.disturbance.disturbed else ""

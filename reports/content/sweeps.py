@@ -1,4 +1,4 @@
-"""A search for the best settings as text: the best of every backend, then all trials."""
+"""The output of ``bench sweep``: the best trial of every row, then all trials."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from reports.table import Document, Table
 
 
 def document(sweep: Sweep) -> Document:
-    """Two tables, and what came to nothing."""
+    """Two tables, and the trials that failed."""
     seeds = f"n = {sweep.seeds} seeds, ± 95%" if sweep.seeds > 1 else "n = 1 seed"
     headers = ["row", "settings", "validation accuracy", "test accuracy", "training [s]", "run"]
     best = [[sweep.name_of(row), *_cells(trial, row)] for row, trial in sorted(sweep.best().items())]
@@ -23,9 +23,9 @@ def document(sweep: Sweep) -> Document:
 
 
 def _cells(trial: Trial, row: str) -> list[str]:
-    found = trial.results[row]
-    shares = [_share(values) for values in (found.validation, found.test)]
-    return [trial.label, *shares, f"{intervals.arithmetic_mean(found.seconds).value:.3g}", trial.run or "-"]
+    result = trial.results[row]
+    shares = [_share(values) for values in (result.validation, result.test)]
+    return [trial.label, *shares, f"{intervals.arithmetic_mean(result.seconds).value:.3g}", trial.run or "-"]
 
 
 def _share(values: Sequence[float]) -> str:

@@ -1,5 +1,7 @@
-"""A run as tables of text: outcome, throughput, latency, start and size. Which metrics stand where is theirs to say
-(``bench.records.metrics``)."""
+"""A run as tables of text: outcome, throughput, latency, start and size.
+
+Each metric's entry in ``bench.records.metrics`` names the table that shows it.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ from bench.records.metrics import Group, Metric
 from bench.records.record import Figure, Ratio, Record, Run, label
 from reports.content import footnotes
 from reports.content.accuracy import same_accuracy
-from reports.content.cells import measured, processes, why_not_measured
+from reports.content.cells import process_count, value_with_interval, why_not_measured
 from reports.content.notes import Notes
 from reports.content.places import BOUNDARIES, TASKS, Place, places, title
 from reports.content.states import mark, parity, status
@@ -25,7 +27,7 @@ def document(run: Run) -> Document:
 
 
 def build(run: Run, notes: Notes) -> list[Table]:
-    """The tables that have something to show; the outcome is the first."""
+    """The tables that are not empty; the first is the outcome."""
     records = run.records
     rows = Rows([label(record.job, [peer.job for peer in records]) for record in records], records, notes)
     tables = [_outcome(rows)]
@@ -38,14 +40,14 @@ def build(run: Run, notes: Notes) -> list[Table]:
 
 @dataclass(frozen=True)
 class Rows:
-    """The records of a run with their names, and where reasons are noted."""
+    """The records of a run with their names; ``notes`` collects the reasons of missing values."""
 
     names: Sequence[str]
     records: Sequence[Record]
     notes: Notes
 
     def cells(self, columns: Sequence[Column], marked: bool = True) -> list[list[str]]:
-        """Name and cells of every record; ``marked``: ``(!)`` behind the names of disturbed ones."""
+        """Name and cells of every record. ``marked``: names of disturbed rows end with ``(!)``."""
         named = zip(self.names, self.records, strict=True)
         return [
             [name + (mark(record) if marked else ""), *(column.cell(record, self.notes) for column in columns)]
@@ -55,14 +57,14 @@ class Rows:
 
 @dataclass(frozen=True)
 class Column:
-    """Values at a place, or their ratios to the fastest row."""
+    """The values at one place, or their ratios to the fastest row."""
 
     head: str
     place: Place
     ratio: bool = False
 
     def cell(self, record: Record, notes: Notes) -> str:
-        """What a record has there."""
+        """The cell of one record."""
         figure = self.place.figure(record)
         return _ratio(record, figure) if self.ratio else cell(figure, notes, record)
 
@@ -78,7 +80,9 @@ def _outcome(rows: Rows) -> Table:
     targets = (r.outcome.target_accuracy for r in rows.records if r.outcome and r.outcome.target_accuracy)
     conditions += [f"target accuracy {100 * target:g}%" for target in list(targets)[:1]]
     headers = ["row", "status", "parity", *(column.head for column in columns)]
-    return Table(f"Outcome ({'; '.join(conditions)})", headers, cells, numbers_from=3, least_asked=_least(columns, 3))
+    return Table(
+        f"Outcome ({'; '.join(conditions)})", headers, cells, numbers_from=3, optional_columns=_optional(columns, 3)
+    )
 
 
 def _start_and_size(rows: Rows) -> list[Table]:
@@ -86,24 +90,24 @@ def _start_and_size(rows: Rows) -> list[Table]:
     if not columns:
         return []
     headers = ["row", *(column.head for column in columns)]
-    heading = f"Start, memory, size ({processes(rows.records)})"
-    return [Table(heading, headers, rows.cells(columns), numbers_from=1, least_asked=_least(columns))]
+    heading = f"Start, memory, size ({process_count(rows.records)})"
+    return [Table(heading, headers, rows.cells(columns), numbers_from=1, optional_columns=_optional(columns))]
 
 
 def _columns(rows: Rows, group: Group) -> list[Column]:
-    """One for every place of a group of metrics."""
+    """A column for every place of a group of metrics."""
     here = places(rows.records, group)
     return [Column(place.metric.titled(title(place, here, short=True)), place) for place in here]
 
 
-def _least(columns: Sequence[Column], before: int = 1) -> tuple[int, ...]:
-    """Which columns a narrow terminal leaves out: from the right, but for the prominent ones."""
+def _optional(columns: Sequence[Column], before: int = 1) -> tuple[int, ...]:
+    """The columns that a narrow terminal may leave out: all but the prominent ones, from the right."""
     kept = [column.place.prominent and not column.ratio for column in columns]
     return tuple(before + i for i in reversed(range(len(columns))) if not kept[i])
 
 
 def _speeds(rows: Rows, group: Group, task: str | None) -> list[Table]:
-    """Metrics of a group in one task: a table for all of them, or one for each where batch sizes were swept."""
+    """The metrics of a group in one task: one table; if throughput was swept over batch sizes, one table per metric."""
     here = [place for place in places(rows.records, group) if place.task == task]
     sizes = sorted({place.batch_size for place in here if place.batch_size is not None})
     if not here:
@@ -118,20 +122,20 @@ def _speeds(rows: Rows, group: Group, task: str | None) -> list[Table]:
                 columns += _speed_columns(place, several_sizes=len(sizes) > 1)
     both = group == "latency" and {"end-to-end", "device"} <= {place.boundary for place in here}
     batch = [f"batch {' or '.join(map(str, sizes))}"] if sizes else []
-    conditions = "; ".join([*batch, *["end-to-end, then device"] * both, processes(rows.records)])
+    conditions = "; ".join([*batch, *["end-to-end, then device"] * both, process_count(rows.records)])
     heading = f"{_heading(task, group)} ({conditions})"
     headers = ["row", *(column.head for column in columns)]
-    return [Table(heading, headers, rows.cells(columns), numbers_from=1, least_asked=_least(columns))]
+    return [Table(heading, headers, rows.cells(columns), numbers_from=1, optional_columns=_optional(columns))]
 
 
 def _heading(task: str | None, what: str) -> str:
-    """``Training throughput``; without the task where there is none."""
+    """``Training throughput``; without a task only ``Throughput``."""
     text = f"{TASKS.get(task or '', '')} {what}".strip()
     return text[0].upper() + text[1:]
 
 
 def _speed_columns(place: Place, several_sizes: bool) -> list[Column]:
-    """A metric's values; of decisive ones the ratios beside them."""
+    """A column of the metric's values; for decisive metrics a second one of their ratios."""
     metric = place.metric
     name = metric.title if metric.head is None else metric.head
     boundary = place.boundary if place.boundary == "device" or not name else None
@@ -141,7 +145,7 @@ def _speed_columns(place: Place, several_sizes: bool) -> list[Column]:
 
 
 def _sweep(rows: Rows, swept: Sequence[Place]) -> Table:
-    """One metric by batch size, and where it is best."""
+    """One metric by batch size, and the batch size at which it is best."""
     metric, task, boundary = swept[0].metric, swept[0].task, swept[0].boundary
     heads = ["value" if place.batch_size is None else f"batch {place.batch_size}" for place in swept]
     columns = [Column(head, place) for head, place in zip(heads, swept, strict=True)]
@@ -150,9 +154,9 @@ def _sweep(rows: Rows, swept: Sequence[Place]) -> Table:
         for record, values in zip(rows.records, rows.cells(columns), strict=True)
     ]
     conditions = ", ".join(part for part in (boundary, metric.quantity.shown_unit) if part)
-    heading = f"{_heading(task, metric.title)} by batch size ({conditions}; {processes(rows.records)})"
+    heading = f"{_heading(task, metric.title)} by batch size ({conditions}; {process_count(rows.records)})"
     headers = ["row", *(column.head for column in columns), "best"]
-    return Table(heading, headers, cells, numbers_from=1, least_asked=tuple(range(2, len(swept))))
+    return Table(heading, headers, cells, numbers_from=1, optional_columns=tuple(range(2, len(swept))))
 
 
 def _best_batch(metric: Metric, figures: Sequence[Figure | None]) -> str:
@@ -165,11 +169,11 @@ def cell(figure: Figure | None, notes: Notes, record: Record) -> str:
     """A value with its interval, or the letter of the note that says why it was not measured."""
     if figure is None or figure.value is None:
         return notes.mark(why_not_measured(record, figure))
-    return measured(figure)
+    return value_with_interval(figure)
 
 
 def _ratio(record: Record, figure: Figure | None) -> str:
-    ratio = figure and next((ratio for ratio in record.ratios if _of(ratio, figure)), None)
+    ratio = figure and next((ratio for ratio in record.ratios if _belongs_to(ratio, figure)), None)
     if not ratio:
         return "-"
     if ratio.low is None or ratio.high is None or ratio.low == ratio.high:
@@ -177,5 +181,5 @@ def _ratio(record: Record, figure: Figure | None) -> str:
     return f"{ratio.value:.3g} [{ratio.low:.3g}, {ratio.high:.3g}]"
 
 
-def _of(ratio: Ratio, figure: Figure) -> bool:
+def _belongs_to(ratio: Ratio, figure: Figure) -> bool:
     return (ratio.name, ratio.task, ratio.batch_size, ratio.boundary) == figure.key

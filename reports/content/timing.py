@@ -1,4 +1,4 @@
-"""Where a run's wall time went."""
+"""How a run's wall time was spent."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ PHASES = {
     "warm_up": "warm-up until steady",
     "timed": "timed slices",
 }
-"""Phases of workers that a run is for; all else is overhead."""
+"""Phases of workers that are useful work; everything else is overhead."""
 
 
 def timing_table(run: Run) -> Table:
-    """Seconds and shares of the wall time; the rest is what the harness costs."""
+    """Seconds and shares of the wall time; what is not useful work is the cost of the harness."""
     timing = run.timing
     if not timing:
         return Table("Timing", ["where the time went", "seconds", "share"], [["n/m: not recorded by this run", "", ""]])
@@ -31,7 +31,7 @@ def timing_table(run: Run) -> Table:
     spent = sum(useful.values())
     overhead = {
         "spawn of interpreters": phases.get("spawn", 0.0),
-        "waiting for the worker before to sleep": timing["asleep_wait"],
+        "waiting until the previous worker sleeps": timing["asleep_wait"],
     }
     rest = wall - spent - sum(overhead.values())
     lines = [*useful.items(), ("useful, sum of the above", spent), *overhead.items(), ("everything else", rest)]

@@ -1,4 +1,4 @@
-"""Plots of what training came to: curves of every seed, and confusion matrices."""
+"""Plots of the results of training: the curves of every seed, and confusion matrices."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from bench.records.record import Record
 from reports.plot import Axis, HeatMap, Plot, Series
 
 Named = Sequence[tuple[str, Record]]
-"""Rows with what they are called."""
+"""Rows with their names."""
 
 
 def curves(named: Named) -> list[Plot]:
@@ -39,7 +39,7 @@ def curves(named: Named) -> list[Plot]:
 
 
 def confusions(named: Named) -> list[HeatMap]:
-    """Test images by class, a plot per row."""
+    """Test images by true and predicted class, one plot per row."""
     charts = []
     for number, (name, record) in enumerate(named):
         if record.outcome is not None:

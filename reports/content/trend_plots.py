@@ -1,4 +1,4 @@
-"""Series of the history as plots: the metric over time with its intervals, changes of level marked."""
+"""Plots of the history: a metric over time with its intervals; level shifts are marked."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ from reports.plot import Axis, Plot
 
 @dataclass(frozen=True)
 class Trend:
-    """A series with its plot, and by what a reader may filter it."""
+    """The plot of a series, and the values that the page's filters use."""
 
     row: str
     backend: str
     machine: str
     workload: str
-    figure: str
+    metric: str
     plot: Plot
 
 
-def of(series: Sequence[Series], turns: Sequence[Turn]) -> list[Trend]:
-    """One per series that has points."""
+def all_trends(series: Sequence[Series], shifts: Sequence[Turn]) -> list[Trend]:
+    """One trend for each series that has points."""
     return [
-        _trend(number, one, row_name(one, series), [t for t in turns if t.series is one])
+        _trend(number, one, row_name(one, series), [shift for shift in shifts if shift.series is one])
         for number, one in enumerate(series)
         if one.points
     ]
 
 
-def _trend(number: int, series: Series, row: str, turns: Sequence[Turn]) -> Trend:
+def _trend(number: int, series: Series, row: str, shifts: Sequence[Turn]) -> Trend:
     name = metric_name(series.figure)
     title = f"{row}: {name}"
     scale, axis = _scale(series)
     first, last = series.points[0], series.points[-1]
     span = f"from {first.started_at} to {last.started_at}"
     words = [f"{len(series.points)} runs {span}; the last {with_unit(series.figure[0], last.value, series.unit)}"]
-    words += [f"{100 * (turn.ratio - 1):+.1f}% since run {turn.first.run} ({changed(turn)})" for turn in turns]
-    lines = tuple((_seconds(turn.first), f"{100 * (turn.ratio - 1):+.1f}%: {changed(turn)}") for turn in turns)
+    words += [f"{100 * (shift.ratio - 1):+.1f}% since run {shift.first.run} ({changed(shift)})" for shift in shifts]
+    lines = tuple((_seconds(shift.first), f"{100 * (shift.ratio - 1):+.1f}%: {changed(shift)}") for shift in shifts)
     axes = Axis("started [UTC]", dates=True), Axis(axis, from_zero=False)
     alternative = f"{title}: {'; '.join(words)}."
     plot = Plot(f"series-{number}", title, *axes, (_line(row, series, scale),), alternative, lines=lines)
@@ -52,7 +52,8 @@ def _trend(number: int, series: Series, row: str, turns: Sequence[Turn]) -> Tren
 
 
 def _scale(series: Series) -> tuple[float, str]:
-    """What stored values are multiplied by, and the title of their axis; a metric of another version as it is."""
+    """The factor from stored to shown values, and the title of the axis. A metric that this version does not know has
+    factor 1."""
     metric = METRICS.get(series.figure[0])
     if metric is None:
         return 1.0, f"{series.figure[0]} [{series.unit}]"
@@ -69,14 +70,14 @@ def _line(row: str, series: Series, scale: float) -> plots.Series:
     return plots.Series(row, "line", xs, ys, low, high, hover=tuple(_hover(point) for point in series.points))
 
 
-def changed(turn: Turn) -> str:
-    """Versions and commit that are others since then."""
-    told = [f"{name} {old or 'not there'} to {new or 'not there'}" for name, (old, new) in turn.changed.items()]
-    if turn.last.commit != turn.first.commit:
-        told.append(f"commit {(turn.last.commit or 'none')[:12]} to {(turn.first.commit or 'none')[:12]}")
-    if turn.first.acknowledged:
-        told.append(f"acknowledged: {turn.first.acknowledged}")
-    return "; ".join(told) or "nothing that was recorded"
+def changed(shift: Turn) -> str:
+    """The versions and the commit that differ since the shift."""
+    changes = [f"{name} {old or 'not there'} to {new or 'not there'}" for name, (old, new) in shift.changed.items()]
+    if shift.last.commit != shift.first.commit:
+        changes.append(f"commit {(shift.last.commit or 'none')[:12]} to {(shift.first.commit or 'none')[:12]}")
+    if shift.first.acknowledged:
+        changes.append(f"acknowledged: {shift.first.acknowledged}")
+    return "; ".join(changes) or "nothing that was recorded"
 
 
 def _seconds(point: Point) -> float:

@@ -1,4 +1,4 @@
-"""``bench check`` and ``bench bisect``: verdicts first."""
+"""The output of ``bench check`` and ``bench bisect``, verdicts first."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from reports.content.comparison import metric_name
 from reports.table import Document, Table, printable
 
 DIGITS = 5
-"""Significant ones of base and present: enough for changes of a hundredth of a percent."""
+"""Significant digits of base and present: enough to show a change of 0.01%."""
 
 
 def document(check: Check) -> Document:
-    """The verdict in one line, the metrics, what differs between the environments, how to read it."""
+    """The verdict in one line, the metrics, the differences between the environments, the notes."""
     tables = []
     if check.figures:
         headers = ["row", "metric", "verdict", "change", "interval", "pairs", "could find", "base", "present"]
         rows = [_row(one) for one in check.figures]
-        tables.append(Table("Verdicts", headers, rows, numbers_from=3, least_asked=(7, 8, 6)))
+        tables.append(Table("Verdicts", headers, rows, numbers_from=3, optional_columns=(7, 8, 6)))
     differing = [
         [name, check.base.versions.get(name, "not there"), check.present.versions.get(name, "not there")]
         for name in sorted({*check.base.versions, *check.present.versions})
@@ -40,31 +40,32 @@ def listing(checks: Sequence[Check]) -> Document:
     if not checks:
         return Document(headline="No check yet; bench check --against BASE makes one.")
     rows = [[check.name, check.started_at, headline(check), check.command] for check in checks]
-    return Document([Table("Checks", ["check", "started", "verdict", "command"], rows, least_asked=(3,))])
+    return Document([Table("Checks", ["check", "started", "verdict", "command"], rows, optional_columns=(3,))])
 
 
 def headline(check: Check) -> str:
-    """``regression: 1 regression, 4 no change (...)``, counts of each verdict behind it."""
+    """``regression: 1 regression, 4 no change (...)``: the verdict, and the number of metrics with each verdict."""
     counts = Counter(figure.verdict for figure in check.figures)
-    told = ", ".join(f"{count} {kind}" for kind, count in counts.most_common()) or "no metric was judged"
-    return printable(f"{check.verdict}: {told} ({check.present.label} against {check.base.label})")
+    verdicts = ", ".join(f"{count} {kind}" for kind, count in counts.most_common()) or "no metric was judged"
+    return printable(f"{check.verdict}: {verdicts} ({check.present.label} against {check.base.label})")
 
 
 def change(one: MetricVerdict) -> tuple[str, str]:
-    """The change and its interval as a user reads them, in percent (accuracy in points)."""
+    """The change and its interval as text, in percent (accuracy in points)."""
     if one.change is None or one.low is None or one.high is None:
         return "n/m", "n/m"
     return f"{100 * one.change:+.2f}{unit(one)}", f"[{100 * one.low:+.2f}, {100 * one.high:+.2f}]"
 
 
 def unit(one: MetricVerdict) -> str:
-    """Of changes and margins: percent, or points where differences are judged."""
+    """The unit of changes and margins: percent, or points for metrics judged by differences."""
     return " points" if METRICS[one.name].quantity.absolute else "%"
 
 
 def levels(one: MetricVerdict) -> tuple[float, float] | None:
-    """Base and present, stored unit: the median base of the pairs that count, and what the change makes of it. The
-    median over pairs of the present's own values would not agree with the change: that is of ratios within pairs."""
+    """Base and present in the stored unit: the median base of the pairs that count, and that base with the change
+    applied. The median of the present's own values would not agree with the change, which is estimated from the
+    ratios within pairs."""
     counted = [pair.base for pair in one.pairs if pair.counts]
     if not counted or one.change is None:
         return None
@@ -85,10 +86,13 @@ def _row(one: MetricVerdict) -> list[str]:
 
 def _notes(check: Check) -> list[str]:
     lines = [
-        f"change: present over base less 1, from live pairs; interval: {100 * (1 - 2 * check.alpha):.0f}%, valid at"
-        f" every look (pairs {', '.join(map(str, check.looks))});",
-        "could find: the smallest true harm that these pairs would have called a regression with a chance of 80%;",
-        "base: median over the pairs that count; present: that base with the change. Definitions: docs/method.md.",
+        "pair: two workers of one row, base and present, measured at the same time;",
+        f"change: present / base - 1, from the pairs; interval: {100 * (1 - 2 * check.alpha):.0f}%, valid at every look"
+        f" (after {', '.join(map(str, check.looks))} pairs);",
+        "could find: the smallest true harm (change for the worse) that these pairs would call a regression with a"
+        " probability of 80%;",
+        "base: median over the pairs that count; present: that base with the change; n/m: not measured.",
+        "Definitions: docs/method.md.",
     ]
     for one in check.figures:
         if one.reason:
@@ -96,25 +100,25 @@ def _notes(check: Check) -> list[str]:
             lines.append(f"{one.label}, {name}: {one.verdict}: {one.reason}")
         disturbed = sum(not pair.counts for pair in one.pairs)
         if disturbed and one.verdict != "invalid":
-            lines.append(f"{one.label}, {one.name}: {disturbed} disturbed pairs do not count (the record keeps them)")
+            lines.append(f"{one.label}, {one.name}: {disturbed} disturbed pairs do not count (they are in the record)")
     margins = {f"{one.name} {100 * one.margin:.2g}{unit(one)}" for one in check.figures}
     lines.append(f"margins: {', '.join(sorted(margins))}; measured for {check.seconds:.0f} s; check {check.name}")
     return lines
 
 
 def bisection(found: Bisection) -> Document:
-    """The steps, and the release to blame."""
+    """The steps of a bisection, and its conclusion."""
     rows = [[f"{found.package} {step.version}", step.outcome, step.evidence, step.check or ""] for step in found.steps]
     steps = Table(f"Bisection of {found.package} by {found.metric}", ["version", "outcome", "seen", "check"], rows)
     return Document([steps], [conclusion(found)])
 
 
 def conclusion(found: Bisection) -> str:
-    """The first bad release, or what stands in the way."""
+    """The first bad release, or the reason why it is not known."""
     first, last = found.versions[0], found.versions[-1]
     if found.outcome(last) == "skipped":
-        told = next(step.evidence for step in reversed(found.steps) if step.version == last)
-        return printable(f"{found.package} {last} could not be judged ({told}); the same command tries it again")
+        evidence = next(step.evidence for step in reversed(found.steps) if step.version == last)
+        return printable(f"{found.package} {last} could not be judged ({evidence}); the same command tries it again")
     if found.outcome(last) != "bad":
         return f"{found.package} {last} is not called a regression against {first}: there is nothing to search for."
     suspects = found.suspects[1:]

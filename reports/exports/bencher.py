@@ -1,7 +1,7 @@
 """A run in Bencher Metric Format: benchmark to measure to value with bounds (bencher.dev, "Bencher Metric Format").
 
-``throughput`` is in images per second and ``latency`` in nanoseconds, as Bencher's own measures of these names; all
-else is in the unit that its name ends with, times in nanoseconds. Bounds are the 95% interval.
+``throughput`` is in images per second and ``latency`` in nanoseconds, as Bencher's own measures of these names are.
+Other measures are in the unit at the end of their name; times are in nanoseconds. Bounds are the 95% interval.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ BUILT_IN = {"throughput": "throughput", "latency_p50": "latency"}
 
 
 def document(run: Run) -> str:
-    """JSON, with every metric that has a value."""
+    """The JSON document, with every metric that has a value."""
     benchmarks: dict[str, dict[str, dict[str, float]]] = {}
     for one in selection.values(run):
         benchmarks.setdefault(_benchmark(one), {})[measure(one.metric)] = _bounds(one)
@@ -27,7 +27,7 @@ def document(run: Run) -> str:
 
 
 def left_out(run: Run) -> dict[str, str]:
-    """What the document does not have, and why."""
+    """What the document leaves out, with the reason."""
     return selection.left_out(run)
 
 

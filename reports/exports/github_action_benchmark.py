@@ -1,6 +1,6 @@
-"""A run as github-action-benchmark reads it: its tools ``customBiggerIsBetter`` and ``customSmallerIsBetter``.
+"""A run in the format of github-action-benchmark: its tools ``customBiggerIsBetter`` and ``customSmallerIsBetter``.
 
-That action alarms on the ratio of two single numbers (its default is 200%); ``bench check`` is the gate.
+That action alerts on the ratio of two single values (default 200%); the gate is ``bench check``.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from reports.exports import selection
 from reports.exports.selection import Value
 
 TOOLS = {"higher": "customBiggerIsBetter", "lower": "customSmallerIsBetter"}
-"""By the direction of the metrics that each takes."""
+"""The tool for each direction of a metric."""
 
 
 def document(run: Run, bigger: bool) -> str:
-    """JSON: the metrics of which more is better, or those of which less is."""
+    """The JSON document: the metrics whose higher values are better (``bigger``), or those whose lower values are."""
     direction = "higher" if bigger else "lower"
     entries = [_entry(run, one) for one in selection.values(run) if one.metric.direction == direction]
     return json.dumps(entries, allow_nan=False, indent=1)
 
 
 def left_out(run: Run, bigger: bool) -> dict[str, str]:
-    """What the document does not have, and why."""
+    """What the document leaves out, with the reason."""
     direction = "higher" if bigger else "lower"
     others = {one.metric.name: one.metric for one in selection.values(run) if one.metric.direction != direction}
     metrics = {

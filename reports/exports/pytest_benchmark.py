@@ -1,7 +1,7 @@
-"""A run as pytest-benchmark stores its own: ``pytest-benchmark compare`` and ``--benchmark-compare`` read it.
+"""A run in the storage format of pytest-benchmark: ``pytest-benchmark compare`` and ``--benchmark-compare`` read it.
 
-Every benchmark is a time: of a throughput the seconds of one batch. One entry of ``data`` is one process (its summary)
-or one seed. Metrics that are no times are in ``extra_info`` of every benchmark of their row.
+Every benchmark is a time; a throughput becomes the seconds of one batch. Each entry of ``data`` is one process (its
+summary) or one seed. Metrics that are not times are in ``extra_info`` of every benchmark of their row.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from reports.exports.selection import Value
 
 
 def document(run: Run) -> str:
-    """JSON.
+    """The JSON document.
 
     Raises:
         UsageError: pytest-benchmark is not installed.
@@ -29,12 +29,12 @@ def document(run: Run) -> str:
     except ImportError as error:
         raise UsageError("pytest-benchmark is not installed; pip install 'evenbench[pytest]'") from error
     values = list(selection.values(run))
-    beside: dict[str, dict[str, float]] = {}
+    other_metrics: dict[str, dict[str, float]] = {}
     for one in values:
         if not _is_benchmark(one):
             batch = "" if one.figure.batch_size is None else f"_batch-{one.figure.batch_size}"
-            beside.setdefault(one.row, {})[_place(one, "_") + batch] = one.value
-    benchmarks = [_benchmark(run, one, beside.get(one.row, {})) for one in values if _is_benchmark(one)]
+            other_metrics.setdefault(one.row, {})[_place(one, "_") + batch] = one.value
+    benchmarks = [_benchmark(run, one, other_metrics.get(one.row, {})) for one in values if _is_benchmark(one)]
     whole = {
         "machine_info": _machine(run),
         "commit_info": _commit(run),
@@ -46,7 +46,7 @@ def document(run: Run) -> str:
 
 
 def left_out(run: Run) -> dict[str, str]:
-    """What the document does not have, and why."""
+    """What the document leaves out, with the reason."""
     values = list(selection.values(run))
     timed = {one.row for one in values if _is_benchmark(one)}
     untimed: dict[str, list[str]] = {}
@@ -58,17 +58,17 @@ def left_out(run: Run) -> dict[str, str]:
 
 
 def _is_benchmark(one: Value) -> bool:
-    """A time, or a rate that gives one, with the samples that a benchmark is made of."""
+    """Whether the metric is a time, or a rate that can be turned into one, and has samples."""
     return (one.metric.is_time or one.metric.is_rate) and bool(one.figure.samples)
 
 
 def _place(one: Value, separator: str) -> str:
-    """``train_throughput_end-to-end``: a benchmark's name; its batch size is a parameter."""
+    """``train_throughput_end-to-end``: the name of a benchmark; its batch size is a parameter."""
     figure = one.figure
     return separator.join(part for part in (figure.task, figure.name, figure.boundary) if part)
 
 
-def _benchmark(run: Run, one: Value, beside: dict[str, float]) -> dict[str, Any]:
+def _benchmark(run: Run, one: Value, other_metrics: dict[str, float]) -> dict[str, Any]:
     from pytest_benchmark.stats import Stats
 
     stats = Stats()
@@ -83,7 +83,7 @@ def _benchmark(run: Run, one: Value, beside: dict[str, float]) -> dict[str, Any]
         "params": _params(record.job, one.figure.batch_size),
         "param": one.row,
         "extra_info": {
-            **beside,
+            **other_metrics,
             "run": run.name,
             "versions": record.versions,
             "disturbed": record.disturbance.disturbed,
@@ -94,7 +94,7 @@ def _benchmark(run: Run, one: Value, beside: dict[str, float]) -> dict[str, Any]
 
 
 def seconds(figure: Figure) -> list[float]:
-    """One per process or seed: of a rate those of a batch, of all else the value itself."""
+    """One time per process or seed. A rate becomes the seconds of one batch."""
     if METRICS[figure.name].is_rate:
         return [(figure.batch_size or 1) / sample.value for sample in figure.samples]
     return [sample.value for sample in figure.samples]
@@ -127,7 +127,7 @@ def _commit(run: Run) -> dict[str, Any]:
 
 
 def _params(job: Job, batch_size: int | None) -> dict[str, Any]:
-    """The job but its CPUs: pytest-benchmark compares parameters as texts."""
+    """The job without its CPUs: pytest-benchmark compares parameters as texts."""
     params = {**asdict(job), "batch_size": batch_size}
     del params["cpus"]
     return params

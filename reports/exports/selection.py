@@ -1,4 +1,4 @@
-"""What an export is made of: the values of rows that are comparable, and what is left out for everybody."""
+"""The content of every export: the values of comparable rows, and the list of what is left out."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bench.records.record import Figure, Record, Run, label
 
 @dataclass(frozen=True)
 class Value:
-    """A value of a metric, with its row."""
+    """A value of a metric, with its row and record."""
 
     record: Record
     row: str
@@ -31,7 +31,7 @@ class Value:
 
 
 def values(run: Run) -> Iterator[Value]:
-    """Of every comparable row, what was measured."""
+    """All measured values of the comparable rows."""
     jobs = [record.job for record in run.records]
     for record in run.records:
         for figure in record.figures if record.comparable else ():
@@ -40,12 +40,13 @@ def values(run: Run) -> Iterator[Value]:
 
 
 def left_out(run: Run) -> dict[str, str]:
-    """What no export of this run has, and why: rows that prove nothing, and names that this version does not know."""
+    """What every export of this run leaves out, with the reason: rows that are not comparable, and metrics that this
+    version does not know."""
     jobs = [record.job for record in run.records]
-    rows = {f"row {label(r.job, jobs)}": _why(r) for r in run.records if not r.comparable}
+    rows = {f"row {label(r.job, jobs)}": _why_left_out(r) for r in run.records if not r.comparable}
     unknown = {f.name for r in run.records for f in r.figures if f.value is not None} - METRICS.keys()
     return rows | dict.fromkeys(sorted(unknown), "not a metric of this version")
 
 
-def _why(record: Record) -> str:
+def _why_left_out(record: Record) -> str:
     return "not comparable" if record.status == "ok" else record.status

@@ -1,4 +1,4 @@
-"""Pages that stand alone: one file, no network, Plotly's script inlined once. Jinja escapes all that is foreign."""
+"""Self-contained HTML pages: one file, no network, Plotly's script inlined once. Jinja escapes all foreign text."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from reports.render import plotly
 from reports.table import Document
 
 
-def of_run(run: Run) -> str:
-    """The whole report of a run."""
-    sections = plots.of(run)
+def run_page(run: Run) -> str:
+    """The page of a run: the whole report."""
+    sections = plots.run_sections(run)
     grid = columns.grid(run)
     return _render(
         "run.html.j2",
         sections,
         run=run,
-        answers=answers.of(run),
-        advice=advice.of(run),
+        answers=answers.answer_all(run),
+        advice=advice.apply_rules(run),
         grid=grid,
-        missing=columns.notes(grid.rows),
+        missing=columns.missing_reasons(grid.rows),
         notes=footnotes.lines(run),
         classes=details.classes(run),
         tables=details.tables(run),
@@ -44,16 +44,18 @@ def of_run(run: Run) -> str:
     )
 
 
-def of_check(check: Check) -> str:
-    """Verdicts first, then the forest."""
+def check_page(check: Check) -> str:
+    """The page of a check: the verdicts, then the forest plots."""
     document = verdicts.document(check)
-    return _comparison(document, document.headline or check.name, forest.of_check(check), check.command)
+    return _comparison(document, document.headline or check.name, forest.check_sections(check), check.command)
 
 
-def of_comparison(comparison: Comparison, margins: Mapping[str, float], command: str) -> str:
-    """What differs between two stored runs, the ratios, the forest."""
+def comparison_page(comparison: Comparison, margins: Mapping[str, float], command: str) -> str:
+    """The page of two stored runs: their differences, the ratios, the forest plots."""
     headline = f"{comparison.second} against {comparison.first}"
-    return _comparison(compared.document(comparison), headline, forest.of_comparison(comparison, margins), command)
+    return _comparison(
+        compared.document(comparison), headline, forest.comparison_sections(comparison, margins), command
+    )
 
 
 def _comparison(document: Document, headline: str, sections: Sequence[Section], command: str) -> str:
@@ -67,11 +69,11 @@ def _comparison(document: Document, headline: str, sections: Sequence[Section], 
     )
 
 
-def of_history(series: Sequence[Series], turns: Sequence[Turn], command: str) -> str:
-    """Every series over time, with its changes of level."""
-    document = history.change_points(series, turns)
-    trends = trend_plots.of(series, turns)
-    kinds = {"backend": "backend", "machine": "machine", "workload": "workload", "kind": "figure"}
+def history_page(series: Sequence[Series], shifts: Sequence[Turn], command: str) -> str:
+    """The page of the history: every series over time, with its level shifts."""
+    document = history.change_points(series, shifts)
+    trends = trend_plots.all_trends(series, shifts)
+    kinds = {"backend": "backend", "machine": "machine", "workload": "workload", "kind": "metric"}
     filters = {kind: sorted({getattr(trend, field) for trend in trends}) for kind, field in kinds.items()}
     notes = [*([document.headline] if document.headline else []), *document.notes]
     return _render(
@@ -98,7 +100,7 @@ def _render(template: str, sections: Sequence[Section], more: Sequence[Plot] = (
 
 
 def _script_json(content: Mapping[str, Any]) -> Markup:
-    """JSON that cannot end the script element that holds it."""
+    """JSON that is safe inside a script element: it cannot end the element."""
     text = json.dumps(content, allow_nan=False, separators=(",", ":"))
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
@@ -118,6 +120,6 @@ def _environment() -> Environment:
 
 @cache
 def _plotly() -> Markup:
-    """Plotly's script, as its Python package brings it."""
+    """Plotly's script, from its Python package."""
     text = resources.files("plotly").joinpath("package_data", "plotly.min.js").read_text(encoding="utf-8")
     return Markup(text.replace("</script", "<\\/script"))

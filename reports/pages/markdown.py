@@ -1,4 +1,4 @@
-"""A run as Markdown: tables, parity, machine, versions, data, and the definition of every column."""
+"""A run as Markdown: tables, parity, machine, versions, data, and all definitions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from reports.table import Table, printable
 
 
 def render(run: Run) -> str:
-    """The whole report, GitHub-flavoured."""
+    """The whole report in GitHub's Markdown."""
     notes = Notes()
     parts = [f"# {in_markdown(run.name)}", f"`{code(run.command)}`, {run.started_at}, {run.rounds} rounds"]
     parts += _tables(tables.build(run, notes), level=2)
@@ -24,7 +24,7 @@ def render(run: Run) -> str:
     parts += _tables(details.tables(run), level=2)
     facts = details.machine(run)
     if facts:
-        lines = [f"- {name}: {in_markdown(told)}" for name, told in facts.items()]
+        lines = [f"- {name}: {in_markdown(text)}" for name, text in facts.items()]
         parts.append("## Machine and data\n\n" + "\n".join(lines))
     defined = [f"- **{name}**: {text}" for name, text in definitions().items()]
     return "\n\n".join([*parts, "## Definitions\n\n" + "\n".join(defined)]) + "\n"
@@ -35,5 +35,5 @@ def _tables(shown: Sequence[Table], level: int) -> list[str]:
 
 
 def code(text: str) -> str:
-    """Foreign text inside backticks, which it must not end."""
+    """Foreign text for use inside backticks: its own backticks are replaced, so that they cannot end the code."""
     return printable(text).replace("`", "'")

@@ -1,4 +1,4 @@
-"""The Markdown of a pull-request comment: the verdict first, all else folded, short enough for GitHub."""
+"""The Markdown of a pull-request comment: the verdict first, all else folded, within GitHub's length limit."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from reports.render.text import body, in_markdown
 from reports.table import Table
 
 LONGEST = 60_000
-"""Characters; GitHub takes 65,536."""
+"""Characters; GitHub allows 65,536."""
 MARKS = {"regression": "🔴", "invalid": "⚠️", "inconclusive": "🟡", "improvement": "🟢", "no change": "🟢"}
 
 
-def of_check(check: Check) -> str:
-    """A check: its verdict, the figures, then the environments and how to read it."""
+def check_comment(check: Check) -> str:
+    """The comment of a check: its verdict, the metrics, then the environments and the notes."""
     document = verdicts.document(check)
     shown = [f"## {MARKS[check.verdict]} {in_markdown(document.headline or '')}"]
     first, *others = document.tables
@@ -31,23 +31,23 @@ def of_check(check: Check) -> str:
     return _within([*shown, f"`{code(check.command)}`"], folded)
 
 
-def of_run(run: Run) -> str:
-    """A run: the answers, the outcome, then everything else."""
+def run_comment(run: Run) -> str:
+    """The comment of a run: the answers, the outcome, then everything else."""
     notes = Notes()
     outcome, *others = tables.build(run, notes)
     shown = [f"## Benchmark {in_markdown(run.name)}"]
-    told = [f"- **{in_markdown(one.question)}:** {in_markdown(one.sentence)}" for one in answers.of(run)]
-    shown += ["\n".join(told)] if told else []
+    answered = [f"- **{in_markdown(one.question)}:** {in_markdown(one.sentence)}" for one in answers.answer_all(run)]
+    shown += ["\n".join(answered)] if answered else []
     shown += [body(outcome, "github"), f"`{code(run.command)}`"]
     folded = [_folded(table.title, body(table, "github")) for table in others]
-    suggestions = [f"{one.text} {one.evidence}. {one.command}".strip() for one in advice.of(run)]
+    suggestions = [f"{one.text} {one.evidence}. {one.command}".strip() for one in advice.apply_rules(run)]
     folded += [_folded("Advice", _list(suggestions))] if suggestions else []
     folded.append(_folded("Notes", _list([*notes.lines(), *footnotes.lines(run)])))
-    folded += [_folded(table.title, body(table, "github")) for table in _behind(run)]
+    folded += [_folded(table.title, body(table, "github")) for table in _detail_tables(run)]
     return _within(shown, folded)
 
 
-def _behind(run: Run) -> list[Table]:
+def _detail_tables(run: Run) -> list[Table]:
     return [*details.tables(run), *details.trainings(run)]
 
 
@@ -60,7 +60,7 @@ def _folded(title: str, content: str) -> str:
 
 
 def _within(shown: Sequence[str], folded: Sequence[str]) -> str:
-    """What is folded as long as it fits, whole parts only; what was left out is said."""
+    """Add folded parts while they fit, whole parts only; a last line says how many were left out."""
     kept, length, left = list(shown), sum(len(part) + 2 for part in shown), 0
     for part in folded:
         if left or length + len(part) + 200 > LONGEST:

@@ -1,4 +1,4 @@
-"""Plots as SVG and PNG files, by matplotlib, without a browser."""
+"""Writes plots as SVG and PNG files with matplotlib, without a browser."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from reports.table import printable
 
 DASHES = ("-", "--", ":", "-.")
 WIDTH, ROW, REST = 8.0, 0.34, 1.6
-"""Inches: of a picture, of a category, of all that is around them."""
+"""Inches: width of an image, height of a category, height of everything around the categories."""
 
 
 def write(sections: Sequence[Section], folder: Path) -> list[Path]:
-    """Every plot as ``KEY.svg`` and ``KEY.png`` into the folder, which is made.
+    """Write every plot as ``KEY.svg`` and ``KEY.png`` into the folder, which is created.
 
     Raises:
-        BenchError: they cannot be written.
+        BenchError: a file cannot be written.
     """
     written = []
     try:
@@ -50,10 +50,10 @@ def _files(plot: Plot | HeatMap, folder: Path) -> list[Path]:
     else:
         _chart(axes, plot)
     svg, png = folder / f"{plot.key}.svg", folder / f"{plot.key}.png"
-    told = printable(plot.alternative)
-    figure.savefig(svg, metadata={"Title": printable(plot.title), "Description": told, "Date": None})
+    description = printable(plot.alternative)
+    figure.savefig(svg, metadata={"Title": printable(plot.title), "Description": description, "Date": None})
     figure.set_layout_engine("none")  # it keeps the places that it has
-    figure.savefig(png, dpi=150, metadata={"Title": printable(plot.title), "Description": told})
+    figure.savefig(png, dpi=150, metadata={"Title": printable(plot.title), "Description": description})
     return [svg, png]
 
 
@@ -98,7 +98,7 @@ def _draw(axes: Any, series: Series) -> None:
 
 
 def _places(seconds: Sequence[float]) -> tuple[float, ...]:
-    """Matplotlib counts days."""
+    """Seconds since 1970 as matplotlib's dates, which are days."""
     return tuple(second / 86400 for second in seconds)
 
 
@@ -114,19 +114,21 @@ def _errors(series: Series, values: Sequence[float]) -> list[list[float]] | None
     return [below, [0.0 if high is None else high - value for value, _, high in ends]]
 
 
-def _scale(axis: Any, set_scale: Any, of: Axis) -> None:
+def _scale(axis: Any, set_scale: Any, spec: Axis) -> None:
     from matplotlib.ticker import NullLocator
 
-    axis.set_label_text(_plain(of.title))
-    if of.log:
+    axis.set_label_text(_plain(spec.title))
+    if spec.log:
         set_scale("log")
-    if of.ticks:
-        axis.set_ticks(of.ticks, [f"{tick:g}" for tick in of.ticks])
+    if spec.ticks:
+        axis.set_ticks(spec.ticks, [f"{tick:g}" for tick in spec.ticks])
         axis.set_minor_locator(NullLocator())
-    if of.dates:
+    if spec.dates:
         axis.axis_date()
-    if of.categories:
-        axis.set_ticks(range(len(of.categories)), [textwrap.fill(_plain(c), LABEL) for c in of.categories], fontsize=8)
+    if spec.categories:
+        axis.set_ticks(
+            range(len(spec.categories)), [textwrap.fill(_plain(c), LABEL) for c in spec.categories], fontsize=8
+        )
 
 
 def _heat_map(axes: Any, figure: Any, plot: HeatMap) -> None:
@@ -143,5 +145,5 @@ def _heat_map(axes: Any, figure: Any, plot: HeatMap) -> None:
 
 
 def _plain(foreign: str) -> str:
-    """Foreign text without line breaks, and without what matplotlib reads as mathematics."""
+    """Foreign text without line breaks; dollar signs are escaped, which matplotlib would read as mathematics."""
     return printable(foreign).replace("$", r"\$")

@@ -1,4 +1,4 @@
-"""Plots as Plotly's figures (plain dictionaries: https://plotly.com/javascript/reference/), for the page to draw."""
+"""Plots as Plotly figures: plain dictionaries (https://plotly.com/javascript/reference/) that the page draws."""
 
 from __future__ import annotations
 
@@ -12,17 +12,19 @@ from reports.plot import Axis, HeatMap, Plot, Series
 from reports.table import printable
 
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31", "#7f7f7f")
-"""Okabe & Ito 2008 (its yellow and black are not legible on both grounds), told apart by the colour-blind."""
+"""Okabe & Ito 2008: colour-blind readers can distinguish them. Its yellow and black are replaced: they are not legible
+on both a light and a dark background."""
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
-"""Beyond the palette lines differ by their dashes."""
+"""Lines beyond the number of colours have another dash."""
 LABEL = 24
-"""Characters in a line of a label: a phone has room for no more."""
+"""Characters per line of a label: more do not fit on a phone."""
 ROW, REST, LEGEND = 30, 130, 16
-"""Pixels of a category, of all that is around them, and of an entry of the legend (on a phone a line each)."""
+"""Heights in pixels: of a category, of everything around the categories, of an entry of the legend (on a phone each
+entry is a line)."""
 
 
 def figure(plot: Plot | HeatMap) -> dict[str, Any]:
-    """``{"data", "layout"}``. Colours of text and grid are the page's to set."""
+    """``{"data", "layout"}``. The page sets the colours of text and grid."""
     if isinstance(plot, HeatMap):
         return _heat_map(plot)
     data = [_trace(series, plot) for series in plot.series]
@@ -46,7 +48,7 @@ def figure(plot: Plot | HeatMap) -> dict[str, Any]:
 
 
 def text(foreign: str) -> str:
-    """Foreign text in a figure: Plotly reads a subset of HTML everywhere."""
+    """Foreign text, escaped: Plotly interprets a subset of HTML in every text."""
     return html.escape(printable(foreign), quote=False)
 
 
@@ -56,7 +58,7 @@ def _trace(series: Series, plot: Plot) -> dict[str, Any]:
     more = "<br>%{text}" if series.hover else ""
     hover = f"{_hovered('x', plot.x)}<br>{_hovered('y', plot.y)}{more}<extra>{text(series.name)}</extra>"
     if series.hover:
-        shared |= {"text": [text(told) for told in series.hover]}
+        shared |= {"text": [text(line) for line in series.hover]}
     if series.kind == "bars":
         base = series.base or (0.0,) * len(series.x)
         trace = {
@@ -104,15 +106,19 @@ def _hovered(name: str, axis: Axis) -> str:
 
 
 def _axis(axis: Axis) -> dict[str, Any]:
-    found: dict[str, Any] = {"title": {"text": text(axis.title), "standoff": 12}, "automargin": True, "zeroline": False}
+    layout: dict[str, Any] = {
+        "title": {"text": text(axis.title), "standoff": 12},
+        "automargin": True,
+        "zeroline": False,
+    }
     if axis.categories:
         places = list(range(len(axis.categories)))
         edges = [-0.6, len(places) - 0.4]
-        return {**found, "tickvals": places, "ticktext": [_wrapped(c) for c in axis.categories], "range": edges}
+        return {**layout, "tickvals": places, "ticktext": [_wrapped(c) for c in axis.categories], "range": edges}
     if axis.ticks:
-        found |= {"tickvals": list(axis.ticks)}
+        layout |= {"tickvals": list(axis.ticks)}
     kind = {"type": "date"} if axis.dates else {"type": "log"} if axis.log else {}
-    return {**found, **(kind or ({"rangemode": "tozero"} if axis.from_zero else {}))}
+    return {**layout, **(kind or ({"rangemode": "tozero"} if axis.from_zero else {}))}
 
 
 def _date(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""Documents on standard output: coloured and as wide as the terminal if it is one, plain and stable otherwise."""
+"""Documents on standard output: coloured and fitted to the width of a terminal; plain and complete otherwise."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ COLOURS = {
     "yellow": r"\(!\)|\binconclusive\b|\bn/m\b|\bnever got steady\b|\bunsupported\b|\bunavailable\b",
     "green": r"\bno change\b|\bimprovement\b|(?<!not )\bcomparable\b|\bsame accuracy\b",
 }
-"""Of words, wherever they are; foreign text may be coloured too, which does no harm."""
+"""Words to colour, wherever they occur. Foreign text may be coloured too, which is harmless."""
 NARROWEST = 12
-"""Characters to which a column of texts is wrapped at the most."""
+"""A text column is wrapped to this many characters at the least."""
 
 
 def show(document: Document, format_name: str = DEFAULT_FORMAT, console: Console | None = None) -> None:
-    """Print it. Colour follows ``NO_COLOR`` and whether this is a terminal; only there are columns left out."""
+    """Print a document. A terminal gets colours (unless ``NO_COLOR`` is set) and may leave out columns."""
     console = console or Console(highlight=False)
     plain = not console.is_terminal or format_name != DEFAULT_FORMAT
-    text = Text(render(document, format_name) if plain else fitted(document, console.width))
+    text = Text(render(document, format_name) if plain else fit_to_width(document, console.width))
     if not plain:
         for colour, words in COLOURS.items():
             text.highlight_regex(words, style=colour)
     console.print(text, soft_wrap=True)
 
 
-def fitted(document: Document, width: int) -> str:
-    """The document in so many columns: the least asked are left out, and named; then texts are wrapped."""
+def fit_to_width(document: Document, width: int) -> str:
+    """The document at most ``width`` wide: optional columns are left out, which a note says; then texts are wrapped."""
     parts = [] if document.headline is None else [_prose(document.headline, width)]
     notes = [_prose(note, width) for note in document.notes]
     for table in document.tables:
-        columns = _too_many(table, width)
+        columns = _columns_to_drop(table, width)
         kept = table.without(columns)
         parts.append(f"{_prose(table.title, width)}\n\n{body(kept, DEFAULT_FORMAT, _widths(kept, width))}")
         if columns:
             names = ", ".join(printable(table.headers[column]) for column in sorted(columns))
             title = printable(table.title).partition(" (")[0]
-            told = f"left out of {title} to fit {width} columns: {names} (--format github shows all)"
-            notes.append(_prose(told, width))
+            note = f"left out of {title} to fit {width} columns: {names} (--format github shows all)"
+            notes.append(_prose(note, width))
     return "\n\n".join([*parts, *(["\n".join(notes)] if notes else [])])
 
 
@@ -54,12 +54,12 @@ def _prose(text: str, width: int) -> str:
     return textwrap.fill(printable(text), width, break_on_hyphens=False)
 
 
-def _too_many(table: Table, width: int) -> list[int]:
-    """The columns to leave out: as few as will do, of those that may be."""
-    for count in range(len(table.least_asked) + 1):
-        if _width(table.without(table.least_asked[:count])) <= width:
-            return list(table.least_asked[:count])
-    return list(table.least_asked)
+def _columns_to_drop(table: Table, width: int) -> list[int]:
+    """As few optional columns as necessary for the table to fit."""
+    for count in range(len(table.optional_columns) + 1):
+        if _width(table.without(table.optional_columns[:count])) <= width:
+            return list(table.optional_columns[:count])
+    return list(table.optional_columns)
 
 
 def _width(table: Table) -> int:
@@ -67,7 +67,7 @@ def _width(table: Table) -> int:
 
 
 def _widths(table: Table, width: int) -> Sequence[int | None] | None:
-    """Of columns of text, the widest first narrowed, until the table fits or all are narrow."""
+    """Widths of text columns: the widest is narrowed first, until the table fits or all columns are ``NARROWEST``."""
     longest = [max(len(printable(cell)) for cell in column) for column in zip(table.headers, *table.rows, strict=True)]
     narrowed: dict[int, int] = {}
     excess = _width(table) - width
@@ -83,5 +83,5 @@ def _widths(table: Table, width: int) -> Sequence[int | None] | None:
 
 
 def with_notes(document: Document, *notes: str) -> Document:
-    """The document with more below it."""
+    """The document with additional notes."""
     return replace(document, notes=[*document.notes, *notes])

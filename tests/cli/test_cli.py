@@ -150,7 +150,7 @@ def test_a_stored_run_through_every_command_of_history(bench: Bench) -> None:
         assert bool(told) is (number == 1), "what is left is told by the run before"
     listed = bench("history", "--backend", "reference", "--since", "1h")
     assert listed.stdout.count("article-pytorch/digits/article-keras") == 2
-    assert "No run fits" in bench("history", "--backend", "pytorch").stdout
+    assert "No run matches" in bench("history", "--backend", "pytorch").stdout
     assert bench("history", "tag", "good", "last~1").stdout.startswith("tag good: run ")
     assert bench("history", "ack", "--note", "known since May").returncode == 0
     shown = bench("history", "--format", "github").stdout
@@ -161,7 +161,7 @@ def test_a_stored_run_through_every_command_of_history(bench: Bench) -> None:
     assert "nothing that was recorded" in compared.stdout, "nothing changed between them"
     assert "3 more runs with the same versions are needed" in compared.stdout
     points = bench("history", "--change-points", "--figure", "throughput")
-    assert points.stdout.startswith("No change of level."), points.stderr
+    assert points.stdout.startswith("No level shift."), points.stderr
     assert "0 of 2 series have the 8 points" in points.stdout
 
     exported = bench("export", "good").stdout

@@ -83,11 +83,11 @@ def test_a_new_metric_is_shown_everywhere_without_another_edit(toy: tuple[Metric
     assert [column.head.startswith("toy cost") for column in grid.columns] == [True]
     assert grid.columns[0].unit == metric.quantity.shown_unit
     assert grid.rows[0][1][0].value == value
-    page = html.of_run(made)
+    page = html.run_page(made)
     assert f'data-value="{value}"' in page
     assert "What a toy costs." in page
     assert "What a toy costs." in markdown.render(made)
-    (plot,) = [plot for section in plots.of(made) for plot in section.plots]
+    (plot,) = [plot for section in plots.run_sections(made) for plot in section.plots]
     assert plot.title.startswith("Toy cost")
     assert metric.with_unit(value) in plot.alternative
 
@@ -162,7 +162,7 @@ def test_accuracies_are_bigger_is_better() -> None:
 
 @pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
 def test_direction_agrees_everywhere(metric: Metric) -> None:
-    words = definitions.of_metric(metric)
+    words = definitions.metric_definition(metric)
     assert (f"{metric.direction} is better" in words) is (metric.direction is not None)
     if metric.gate is not None:
         target = GatedMetric("row", metric.name, None, None, None)

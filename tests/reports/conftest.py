@@ -15,5 +15,5 @@ SCHEMA1 = Path(__file__).parents[1] / "data" / "schema1.json"
 
 @pytest.fixture
 def run() -> Run:
-    found = parse_export(SCHEMA1.read_text(), str(SCHEMA1))
-    return found.model_copy(update={"records": with_ratios(found.records)})
+    stored = parse_export(SCHEMA1.read_text(), str(SCHEMA1))
+    return stored.model_copy(update={"records": with_ratios(stored.records)})

@@ -41,15 +41,15 @@
 
   const button = document.getElementById("theme");
   const dark = () => root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-  const told = () => { button.textContent = dark() ? "Light" : "Dark"; };
+  const nameTheme = () => { button.textContent = dark() ? "Light" : "Dark"; };
   button.hidden = false;
   button.addEventListener("click", () => {
     root.dataset.theme = dark() ? "light" : "dark";
-    told();
+    nameTheme();
     drawn.forEach(draw);
   });
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { told(); drawn.forEach(draw); });
-  told();
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { nameTheme(); drawn.forEach(draw); });
+  nameTheme();
 
   const filters = [...document.querySelectorAll("#filters select")];
   filters.forEach((filter) => filter.addEventListener("change", () => {

@@ -1,4 +1,4 @@
-"""Plots: a title, axes with units, a text alternative; the numbers are the record's; drawn by both who draw."""
+"""Plots: a title, axes with units, a text alternative, the numbers of the record. Both renderers are tested."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def everything() -> Run:
 
 
 def all_plots(made: Run) -> list[Plot | HeatMap]:
-    return [plot for section in plots.of(made) for plot in section.plots]
+    return [plot for section in plots.run_sections(made) for plot in section.plots]
 
 
 def test_every_section_is_there_and_none_without_data() -> None:
-    assert [s.key for s in plots.of(recorded())] == [
+    assert [s.key for s in plots.run_sections(recorded())] == [
         "throughput",
         "latency",
         "training",
@@ -41,8 +41,8 @@ def test_every_section_is_there_and_none_without_data() -> None:
         "confusion",
         "phases",
     ]
-    assert "batch-sizes" in [section.key for section in plots.of(everything())]
-    assert plots.of(run(row("failed", [], status="crashed", error="x", parity=None))) == []
+    assert "batch-sizes" in [section.key for section in plots.run_sections(everything())]
+    assert plots.run_sections(run(row("failed", [], status="crashed", error="x", parity=None))) == []
 
 
 def test_every_plot_has_title_units_and_words() -> None:
@@ -51,12 +51,12 @@ def test_every_plot_has_title_units_and_words() -> None:
         for axis in (plot.x, plot.y):
             assert UNIT.search(axis.title), (plot.key, axis.title)
         assert plot.alternative.startswith(plot.title), plot.key
-        assert re.search(r"\d", plot.alternative), "the words have the numbers"
+        assert re.search(r"\d", plot.alternative), "the text has the numbers"
     keys = [plot.key for plot in all_plots(everything())]
     assert len(keys) == len(set(keys))
 
 
-def test_bars_are_the_figures_and_points_the_processes() -> None:
+def test_bars_are_the_values_and_points_the_processes() -> None:
     made = run(row("a", [speed([100.0, 110.0, 105.0])]), row("b", [speed([50.0, 51.0, 52.0])]), row("c", []))
     (plot,) = all_plots(made)
     assert isinstance(plot, Plot)
@@ -91,8 +91,8 @@ def test_phases_of_a_worker_follow_one_another() -> None:
     assert spans == {"spawn": (0.0, 0.5), "import": (0.5, 2.5), "fit": (2.5, 5.5)}
 
 
-def test_pictures_without_a_browser(tmp_path: Path) -> None:
-    written = images.write(plots.of(everything()), tmp_path / "new" / "plots")
+def test_images_without_a_browser(tmp_path: Path) -> None:
+    written = images.write(plots.run_sections(everything()), tmp_path / "new" / "plots")
     expected = all_plots(everything())
     assert len(written) == 2 * len(expected)
     for plot in expected:
@@ -103,10 +103,10 @@ def test_pictures_without_a_browser(tmp_path: Path) -> None:
         with Image.open(tmp_path / "new" / "plots" / f"{plot.key}.png") as picture:
             assert picture.info["Description"] == plot.alternative
             colours = picture.convert("RGB").getcolors(1 << 20)
-            assert colours is None or len(colours) > 10, "something is drawn"
+            assert colours is None or len(colours) > 10, "the image is not empty"
 
 
-def test_hostile_names_are_text_in_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hostile_names_are_text_in_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save = Figure.savefig
 
     def only_svg(figure: Figure, path: Path, **options: Any) -> None:
@@ -114,17 +114,17 @@ def test_hostile_names_are_text_in_pictures(tmp_path: Path, monkeypatch: pytest.
             save(figure, path, **options)
 
     monkeypatch.setattr(Figure, "savefig", only_svg)
-    images.write(plots.of(hostile_run()), tmp_path)
+    images.write(plots.run_sections(hostile_run()), tmp_path)
     written = list(tmp_path.glob("*.svg"))
     assert len(written) == len(all_plots(hostile_run()))
     for path in written:
         assert not [node for node in ET.parse(path).getroot().iter() if node.tag.endswith("script")]
 
 
-def test_pictures_that_cannot_be_written_are_one_line(tmp_path: Path) -> None:
+def test_images_that_cannot_be_written_give_a_one_line_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(BenchError, match=r"cannot write plots to .*; give another --figures"):
-        images.write(plots.of(recorded()), tmp_path / "file" / "plots")
+        images.write(plots.run_sections(recorded()), tmp_path / "file" / "plots")
 
 
 def test_foreign_text_is_escaped_for_plotly() -> None:

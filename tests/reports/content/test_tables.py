@@ -1,4 +1,4 @@
-"""Tables and Markdown: what was not measured is said, every figure is defined, foreign text is shown as text."""
+"""Tables and Markdown: missing values have a reason, every metric is defined, foreign text is shown as text."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def changed(run: Run, index: int, **changes: object) -> Run:
     return run.model_copy(update={"records": records})
 
 
-def test_every_figure_is_defined(run: Run) -> None:
+def test_every_metric_is_defined(run: Run) -> None:
     names = {figure.name for record in run.records for figure in record.figures}
     assert names <= METRICS.keys()
     assert names >= {name for name, metric in METRICS.items() if metric.compared}
@@ -89,12 +89,12 @@ def test_every_format_of_tabulate(run: Run, format_name: str) -> None:
 def test_a_disturbed_row_is_marked_with_its_reason(run: Run) -> None:
     quiet = changed(run, 0, disturbance={"disturbed": False, "reason": "", "slices": 6})
     assert "(!)" not in as_text(quiet)
-    told = {"disturbed": True, "reason": "other processes used 48% of its cores", "slices": 12, "marked": 9}
-    text = as_text(changed(run, 0, disturbance=told))
+    noise = {"disturbed": True, "reason": "other processes used 48% of its cores", "slices": 12, "marked": 9}
+    text = as_text(changed(run, 0, disturbance=noise))
     name = label(run.records[0].job, [record.job for record in run.records])
     assert f"{name} (!)" in text
     assert f"(!) {name} was disturbed: other processes used 48% of its cores; 9 of 12 slices are marked" in text
-    assert "| YES |" in re.sub(" +", " ", markdown.render(changed(run, 0, disturbance=told)))
+    assert "| YES |" in re.sub(" +", " ", markdown.render(changed(run, 0, disturbance=noise)))
     blind = {"disturbed": None, "reason": "not visible here: no /proc", "slices": 6}
     assert f"{name}: disturbance not visible here: no /proc" in as_text(changed(run, 0, disturbance=blind))
 
@@ -113,7 +113,7 @@ def arena(value: float, low: float | None, high: float | None) -> dict[str, obje
         (arena(1.3, None, None), True),
     ],
 )
-def test_an_allocator_that_pays_is_named_with_its_setting(run: Run, ratio: dict[str, object], said: bool) -> None:
+def test_a_faster_allocator_is_named_with_its_setting(run: Run, ratio: dict[str, object], said: bool) -> None:
     text = as_text(changed(run, 0, arena=[ratio]))
     assert ("higher with --allocator arena" in text) is said
     if ratio["low"] == 1.2:
@@ -125,8 +125,8 @@ def test_an_allocator_that_pays_is_named_with_its_setting(run: Run, ratio: dict[
 def test_timing_adds_up_to_the_wall_time(run: Run) -> None:
     assert "not recorded" in formats.render(Document([timing_table(run)]))
     phases = {"import": 4.0, "fit": 3.0, "timed": 2.0, "spawn": 0.5}
-    told = {"wall": 12.0, "timed": 2.1, "parent_cpu_while_timed": 0.021, "asleep_wait": 0.5, "phases": phases}
-    rows = {row[0]: row[1:] for row in timing_table(run.model_copy(update={"timing": told})).rows}
+    timing = {"wall": 12.0, "timed": 2.1, "parent_cpu_while_timed": 0.021, "asleep_wait": 0.5, "phases": phases}
+    rows = {row[0]: row[1:] for row in timing_table(run.model_copy(update={"timing": timing})).rows}
     assert rows["useful, sum of the above"] == ["9.00", "75.0%"]
     assert rows["everything else"] == ["2.00", "16.7%"]
     assert rows["wall time"] == ["12.00", "100.0%"]
@@ -151,7 +151,7 @@ def test_foreign_text_does_not_reach_the_terminal_raw(run: Run) -> None:
     assert "\n# head" not in text
 
 
-def test_two_devices_are_told_apart(run: Run) -> None:
+def test_two_devices_are_distinguished(run: Run) -> None:
     first = run.records[0]
     twin = first.model_copy(update={"job": replace(first.job, device="cuda")})
     both = run.model_copy(update={"records": [first, twin]})
@@ -177,7 +177,7 @@ def test_headers_and_bars_of_foreign_text_stay_in_their_cells() -> None:
 
 
 def test_a_sweep_of_batch_sizes_is_a_table_of_its_own() -> None:
-    """Of every metric of the group, with the batch size that is best for it."""
+    """The table has a column for every batch size, and the batch size at which the metric is best."""
     a = row("a", [speed([100.0, 101.0], batch_size=8), speed([300.0, 301.0], batch_size=64)])
     b = row("b", [speed([500.0, 501.0], batch_size=8), speed([200.0, 201.0], batch_size=64)])
     swept = next(t for t in tables.build(made_of(a, b), tables.Notes()) if "by batch size" in t.title)
@@ -187,7 +187,7 @@ def test_a_sweep_of_batch_sizes_is_a_table_of_its_own() -> None:
 
 
 def test_a_metric_of_another_version_breaks_nothing() -> None:
-    """An export of a later version may hold metrics that this one does not know: it shows the others."""
+    """An export of a later version may have metrics that this version does not know: the others are shown."""
     made = made_of(row("a", [speed([100.0, 101.0])]), row("b", [speed([200.0, 201.0])]))
     figures = [figure.model_copy(update={"name": "strange", "unit": "x"}) for figure in made.records[0].figures]
     samples = [sample.model_copy(update={"steady": False}) for sample in figures[0].samples]
@@ -197,4 +197,4 @@ def test_a_metric_of_another_version_breaks_nothing() -> None:
     assert "101 images/s" not in as_text(strange)
     assert "100 ±" in as_text(strange)
     assert "strange" not in markdown.render(strange)
-    assert "strange" not in html.of_run(strange)
+    assert "strange" not in html.run_page(strange)

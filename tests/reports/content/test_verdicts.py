@@ -1,4 +1,4 @@
-"""The table of verdicts: base, present and change tell the same story."""
+"""The table of verdicts: base, present and change agree."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from reports.content import verdicts
 
 
 def judged(name: str, change: float | None, bases: list[float], **more: Any) -> Check:
-    """Pairs whose own values disagree with the change, as those of live pairs may."""
+    """A check whose pairs have values that disagree with the change, as real pairs may."""
     metric = METRICS[name]
     figure = {
         "row": "pytorch/cpu/fp32/eager",
@@ -51,9 +51,9 @@ def test_present_over_base_is_the_change(gate: str, change: float) -> None:
     metric = gated()[gate]
     bases = [9140.0, 9000.0, 9301.0, 9222.0] if gate == "throughput" else [0.0123, 0.0125, 0.0119]
     made = judged(metric.name, change, bases if gate != "memory" else [2.5e8, 2.61e8])
-    found = verdicts.levels(made.figures[0])
-    assert found is not None
-    assert found[1] / found[0] - 1 == pytest.approx(change)
+    levels = verdicts.levels(made.figures[0])
+    assert levels is not None
+    assert levels[1] / levels[0] - 1 == pytest.approx(change)
     shown = cells(made)
     assert number(shown["present"]) / number(shown["base"]) - 1 == pytest.approx(change, abs=2e-4)
     assert shown["change"] == f"{100 * change:+.2f}%"

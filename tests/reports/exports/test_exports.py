@@ -1,4 +1,4 @@
-"""Exports as other tools read them, held against those tools themselves."""
+"""Exports in other tools' formats, checked with those tools themselves."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_pytest_benchmark_has_one_process_per_datum(run: Run) -> None:
 
 @pytest.fixture
 def storage(tmp_path: Path, run: Run) -> Path:
-    """Two exports where pytest-benchmark keeps its own."""
+    """Two exports in the folder where pytest-benchmark stores its own results."""
     from pytest_benchmark.utils import get_machine_id
 
     for number in ("0001", "0002"):
@@ -79,7 +79,7 @@ def test_pytest_benchmark_compare_option_reads_it(storage: Path, tmp_path: Path)
 
 
 def test_bencher_metric_format(run: Run) -> None:
-    """Benchmark, measure, metric: value, and bounds where there are any."""
+    """Benchmark, measure, metric: a value, and its bounds if there are any."""
     document = finite(bencher.document(run))
     trained = next(record for record in run.records if record.job.backend == "pytorch")
     figure = trained.figure("throughput", "train", "end-to-end")
@@ -95,7 +95,7 @@ def test_bencher_metric_format(run: Run) -> None:
 
 @pytest.mark.parametrize("bigger", [True, False])
 def test_github_action_benchmark(run: Run, bigger: bool) -> None:
-    """Its data structure: a list of name, unit, value, and optionally range and extra."""
+    """Its format: a list of name, unit, value, and optionally range and extra."""
     entries = finite(github_action_benchmark.document(run, bigger))
     assert entries
     names = [entry["name"] for entry in entries]
@@ -114,7 +114,7 @@ def test_rows_that_are_not_comparable_are_left_out(run: Run) -> None:
     assert json.loads(github_action_benchmark.document(bad, True)) == []
 
 
-def test_what_is_left_out_is_said_on_standard_error(bench: Bench, run: Run) -> None:
+def test_standard_error_names_what_is_left_out(bench: Bench, run: Run) -> None:
     failed = run.records[0].model_copy(update={"status": "timeout", "error": "x"})
     named = run.model_copy(update={"name": "20260101T000000-aaaa", "records": [failed, *run.records[1:]]})
     (bench.folder / "run.json").write_text(export(named))
@@ -139,7 +139,7 @@ def test_a_sweep_of_batch_sizes_drops_nothing() -> None:
     }
 
 
-def test_a_name_of_another_version_is_said() -> None:
+def test_a_metric_of_another_version_is_named_as_left_out() -> None:
     made = made_of(row("a", [latency([0.1])]))
     strange = made.records[0].figures[0].model_copy(update={"name": "strange"})
     more = made.model_copy(update={"records": [made.records[0].model_copy(update={"figures": [strange]})]})

@@ -1,4 +1,7 @@
-"""Pages as files: one file, no network, escaped; the commands that write them. How they behave: test_page.py."""
+"""Pages as files: one file, no network, escaped; and the commands that write them.
+
+Their behaviour in a browser: test_html_in_browser.py.
+"""
 
 from __future__ import annotations
 
@@ -21,22 +24,22 @@ from reports.pages import html
 
 
 class Reader(HTMLParser):
-    """Elements and attributes of a page; texts of scripts are not read as markup."""
+    """The elements of a page with their attributes; scripts are not parsed as markup."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
-        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
+        self.elements.append((tag, dict(attrs)))
 
     def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.found if name == tag]
+        return [attributes for name, attributes in self.elements if name == tag]
 
 
 @pytest.mark.parametrize("name", ["run", "hostile", "check", "comparison", "history"])
-def test_a_page_is_one_file_that_asks_for_nothing(name: str) -> None:
+def test_a_page_is_one_file_that_requests_nothing(name: str) -> None:
     text = pages()[name]
     page = Reader(text)
     assert not [script for script in page.all("script") if "src" in script]
@@ -49,10 +52,10 @@ def test_a_page_is_one_file_that_asks_for_nothing(name: str) -> None:
 
 
 def test_foreign_text_makes_no_elements() -> None:
-    tame, hostile = Reader(html.of_run(recorded())), Reader(pages()["hostile"])
-    assert {tag for tag, _ in hostile.found} <= {tag for tag, _ in tame.found}
-    assert not [name for _, attributes in hostile.found for name in attributes if name.startswith("on")]
-    named = html.of_run(hostile_run().model_copy(update={"name": "{{ 7 * 7 }}"}))
+    tame, hostile = Reader(html.run_page(recorded())), Reader(pages()["hostile"])
+    assert {tag for tag, _ in hostile.elements} <= {tag for tag, _ in tame.elements}
+    assert not [name for _, attributes in hostile.elements for name in attributes if name.startswith("on")]
+    named = html.run_page(hostile_run().model_copy(update={"name": "{{ 7 * 7 }}"}))
     assert re.findall(r"<h1>(.*?)</h1>", named) == ["Run {{ 7 * 7 }}"], "no template in a name is rendered"
 
 
@@ -62,7 +65,7 @@ def test_the_numbers_are_the_exports() -> None:
         (record["job"]["backend"], record["job"]["source"], record["job"]["precision"]): record
         for record in json.loads(export(made))["records"]
     }
-    text = html.of_run(made)
+    text = html.run_page(made)
     shown = 0
     for record in exported.values():
         for figure in record["figures"]:
@@ -73,16 +76,16 @@ def test_the_numbers_are_the_exports() -> None:
 
 
 def test_a_section_without_data_is_absent() -> None:
-    text = html.of_run(run(row("failed", [], status="crashed", error="signal SIGSEGV", parity=None)))
+    text = html.run_page(run(row("failed", [], status="crashed", error="signal SIGSEGV", parity=None)))
     ids = [attributes["id"] for attributes in Reader(text).all("section") if "id" in attributes]
     assert ids == ["comparison", "machine", "definitions"]
     assert "crashed: signal SIGSEGV" in text
-    assert "plotly.js v" in html.of_run(recorded())
+    assert "plotly.js v" in html.run_page(recorded())
     assert "plotly.js v" not in text, "no plot, no library"
 
 
 def test_verdicts_come_first_and_the_margin_is_shaded() -> None:
-    text = html.of_check(check())
+    text = html.check_page(check())
     assert "<h1>regression: 1 regression (this environment against torch==2.13.0)</h1>" in text
     figures = json.loads(text.split('id="figures">')[1].split("</script>")[0])
     (band, _) = figures["forest-throughput"]["layout"]["shapes"]
@@ -91,7 +94,7 @@ def test_verdicts_come_first_and_the_margin_is_shaded() -> None:
     assert "2.13.0" in text
 
 
-def test_changes_of_level_are_marked_with_versions() -> None:
+def test_level_shifts_are_marked_with_versions() -> None:
     text = pages()["history"]
     figures = json.loads(text.split('id="figures">')[1].split("</script>")[0])
     (layout,) = [figure["layout"] for figure in figures.values()]
@@ -107,7 +110,7 @@ def stored(bench: Bench) -> Bench:
     return bench
 
 
-def test_report_writes_a_page_and_pictures(stored: Bench) -> None:
+def test_report_writes_a_page_and_images(stored: Bench) -> None:
     done = stored("report", "--format", "html", "-o", "report.html", "--figures", "plots")
     assert done.returncode == 0, done.stderr
     assert re.fullmatch(r"report.html written \([\d,]+ kB\)\n", done.stdout)
@@ -177,7 +180,7 @@ def test_long_comments_are_cut_by_whole_parts() -> None:
     from reports.pages import pull_request
 
     many = run(*(row(f"backend {i}", [speed([100.0 + i, 101.0 + i])], versions={"p": "1" * 2000}) for i in range(60)))
-    text = pull_request.of_run(many)
+    text = pull_request.run_comment(many)
     assert len(text) < 60_000
     assert text.count("<details>") == text.count("</details>")
     assert "more parts are left out for length" in text

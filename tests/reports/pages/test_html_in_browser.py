@@ -1,4 +1,4 @@
-"""Pages in a real browser: Chromium, from a file, as a user opens them."""
+"""Pages in a real browser: Chromium opens them from a file, as a user does."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 
 @pytest.fixture(scope="module")
 def browser(process: None) -> Iterator[Browser]:
-    found = [path for path in CHROMIUM if Path(path).exists()]
-    if not found:
+    installed = [path for path in CHROMIUM if Path(path).exists()]
+    if not installed:
         pytest.skip("no Chromium here: apt-get install chromium")
     with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=found[0], args=["--no-sandbox"])
+        opened = playwright.chromium.launch(executable_path=installed[0], args=["--no-sandbox"])
         yield opened
         opened.close()
 
@@ -37,7 +37,7 @@ Opens = Callable[..., Page]
 
 @pytest.fixture
 def opens(browser: Browser, tmp_path: Path) -> Iterator[Opens]:
-    """Opens a page; at the end nothing was complained of, and nothing asked of a network."""
+    """Opens pages; at the end it asserts that there were no errors and no network requests."""
     complaints: list[str] = []
     requests: list[str] = []
     contexts = []
@@ -64,7 +64,7 @@ def opens(browser: Browser, tmp_path: Path) -> Iterator[Opens]:
 
 
 def draw_all(page: Page) -> None:
-    """Plots are drawn when they come into sight, or before printing."""
+    """Draw all plots: the page draws a plot when it becomes visible, or before printing."""
     page.evaluate("dispatchEvent(new Event('beforeprint')); dispatchEvent(new Event('afterprint'))")
     page.wait_for_function("[...document.querySelectorAll('.plot')].every(p => p.querySelector('.main-svg'))")
 
@@ -74,11 +74,11 @@ def forty() -> str:
         row(f"backend-{i}", [speed([100.0 + i, 101.0 + i, 99.5 + i]), latency([0.001 * (1 + i), 0.0011 * (1 + i)])])
         for i in range(40)
     ]
-    return html.of_run(run(*rows))
+    return html.run_page(run(*rows))
 
 
 def test_the_table_holds_the_exports_numbers(opens: Opens) -> None:
-    page = opens(html.of_run(recorded()))
+    page = opens(html.run_page(recorded()))
     shown = page.eval_on_selector_all(
         "#grid tbody tr",
         "rows => rows.map(r => [...r.cells].slice(1).map(c => [c.dataset.figure, c.dataset.value ?? null]))",
@@ -103,14 +103,14 @@ def key_of(figure: dict[str, object]) -> str:
 
 
 def column(page: Page, key: str) -> list[str]:
-    found: list[str] = page.eval_on_selector_all(
+    values: list[str] = page.eval_on_selector_all(
         f'td[data-figure="{key}"]', "cells => cells.map(c => c.dataset.value ?? '')"
     )
-    return found
+    return values
 
 
 def test_sorting_hiding_and_the_theme(opens: Opens) -> None:
-    page = opens(html.of_run(recorded()))
+    page = opens(html.run_page(recorded()))
     key = "throughput-infer-end-to-end-128"
     head = page.locator("#grid thead th", has_text="inference, batch 128").first
     head.locator("button").click()
@@ -141,38 +141,40 @@ def test_sorting_hiding_and_the_theme(opens: Opens) -> None:
     assert page.locator("#theme").inner_text() == "Light"
 
 
-def test_hovering_tells_the_number(opens: Opens) -> None:
-    page = opens(html.of_run(recorded()))
+def test_hovering_shows_the_number(opens: Opens) -> None:
+    page = opens(html.run_page(recorded()))
     plot = page.locator('[data-figure="throughput-infer-end-to-end"]')
     plot.scroll_into_view_if_needed()
     bar = plot.locator(".bars .point path").first.bounding_box()
     assert bar is not None
     page.mouse.move(bar["x"] + bar["width"] - 2, bar["y"] + bar["height"] / 2)
-    told = plot.locator(".hoverlayer .hovertext")
-    told.wait_for()
-    assert "throughput [images/s]" in (told.text_content() or "")
+    hover = plot.locator(".hoverlayer .hovertext")
+    hover.wait_for()
+    assert "throughput [images/s]" in (hover.text_content() or "")
 
 
 @pytest.mark.parametrize("name", ["run", "check", "comparison", "history", "forty"])
-def test_no_serious_fault_and_nothing_overflows(opens: Opens, name: str) -> None:
+def test_no_serious_accessibility_fault_and_no_overflow(opens: Opens, name: str) -> None:
     text = forty() if name == "forty" else pages()[name]
     for size, scheme in ((WIDE, "light"), (PHONE, "dark")):
         page = opens(text, size, scheme)
         width = page.evaluate("document.documentElement.scrollWidth")
         assert width <= size["width"], f"{width} px wide in {size['width']}"
-        found = Axe().run(page).response["violations"]
+        violations = Axe().run(page).response["violations"]
         serious = [
-            f"{one['id']}: {one['nodes'][0]['html'][:200]}" for one in found if one["impact"] in ("serious", "critical")
+            f"{one['id']}: {one['nodes'][0]['html'][:200]}"
+            for one in violations
+            if one["impact"] in ("serious", "critical")
         ]
         assert serious == []
 
 
 def test_hostile_names_are_shown_as_text(opens: Opens) -> None:
     for size in (WIDE, PHONE):
-        page = opens(html.of_run(hostile_run()), size)
-        told = page.locator("body").inner_text()
-        assert "<script>alert(1)</script>" in told
-        assert "{{ 7 * 7 }}" in told
+        page = opens(html.run_page(hostile_run()), size)
+        body = page.locator("body").inner_text()
+        assert "<script>alert(1)</script>" in body
+        assert "{{ 7 * 7 }}" in body
         assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
         in_plots = page.eval_on_selector_all(".plot .ytick text", "texts => texts.map(t => t.textContent).join(' ')")
         assert "<script>" in in_plots
@@ -182,7 +184,7 @@ def test_hostile_names_are_shown_as_text(opens: Opens) -> None:
 
 def test_filters_of_the_history(opens: Opens) -> None:
     both = [series(30, "pytorch", 0.9), series(30, "keras")]
-    page = opens(html.of_history(both, trends.all_turns(both), "bench history"))
+    page = opens(html.history_page(both, trends.all_turns(both), "bench history"))
     assert page.locator("#series figure:visible").count() == 2
     page.locator('select[data-filter="backend"]').select_option("keras")
     assert page.locator("#series figure:visible").count() == 1
@@ -194,7 +196,7 @@ def test_filters_of_the_history(opens: Opens) -> None:
 
 
 def test_it_prints_in_light_with_every_plot(opens: Opens) -> None:
-    page = opens(html.of_run(recorded()), scheme="dark")
+    page = opens(html.run_page(recorded()), scheme="dark")
     page.emulate_media(media="print")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert not page.locator("#theme").is_visible()

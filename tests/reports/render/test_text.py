@@ -1,4 +1,4 @@
-"""Documents in every format: whole, and without harm whatever foreign text is in them."""
+"""Documents in every format: complete, and harmless whatever foreign text they contain."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DOCUMENT = Document(
 )
 CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 HTML = {"html", "github"}
-"""Formats whose readers pass HTML on."""
+"""Formats that may be shown as HTML."""
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -73,7 +73,7 @@ def test_no_cell_is_a_formula(name: str) -> None:
         ("-5.0%", "-5.0%"),
     ],
 )
-def test_what_a_spreadsheet_would_compute(text: str, shown: str) -> None:
+def test_formulas_are_escaped_for_spreadsheets(text: str, shown: str) -> None:
     assert in_spreadsheet(text) == shown
 
 
@@ -86,9 +86,9 @@ def test_csv_is_read_back() -> None:
 
 
 def test_json_is_one_object() -> None:
-    found = json.loads(render(DOCUMENT, "json"))
-    assert found["tables"] == [{"title": "t (x)", "columns": ["name", "n"], "rows": [["a", "-1.5"], ["b", "2 ±3%"]]}]
-    assert (found["headline"], found["notes"]) == ("head", ["a note"])
+    document = json.loads(render(DOCUMENT, "json"))
+    assert document["tables"] == [{"title": "t (x)", "columns": ["name", "n"], "rows": [["a", "-1.5"], ["b", "2 ±3%"]]}]
+    assert (document["headline"], document["notes"]) == ("head", ["a note"])
 
 
 def test_an_unknown_format_names_the_known_ones() -> None:
@@ -97,7 +97,7 @@ def test_an_unknown_format_names_the_known_ones() -> None:
 
 
 def test_markdown_and_the_comment_do_no_harm() -> None:
-    for text in (markdown.render(hostile_run()), pull_request.of_run(hostile_run())):
+    for text in (markdown.render(hostile_run()), pull_request.run_comment(hostile_run())):
         assert not CONTROL.search(text)
         text = re.sub(r"`[^`\n]*`", "", text)  # code is shown as it is
         assert "<script" not in text

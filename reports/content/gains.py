@@ -22,7 +22,7 @@ def comparable(run: Run) -> list[Record]:
 
 
 def usual_modes(run: Run) -> list[Record]:
-    """Of every row only its first mode, which is the backend's default."""
+    """Of every row only its first comparable mode; a backend's own order begins with its default."""
     kept: dict[tuple[str, str | None, str, str], Record] = {}
     for record in comparable(run):
         job = record.job

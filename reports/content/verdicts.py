@@ -86,7 +86,7 @@ def _row(one: MetricVerdict) -> list[str]:
 
 def _notes(check: Check) -> list[str]:
     lines = [
-        "pair: two workers of one row, base and present, measured at the same time;",
+        "pair: two workers of one row, base and present, alive together and measured in turns (accuracy: one seed);",
         f"change: present / base - 1, from the pairs; interval: {100 * (1 - 2 * check.alpha):.0f}%, valid at every look"
         f" (after {', '.join(map(str, check.looks))} pairs);",
         "could find: the smallest true harm (change for the worse) that these pairs would call a regression with a"

@@ -58,7 +58,7 @@ class CheckJob:
         Raises:
             UsageError: an unknown name, or a file that is no model or recipe.
         """
-        return workloads.of(self.model, self.dataset, self.recipe, dict(self.changes))
+        return workloads.make_workload(self.model, self.dataset, self.recipe, dict(self.changes))
 
     def with_options(self, given: Mapping[str, Any], saved_as: str | None = None) -> CheckJob:
         """The job with the fields that the user gave. ``saved_as``: it is that baseline's, and no field may differ.

@@ -231,7 +231,7 @@ class Session:
     def _settings(self) -> dict[str, Any]:
         """What the framework says of itself, and what this process runs on, read back."""
         cpus = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
-        return {**self.backend.settings(), "cpus": cpus, "allocator": allocators.in_force(dict(os.environ))}
+        return {**self.backend.settings(), "cpus": cpus, "allocator": allocators.active(dict(os.environ))}
 
     @contextmanager
     def _phase(self, name: str) -> Iterator[None]:

@@ -57,11 +57,13 @@ def certify(backend: Backend, arguments: argparse.Namespace) -> None:
         model, recipe, images = MODELS[model_name], RECIPES[RECIPE_OF[model_name]], data[dataset]
         chosen = np.random.default_rng(seed).permutation(len(images.train_y))[:SAMPLE]
         x, y = normalize(images.train_x[chosen], recipe.mean, recipe.std), images.train_y[chosen]
-        weights = reference_outputs.off_the_kinks(model, model.initial_weights(seed))
+        weights = reference_outputs.raise_betas(model, model.initial_weights(seed))
         trial = reference_outputs.Trial(recipe)
         case = arguments.folder / f"{model_name}-{dataset}-{seed}"
-        wanted = reference_outputs.Expected.of(case.with_suffix(".npz"), model, weights, x, y, trial)
-        certifier = certificate.Certifier(backend, arguments.precision, arguments.device, model, weights, wanted, trial)
+        expected = reference_outputs.Expected.read_or_compute(case.with_suffix(".npz"), model, weights, x, y, trial)
+        certifier = certificate.Certifier(
+            backend, arguments.precision, arguments.device, model, weights, expected, trial
+        )
         show(case.name, arguments, certifier.certify())
         path = Path(f"{case}-{arguments.worker}.onnx")
         if "export" in backend.TASKS and arguments.precision == "fp32" and not path.exists():

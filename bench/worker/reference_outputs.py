@@ -52,7 +52,8 @@ def select_images(model: ModelSpec, weights: Weights, x: Images, masks: Weights)
 
 
 def raise_betas(model: ModelSpec, weights: Weights) -> Weights:
-    """The weights with every beta of batch normalization raised by ``RAISED``: inputs of ReLU are then rarely near zero.
+    """The weights with every beta of batch normalization raised by ``RAISED``: inputs of ReLU are then rarely near
+    zero.
 
     With usual weights, rounding always decides the sign of some ReLU inputs of a deep network. Each changes the
     gradient of a correct framework by 1e-3, and training steps amplify that. The computation is the same for all

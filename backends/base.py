@@ -1,12 +1,12 @@
-"""The contract between the harness and a backend: one page, no framework.
+"""The interface between the harness and a backend. Imports no framework.
 
-Canonical layout, at every border: images ``(N, H, W, C)`` float32, labels ``(N,)`` int64, convolution kernels
-``(kh, kw, in, out)``, dense kernels ``(in, out)`` with inputs flattened in H, W, C order. An adapter whose
-framework wants another layout transposes at the border.
+Canonical layout of all arguments and results: images ``(N, H, W, C)`` float32, labels ``(N,)`` int64, convolution
+kernels ``(kh, kw, in, out)``, dense kernels ``(in, out)`` with inputs flattened in H, W, C order. An adapter
+whose framework has another layout transposes them.
 
 A built-in adapter is a file of this folder with a class ``Adapter``; a third-party one is a class behind an entry
-point of the group ``evenbench.backends``. Either is found by its name, and nothing else needs an edit. Module level
-of an adapter stays light: the parent process reads the capabilities below and must not import a framework.
+point of the group ``evenbench.backends``. Both are found by name; no other file needs an edit. An adapter must not
+import its framework at module level, because the parent process reads the capabilities below.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ Tensor: TypeAlias = Any
 
 
 class Unsupported(Exception):
-    """The backend cannot do what was asked, by its nature; the message says what and why."""
+    """The backend can never do this; the message says what and why."""
 
 
 class Unavailable(Exception):
-    """What the backend needs is missing here (a package, a driver, a GPU); the message says how to get it."""
+    """The backend needs something that is missing here (a package, a driver, a GPU); the message says how to get it."""
 
 
 @dataclass(frozen=True)
 class Optimizer:
     """SGD with heavy-ball or Nesterov momentum, Adam (Kingma & Ba 2015), or AdamW (Loshchilov & Hutter 2019). The
-    learning rate comes with each step. ``backends.optimizers`` has the updates, and where frameworks differ in them.
+    learning rate is an argument of each step. ``backends.optimizers`` has the updates and their variants.
 
-    ``weight_decay`` is for all trained weights: with ``sgd`` and ``adam`` added to the gradient, with ``adamw`` taken
-    off the weight.
+    ``weight_decay`` applies to all trained weights: ``sgd`` and ``adam`` add it to the gradient, ``adamw`` subtracts it
+    from the weight.
     """
 
     name: Literal["sgd", "adam", "adamw"]
@@ -55,46 +55,46 @@ class Optimizer:
 
 @dataclass(frozen=True)
 class Training:
-    """What a model is built for when it is to be trained."""
+    """The settings of a model that is built to be trained."""
 
     optimizer: Optimizer
     label_smoothing: float = 0.0
     """s: targets are (1 - s) one-hot + s / classes (Szegedy et al. 2016, section 7)."""
     frozen: frozenset[str] = frozenset()
-    """Canonical names of weights that the optimizer leaves alone; batch normalization whose gamma is among them
-    normalizes by its running statistics in training too, and keeps them."""
+    """Canonical names of the weights that are not trained. A batch normalization whose gamma is frozen uses its running
+    statistics in training too, and does not change them."""
 
 
 class Backend(Protocol):
-    """One framework or runtime on one device. Every public method is in the field's terms; units in docstrings."""
+    """One framework or runtime on one device."""
 
     TASKS: ClassVar[frozenset[str]]
-    """Of ``train`` (a training step can be timed), ``infer``, ``fit`` (trains a workload to its end), ``export``."""
+    """Some of ``train`` (a training step can be timed), ``infer``, ``fit`` (a whole training), ``export``."""
     DEVICES: ClassVar[tuple[str, ...]]
-    """Of ``cpu``, ``cuda``."""
+    """Some of ``cpu``, ``cuda``."""
     PRECISIONS: ClassVar[tuple[str, ...]]
-    """Of ``fp32``, ``fp64``, ...; the first is the default."""
+    """Some of ``fp32``, ``fp64``, ...; the first is the default."""
     MODES: ClassVar[tuple[str, ...]]
-    """Ways to run the same model, the first is the default: ``eager``, ``graph``, ..."""
+    """Ways to run the same model: ``eager``, ``graph``, ...; the first is the default."""
     CONTENDS: ClassVar[bool] = True
-    """False for a backend that judges the others: it is measured, but no other row is compared with it."""
+    """False for the reference: it is measured, but no other row is compared with it."""
     NEEDS_SOURCE: ClassVar[bool] = False
     """True for a runtime that reads the ONNX file another backend exported."""
     TOLERANCES: ClassVar[Mapping[str, Mapping[str, float]]] = {}
-    """Of a precision that ``bench.worker.tolerances`` does not have: by precision and check, how far the backend may be
-    off the reference (a share, as there), such as ``{"fp8": {"logits": 0.1, "gradients": 0.6, ...}}``. The certificate
-    says that they are the adapter's own. Without them a row of such a precision is ``unsupported``."""
+    """Tolerances by precision and check, such as ``{"fp8": {"logits": 0.1, "gradients": 0.6, ...}}``, for a precision
+    that ``bench.worker.tolerances`` does not have (relative, as there). The certificate says that they are the
+    adapter's own. Without them a row of such a precision is ``unsupported``."""
     REQUIRES: ClassVar[tuple[tuple[str, ...], ...]] = ()
-    """Distributions (PyPI names) it needs; each entry lists alternatives, one of which must be installed."""
+    """The required distributions (PyPI names). Each entry lists alternatives, one of which must be installed."""
     EXTRA: ClassVar[str | None] = None
     """The extra of ``evenbench`` that installs them."""
 
     def __init__(self, device: str, precision: str, mode: str, threads: int, seed: int) -> None:
-        """Configure the framework; ``threads`` is intra-op, inter-op is 1. ``device`` is ``cpu`` or ``cuda``: the
-        harness leaves one GPU visible.
+        """Configure the framework; ``threads`` is intra-op, inter-op is 1. ``device`` is ``cpu`` or ``cuda``; the
+        harness makes at most one GPU visible.
 
         Raises:
-            Unavailable: no such device here (never a silent fall-back to the CPU).
+            Unavailable: no such device here (an adapter never falls back to the CPU).
             Unsupported: no such precision or mode.
         """
 
@@ -102,8 +102,8 @@ class Backend(Protocol):
         """Package name to version, the framework's own first."""
 
     def settings(self) -> dict[str, Any]:
-        """What the framework says of itself, read back after ``build`` or ``load``: ``threads`` (intra-op, int),
-        ``fast_path`` (one line: how this row is run), and what else decides speed (TF32, autotuning, providers)."""
+        """The framework's settings, read back after ``build`` or ``load``: ``threads`` (intra-op, int), ``fast_path``
+        (one line: how this row runs), and other settings that affect speed (TF32, autotuning, providers)."""
 
     def build(self, model: ModelSpec, weights: Weights, training: Training | None) -> None:
         """Build the model natively with these canonical weights; ``training`` None builds for inference only.
@@ -114,64 +114,64 @@ class Backend(Protocol):
         raise Unsupported("it builds no models; it reads another backend's ONNX file")
 
     def load(self, onnx_path: Path) -> None:
-        """Load an ONNX file (``NEEDS_SOURCE`` only), batch dimension free. Raises as ``__init__``."""
+        """Load an ONNX file with a free batch dimension (``NEEDS_SOURCE`` only). Raises the errors of ``__init__``."""
         raise Unsupported("it reads no ONNX files")
 
     def convert(self, onnx_path: Path, out: Path, calibration: Images) -> None:
-        """Write the file in this precision (``NEEDS_SOURCE`` only, other than fp32), for ``load``; done once, outside
-        all clocks. ``calibration``: normalized training images."""
+        """Write the file in this precision for ``load`` (``NEEDS_SOURCE`` only; not for fp32). Called once, never
+        timed. ``calibration``: normalized training images."""
         raise Unsupported("it converts no ONNX files")
 
     def to_device(self, x: Images, y: Labels | None = None) -> tuple[Tensor, Tensor | None]:
-        """Host arrays in canonical layout to what ``forward`` and ``train_step`` take: layout, copy, placement."""
+        """Convert host arrays in canonical layout to the arguments of ``forward`` and ``train_step`` on the device."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits ``(N, classes)`` in evaluation mode; may return before the device is done."""
+        """Logits ``(N, classes)`` in evaluation mode. May return before the device has finished."""
 
     def train_step(self, x: Tensor, y: Tensor, learning_rate: float, dropout_masks: Weights | None = None) -> Tensor:
         """Forward, mean softmax cross-entropy, backward, update; returns the loss before the update (scalar).
 
-        ``dropout_masks``: layer name to ``(N, ...)``, canonical host arrays that stand for the framework's own draws
-        (``ModelSpec.dropout_masks``); parity gives them, timing does not.
+        ``dropout_masks``: layer name to canonical host array ``(N, ...)``, used instead of the framework's own random
+        masks (``ModelSpec.dropout_masks``). Certificates give them, timing does not.
         """
         raise Unsupported("it does not train")
 
     def gradients(self, x: Tensor, y: Tensor, dropout_masks: Weights | None = None) -> Weights:
-        """Gradients of the mean loss in training mode, canonical names and layout, of the weights that are trained;
-        changes nothing, running statistics included."""
+        """Gradients of the mean loss with respect to the trained weights, in training mode, with canonical names and
+        layout. Changes nothing, not even the running statistics."""
         raise Unsupported("it has no gradients")
 
     def weights(self) -> Weights:
-        """The model's weights now, running statistics included, canonical names and layout, host float arrays."""
+        """The current weights with the running statistics: canonical names and layout, float arrays on the host."""
         raise Unsupported("it does not give its weights")
 
     def synchronize(self) -> None:
-        """Block until the device has finished all work that was submitted."""
+        """Wait until the device has finished all submitted work."""
 
     def to_numpy(self, tensor: Tensor) -> npt.NDArray[Any]:
-        """A tensor's values on the host (blocks until they are there)."""
+        """The values of a tensor on the host. Waits until they are there."""
 
     def infer(self, x: Images) -> npt.NDArray[Any]:
-        """End to end: host images in, host logits ``(N, classes)`` out, the way that its users would write it."""
+        """End to end, as the framework's users would write it: host images to host logits ``(N, classes)``."""
         return self.to_numpy(self.forward(self.to_device(x)[0]))
 
     def export_onnx(self, path: Path) -> None:
-        """Write the model as ONNX by the framework's own exporter, batch dimension dynamic, in one file."""
+        """Write the model as one ONNX file with a free batch dimension, with the framework's own exporter."""
         raise Unsupported("it has no ONNX exporter")
 
     def counts(self) -> dict[str, int]:
-        """The framework's own count, for the check against the spec: ``parameters``; ``flops`` of one image's
-        forward pass (2 per multiply-accumulate of convolutions and dense layers). What it cannot count is absent."""
+        """The framework's own counts, to check the spec: ``parameters``, and ``flops`` of one image's forward pass (2
+        per multiply-accumulate of convolutions and dense layers). A count that it does not have is absent."""
         return {}
 
     def device_memory(self) -> dict[str, int]:
-        """The framework's own statistics in bytes (``peak_allocated``, ``peak_reserved``); empty if it has none."""
+        """The framework's memory statistics, bytes (``peak_allocated``, ``peak_reserved``); empty if it has none."""
         return {}
 
     def out_of_memory(self, error: BaseException) -> bool:
-        """Whether ``error`` is this framework's way to say that memory ran out."""
+        """Whether ``error`` means that the framework ran out of memory."""
         return isinstance(error, MemoryError)
 
     def gpu_probe(self) -> dict[str, float]:
-        """What ``bench gpu-check`` asks of a framework on CUDA; its keys are named in ``bench.machine.gpu_checks``."""
+        """Measurements of a framework on CUDA for ``bench gpu-check``; ``bench.machine.gpu_checks`` lists the keys."""
         raise Unsupported("it has no GPU probe")

@@ -1,7 +1,7 @@
 """Keras 3 on TensorFlow: a functional ``keras.Model``, training step and forward compiled by ``tf.function``.
 
-The step is the one of Keras' guide "Writing a training loop from scratch in TensorFlow": forward, loss, gradient,
-``optimizer.apply``, in one graph. ``jit_compile`` is always passed explicitly: Keras' "auto" means XLA once a GPU is
+The training step follows Keras' guide "Writing a training loop from scratch in TensorFlow": forward, loss, gradient
+and ``optimizer.apply`` in one graph. ``jit_compile`` is always passed explicitly: Keras' "auto" means XLA if a GPU is
 visible and no XLA on the CPU.
 """
 
@@ -59,13 +59,15 @@ class Adapter(Backend):
             raise Unsupported("fp16 needs CUDA (TensorFlow computes it on the CPU without fast kernels); bf16 has them")
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(1)
-        tf.config.set_soft_device_placement(False)  # else /GPU:0 runs on the CPU where there is no GPU
+        tf.config.set_soft_device_placement(False)  # else /GPU:0 runs on the CPU if there is no GPU
         tf.config.experimental.enable_tensor_float_32_execution(False)
         gpus = tf.config.list_physical_devices("GPU")
         if device == "cuda" and not gpus:
-            raise Unavailable("TensorFlow sees no GPU (plain tensorflow brings no CUDA: the extra is keras-cuda)")
+            raise Unavailable(
+                "TensorFlow sees no GPU (the package tensorflow has no CUDA; install the extra keras-cuda)"
+            )
         for gpu in gpus:
-            tf.config.experimental.set_memory_growth(gpu, True)  # else it takes the whole GPU
+            tf.config.experimental.set_memory_growth(gpu, True)  # else it reserves the whole GPU memory
         import keras
 
         keras.utils.set_random_seed(seed)
@@ -83,35 +85,35 @@ class Adapter(Backend):
 
     def settings(self) -> dict[str, Any]:
         config = self._tf.config
-        found = {
+        settings = {
             "threads": config.threading.get_intra_op_parallelism_threads(),
             "inter_op_threads": config.threading.get_inter_op_parallelism_threads(),
-            "fast_path": f"{self._way()}; dtype policy {self._policy}",
+            "fast_path": f"{self._describe_mode()}; dtype policy {self._policy}",
         }
         if self._device == "/GPU:0":
-            found["tf32"] = config.experimental.tensor_float_32_execution_enabled()
-            found["autotuning"] = os.environ.get("TF_CUDNN_USE_AUTOTUNE", "1") != "0"
+            settings["tf32"] = config.experimental.tensor_float_32_execution_enabled()
+            settings["autotuning"] = os.environ.get("TF_CUDNN_USE_AUTOTUNE", "1") != "0"
             gpu = config.list_physical_devices("GPU")[0]
-            found["device"] = config.experimental.get_device_details(gpu).get("device_name", "unknown")
-        return found
+            settings["device"] = config.experimental.get_device_details(gpu).get("device_name", "unknown")
+        return settings
 
-    def _way(self) -> str:
-        """How this row is run, in a few words."""
+    def _describe_mode(self) -> str:
+        """How this row runs, as text."""
         if self._mode == "eager":
             return "eager, operation by operation"
         return f"tf.function, jit_compile={self._mode == 'xla'}, one graph for forward, loss, backward, update"
 
     def build(self, model: ModelSpec, weights: Weights, training: Training | None) -> None:
         keras = self._keras
-        self._model, self._made = model, training
+        self._model, self._training = model, training
         frozen = frozenset() if training is None else training.frozen
         with self._tf.device(self._device):
             self._layers = {p.name: _layer(keras, p.layer, p.name, self._policy) for p in model.walk()}
             for placed in model.walk():
                 if placed.trained and placed.trained[0] in frozen:
-                    self._layers[placed.name].trainable = False  # normalizes by its running statistics, too
+                    self._layers[placed.name].trainable = False  # then it also uses its running statistics
             images = keras.Input(model.input_shape)
-            logits = self._through(model.placed(), images)
+            logits = self._run_layers(model.placed(), images)
             if self._precision != "fp32":
                 logits = keras.layers.Activation("linear", dtype="float32", name="logits")(logits)
             self._native = keras.Model(images, logits)
@@ -132,14 +134,14 @@ class Adapter(Backend):
         self._learning_rate: float | None = None
         self._compile()
 
-    def _through(self, placed: Sequence[Placed], x: Any, masks: Any = None) -> Any:
-        """Layers one after the other, of symbols, or in training of tensors with masks in place of dropout's draws."""
+    def _run_layers(self, placed: Sequence[Placed], x: Any, masks: Any = None) -> Any:
+        """Apply the layers in order: to symbols, or (``masks``) in training to tensors, with these masks of dropout."""
         ops = self._keras.ops
         for layer in placed:
             mode = {} if masks is None else {"training": True}
             match layer.layer:
                 case Residual():
-                    x = ops.add(self._through(layer.body, x, masks), self._through(layer.shortcut, x, masks))
+                    x = ops.add(self._run_layers(layer.body, x, masks), self._run_layers(layer.shortcut, x, masks))
                 case ZeroPadShortcut(filters, stride):
                     extra = filters - layer.input_shape[-1]
                     x = ops.pad(x[:, ::stride, ::stride, :], [[0, 0], [0, 0], [0, 0], [0, extra]])
@@ -161,7 +163,7 @@ class Adapter(Backend):
                 if masks is None:
                     logits = self._native(x, training=True)
                 else:
-                    logits = tf.cast(self._through(self._model.placed(), x, masks), tf.float32)
+                    logits = tf.cast(self._run_layers(self._model.placed(), x, masks), tf.float32)
                 loss = self._loss(y, logits)
                 scaled = scale(loss)
             return loss, tape.gradient(scaled, trained)
@@ -182,15 +184,15 @@ class Adapter(Backend):
         self._gradients = compile_(lambda x, y, masks=None: loss_and_gradients(x, y, masks, lambda value: value)[1])
 
     def _coupled_decay(self) -> float:
-        """Weight decay that is added to the gradient: Keras' own optimizers take it off the weight instead."""
-        optimizer = None if self._made is None else self._made.optimizer
+        """Weight decay that is added to the gradient; Keras' optimizers would subtract it from the weight instead."""
+        optimizer = None if self._training is None else self._training.optimizer
         return 0.0 if optimizer is None or optimizer.name == "adamw" else optimizer.weight_decay
 
     def to_device(self, x: Images, y: Labels | None = None) -> tuple[Any, Any]:
         with self._tf.device(self._device):
             images = self._tf.constant(x)
             if self._device == "/GPU:0":
-                images = self._tf.identity(images)  # a constant made of a host array may still be on the host
+                images = self._tf.identity(images)  # a constant from a host array may still be on the host
             return images, None if y is None else self._tf.constant(y)
 
     def forward(self, x: Any) -> Any:
@@ -210,12 +212,12 @@ class Adapter(Backend):
         statistics = [self._variables[name] for name in self._variables if name not in self._model.trained]
         before = [variable.numpy() for variable in statistics]
         with self._tf.device(self._device):
-            found = (
+            gradients = (
                 self._gradients(x, y) if dropout_masks is None else self._gradients(x, y, self._masks(dropout_masks))
             )
             for variable, value in zip(statistics, before, strict=True):
                 variable.assign(value)
-        return {name: gradient.numpy() for name, gradient in zip(self._trained, found, strict=True)}
+        return {name: gradient.numpy() for name, gradient in zip(self._trained, gradients, strict=True)}
 
     def _masks(self, masks: Weights) -> Any:
         return {name: self._tf.constant(mask) for name, mask in masks.items()}
@@ -231,7 +233,7 @@ class Adapter(Backend):
         return tensor.numpy()
 
     def export_onnx(self, path: Path) -> None:
-        self.infer(np.zeros((1, *self._model.input_shape), np.float32))  # the exporter refuses a model never called
+        self.infer(np.zeros((1, *self._model.input_shape), np.float32))  # the exporter needs a model that was called
         self._native.export(str(path), format="onnx", verbose=False)
 
     def counts(self) -> dict[str, int]:
@@ -241,7 +243,7 @@ class Adapter(Backend):
         }
 
     def _flops(self) -> int:
-        """TensorFlow's profiler over the graph of one image, convolutions and matrix products only."""
+        """FLOPs of one image by TensorFlow's profiler, of convolutions and matrix products only."""
         tf = self._tf
         one = tf.TensorSpec((1, *self._model.input_shape), tf.float32)
         graph = tf.function(lambda x: self._native(x, training=False)).get_concrete_function(one).graph
@@ -272,51 +274,51 @@ class Adapter(Backend):
             product = tf.matmul(a, a)
             unfenced = time.perf_counter() - begin
             self.synchronize()
-            found = {"matmul_unfenced_s": unfenced, "matmul_fenced_s": time.perf_counter() - begin}
+            probe = {"matmul_unfenced_s": unfenced, "matmul_fenced_s": time.perf_counter() - begin}
             one = np.zeros((1, *self._model.input_shape), np.float32)
             devices = product.backing_device, self.forward(self.to_device(one)[0]).backing_device
-            found["output_on_gpu"] = float(all("GPU:0" in device for device in devices))
+            probe["output_on_gpu"] = float(all("GPU:0" in device for device in devices))
             image, kernel = tf.random.normal((8, 32, 32, 64)), tf.random.normal((3, 3, 64, 64))
             exact = tf.nn.conv2d(tf.cast(image, tf.float64), tf.cast(kernel, tf.float64), 1, "VALID").numpy()
             for on in (True, False):
                 tf.config.experimental.enable_tensor_float_32_execution(on)
-                got = tf.nn.conv2d(image, kernel, 1, "VALID").numpy()
-                error = np.linalg.norm(got - exact) / np.linalg.norm(exact)
-                found[f"tf32_{'on' if on else 'off'}_error"] = float(error)
-        return found
+                actual = tf.nn.conv2d(image, kernel, 1, "VALID").numpy()
+                error = np.linalg.norm(actual - exact) / np.linalg.norm(exact)
+                probe[f"tf32_{'on' if on else 'off'}_error"] = float(error)
+        return probe
 
 
 def _layer(keras: Any, layer: Layer, name: str, policy: str) -> Any:
-    """The native layer; None for what ``_through`` does by itself."""
-    layers, told = keras.layers, {"name": name, "dtype": policy}
+    """The native layer; None for what ``_run_layers`` computes itself."""
+    layers, common = keras.layers, {"name": name, "dtype": policy}
     match layer:
         case Conv2D(filters, kernel, stride, padding, bias):
-            return layers.Conv2D(filters, kernel, stride, padding, use_bias=bias, **told)
+            return layers.Conv2D(filters, kernel, stride, padding, use_bias=bias, **common)
         case DepthwiseConv2D(kernel, stride, padding, bias):
-            return layers.DepthwiseConv2D(kernel, stride, padding, use_bias=bias, **told)
+            return layers.DepthwiseConv2D(kernel, stride, padding, use_bias=bias, **common)
         case Dense(units, bias):
-            return layers.Dense(units, use_bias=bias, **told)
+            return layers.Dense(units, use_bias=bias, **common)
         case BatchNorm(momentum, epsilon):
-            return layers.BatchNormalization(momentum=momentum, epsilon=epsilon, **told)
+            return layers.BatchNormalization(momentum=momentum, epsilon=epsilon, **common)
         case ReLU():
-            return layers.ReLU(**told)
+            return layers.ReLU(**common)
         case Dropout(rate):
-            return layers.Dropout(rate, **told)
+            return layers.Dropout(rate, **common)
         case MaxPool2D(size):
-            return layers.MaxPooling2D(size, layer.step, **told)
+            return layers.MaxPooling2D(size, layer.step, **common)
         case AveragePool2D(size):
-            return layers.AveragePooling2D(size, layer.step, **told)
+            return layers.AveragePooling2D(size, layer.step, **common)
         case GlobalAveragePool():
-            return layers.GlobalAveragePooling2D(**told)
+            return layers.GlobalAveragePooling2D(**common)
         case Flatten():
-            return layers.Flatten(**told)
+            return layers.Flatten(**common)
         case ZeroPadShortcut() | Residual():
             return None
     raise Unsupported(f"no layer {type(layer).__name__} in the Keras adapter")
 
 
 def _loss(keras: Any, smoothing: float, classes: int) -> Any:
-    """Of labels and logits. Keras smooths one-hot targets only."""
+    """The loss function of labels and logits. Keras smooths only one-hot targets."""
     if not smoothing:
         return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     smoothed = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=smoothing)
@@ -324,12 +326,12 @@ def _loss(keras: Any, smoothing: float, classes: int) -> Any:
 
 
 def _optimizer(keras: Any, options: Optimizer) -> Any:
-    told = {"beta_1": options.beta1, "beta_2": options.beta2, "epsilon": options.epsilon}
+    settings = {"beta_1": options.beta1, "beta_2": options.beta2, "epsilon": options.epsilon}
     match options.name:
         case "sgd":
             return keras.optimizers.SGD(0.0, options.momentum, options.nesterov)
         case "adam":
-            return keras.optimizers.Adam(0.0, **told)
+            return keras.optimizers.Adam(0.0, **settings)
         case "adamw":
-            return keras.optimizers.AdamW(0.0, options.weight_decay, **told)
+            return keras.optimizers.AdamW(0.0, options.weight_decay, **settings)
     raise Unsupported(f"no optimizer {options.name} in the Keras adapter")

@@ -1,7 +1,7 @@
-"""The mathematics of the layers in NumPy, forward and backward, for ``backends.reference``.
+"""The layers in NumPy, forward and backward, for ``backends.reference``.
 
-Every function returns the output and its backward function: from the gradient of the output to (gradient of the
-input, gradients of the trained weights in their order). Images are ``(N, H, W, C)``.
+Every function returns the output and a backward function. That function takes the gradient of the output and returns
+the gradient of the input and the gradients of the trained weights, in order. Images are ``(N, H, W, C)``.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ def conv2d(
     bias: Array | None = None,
     stride: int = 1,
     padding: Padding = "valid",
-    of_images: bool = False,
+    is_input: bool = False,
 ) -> tuple[Array, Backward]:
-    """``(N, H, W, C)`` and ``(kh, kw, C, F)`` to ``(N, H', W', F)`` by im2col. ``of_images``: ``x`` is a network's
-    input, whose gradient nobody asks for; it is left at zero."""
+    """``(N, H, W, C)`` and ``(kh, kw, C, F)`` to ``(N, H', W', F)`` by im2col. ``is_input``: ``x`` is the
+    input of the network; its gradient is not needed and stays zero."""
     kh, kw, channels, filters = kernel.shape
-    padded, cut = _pad(x, kh, stride, padding)
+    padded, unpad = _pad(x, kh, stride, padding)
     windows = np.lib.stride_tricks.sliding_window_view(padded, (kh, kw), axis=(1, 2))[:, ::stride, ::stride]
     n, height, width = windows.shape[:3]
     columns = windows.transpose(0, 1, 2, 4, 5, 3).reshape(n * height * width, kh * kw * channels)
@@ -38,11 +38,11 @@ def conv2d(
     def backward(dy: Array) -> tuple[Array, list[Array]]:
         dy_flat = dy.reshape(-1, filters)
         dx = np.zeros_like(padded)
-        for i in range(0 if of_images else kh):
-            for j in range(kw):  # place by place, so that what is added lies as the image does: quicker
+        for i in range(0 if is_input else kh):
+            for j in range(kw):  # for each kernel position: adds arrays in the layout of the image, faster
                 part = (dy_flat @ kernel[i, j].T).reshape(n, height, width, channels)
-                _every(dx, i, j, height, width, stride)[...] += part
-        return cut(dx), [(columns.T @ dy_flat).reshape(kernel.shape), *_of_bias(dy_flat, bias)]
+                _strided(dx, i, j, height, width, stride)[...] += part
+        return unpad(dx), [(columns.T @ dy_flat).reshape(kernel.shape), *_bias_gradient(dy_flat, bias)]
 
     y = (columns @ flat).reshape(n, height, width, filters)
     return y if bias is None else y + bias, backward
@@ -51,43 +51,43 @@ def conv2d(
 def depthwise_conv2d(
     x: Array, kernel: Array, bias: Array | None = None, stride: int = 1, padding: Padding = "valid"
 ) -> tuple[Array, Backward]:
-    """``(N, H, W, C)`` and ``(kh, kw, C, 1)`` to ``(N, H', W', C)``: a sum over the kernel's places."""
+    """``(N, H, W, C)`` and ``(kh, kw, C, 1)`` to ``(N, H', W', C)``: a sum over the positions of the kernel."""
     kh, kw, channels, _ = kernel.shape
-    padded, cut = _pad(x, kh, stride, padding)
+    padded, unpad = _pad(x, kh, stride, padding)
     height, width = ((size - k) // stride + 1 for size, k in zip(padded.shape[1:3], (kh, kw), strict=True))
-    places = [(i, j) for i in range(kh) for j in range(kw)]
+    positions = [(i, j) for i in range(kh) for j in range(kw)]
 
     def backward(dy: Array) -> tuple[Array, list[Array]]:
         dx, d_kernel = np.zeros_like(padded), np.zeros_like(kernel)
-        for i, j in places:
-            _every(dx, i, j, height, width, stride)[...] += dy * kernel[i, j, :, 0]
-            d_kernel[i, j, :, 0] = (dy * _every(padded, i, j, height, width, stride)).sum(axis=(0, 1, 2))
-        return cut(dx), [d_kernel, *_of_bias(dy.reshape(-1, channels), bias)]
+        for i, j in positions:
+            _strided(dx, i, j, height, width, stride)[...] += dy * kernel[i, j, :, 0]
+            d_kernel[i, j, :, 0] = (dy * _strided(padded, i, j, height, width, stride)).sum(axis=(0, 1, 2))
+        return unpad(dx), [d_kernel, *_bias_gradient(dy.reshape(-1, channels), bias)]
 
     y = np.zeros((len(x), height, width, channels), x.dtype)
-    for i, j in places:
-        y += _every(padded, i, j, height, width, stride) * kernel[i, j, :, 0]
+    for i, j in positions:
+        y += _strided(padded, i, j, height, width, stride) * kernel[i, j, :, 0]
     return y if bias is None else y + bias, backward
 
 
 def dense(x: Array, kernel: Array, bias: Array | None = None) -> tuple[Array, Backward]:
     """``(N, in)`` and ``(in, out)`` to ``(N, out)``."""
     y = x @ kernel
-    return y if bias is None else y + bias, lambda dy: (dy @ kernel.T, [x.T @ dy, *_of_bias(dy, bias)])
+    return y if bias is None else y + bias, lambda dy: (dy @ kernel.T, [x.T @ dy, *_bias_gradient(dy, bias)])
 
 
 def batch_norm(
-    x: Array, gamma: Array, beta: Array, mean: Array, variance: Array, epsilon: float, of_batch: bool
+    x: Array, gamma: Array, beta: Array, mean: Array, variance: Array, epsilon: float, from_batch: bool
 ) -> tuple[Array, Backward]:
     """gamma (x - mean) / sqrt(variance + epsilon) + beta (Ioffe & Szegedy 2015, algorithm 1 and its gradient);
-    ``of_batch``: mean and variance were computed of ``x`` and pass gradients on."""
+    ``from_batch``: mean and variance were computed from ``x``, so gradients flow through them."""
     axes = tuple(range(x.ndim - 1))
     scale = 1 / np.sqrt(variance + epsilon)
     normalized = (x - mean) * scale
 
     def backward(dy: Array) -> tuple[Array, list[Array]]:
         d_gamma, d_beta = (dy * normalized).sum(axis=axes), dy.sum(axis=axes)
-        through = (d_beta + normalized * d_gamma) / (x.size / len(gamma)) if of_batch else 0.0
+        through = (d_beta + normalized * d_gamma) / (x.size / len(gamma)) if from_batch else 0.0
         return gamma * scale * (dy - through), [d_gamma, d_beta]
 
     return gamma * normalized + beta, backward
@@ -104,7 +104,7 @@ def dropout(x: Array, mask: Array) -> tuple[Array, Backward]:
 
 
 def max_pool2d(x: Array, size: int, stride: int) -> tuple[Array, Backward]:
-    """Maximum over windows; among equals the first in row-major order takes the gradient."""
+    """Maximum over windows. Among equal values the first in row-major order gets the gradient."""
     windows = _windows(x, size, stride)
     first = windows.argmax(axis=-1)[..., None]
 
@@ -139,7 +139,7 @@ def flatten(x: Array) -> tuple[Array, Backward]:
 
 
 def zero_pad_shortcut(x: Array, filters: int, stride: int) -> tuple[Array, Backward]:
-    """Every ``stride``-th row and column, and zeros for the channels that are not there."""
+    """Every ``stride``-th row and column, with channels of zeros appended up to ``filters``."""
     channels = x.shape[3]
 
     def backward(dy: Array) -> tuple[Array, list[Array]]:
@@ -150,8 +150,9 @@ def zero_pad_shortcut(x: Array, filters: int, stride: int) -> tuple[Array, Backw
     return np.pad(x[:, ::stride, ::stride], [(0, 0)] * 3 + [(0, filters - channels)]), backward
 
 
-def lead(layer: Layer, x: Array) -> Array | None:
-    """Distance of every decision of a layer from its turning point; None for layers that decide nothing."""
+def decision_distance(layer: Layer, x: Array) -> Array | None:
+    """How far each input of ReLU, or each maximum of a pool, is from the point where the result switches; None for
+    other layers."""
     match layer:
         case ReLU():
             return np.abs(x)
@@ -162,7 +163,7 @@ def lead(layer: Layer, x: Array) -> Array | None:
 
 
 def _pad(x: Array, window: int, stride: int, padding: Padding) -> tuple[Array, Callable[[Array], Array]]:
-    """Zeros around the rows and columns, and what takes them off again."""
+    """The padded array, and the function that removes the padding."""
     rows, cols = (margins(size, window, stride, padding) for size in x.shape[1:3])
     if not any((*rows, *cols)):
         return x, lambda padded: padded
@@ -171,24 +172,24 @@ def _pad(x: Array, window: int, stride: int, padding: Padding) -> tuple[Array, C
     return np.pad(x, [(0, 0), rows, cols, (0, 0)]), lambda padded: padded[:, inside[0], inside[1]]
 
 
-def _every(x: Array, row: int, col: int, height: int, width: int, stride: int) -> Array:
-    """A view of ``height`` rows and ``width`` columns, ``stride`` apart, from ``row`` and ``col`` on."""
+def _strided(x: Array, row: int, col: int, height: int, width: int, stride: int) -> Array:
+    """A view of ``height`` rows and ``width`` columns, ``stride`` apart, starting at ``row`` and ``col``."""
     return x[:, row : row + stride * (height - 1) + 1 : stride, col : col + stride * (width - 1) + 1 : stride]
 
 
-def _of_bias(dy: Array, bias: Array | None) -> list[Array]:
+def _bias_gradient(dy: Array, bias: Array | None) -> list[Array]:
     return [] if bias is None else [dy.sum(axis=0)]
 
 
 def _windows(x: Array, size: int, stride: int) -> Array:
     """``(N, H, W, C)`` to ``(N, H', W', C, size * size)``."""
-    slid = np.lib.stride_tricks.sliding_window_view(x, (size, size), axis=(1, 2))[:, ::stride, ::stride]
-    return slid.reshape(*slid.shape[:4], size * size)
+    windows = np.lib.stride_tricks.sliding_window_view(x, (size, size), axis=(1, 2))[:, ::stride, ::stride]
+    return windows.reshape(*windows.shape[:4], size * size)
 
 
 def _from_windows(d_windows: Array, x: Array, size: int, stride: int) -> Array:
-    """Gradients of windows added up where they lie."""
+    """The sum of the gradients of all windows at their positions in the image."""
     dx, (height, width) = np.zeros_like(x), d_windows.shape[1:3]
-    for place in range(size * size):
-        _every(dx, *divmod(place, size), height, width, stride)[...] += d_windows[..., place]
+    for position in range(size * size):
+        _strided(dx, *divmod(position, size), height, width, stride)[...] += d_windows[..., position]
     return dx

@@ -1,7 +1,7 @@
-"""A model as a frozen list of layers; its shapes, parameter and FLOP counts, and weights drawn from a seed.
+"""A model as a sequence of layers: shapes, parameter and FLOP counts, and weights drawn from a seed.
 
-Adapters build native layers from ``ModelSpec``; the counts here are checked against each framework's own. A residual
-block is a layer that holds layers: everything else is a plain sequence.
+Adapters build native layers from ``ModelSpec``; each framework's own counts are compared with those here. Only a
+residual block contains other layers.
 """
 
 from __future__ import annotations
@@ -19,40 +19,41 @@ Weights: TypeAlias = dict[str, npt.NDArray[Any]]
 Padding: TypeAlias = Literal["valid", "same"]
 
 STATISTICS = ("mean", "variance")
-"""Parts of a weight's name that are not trained: the running statistics of batch normalization."""
+"""The last part of the names of weights that are not trained: the running statistics of batch normalization."""
 
 
 def margins(size: int, window: int, stride: int, padding: Padding) -> tuple[int, int]:
-    """Rows (or columns) of zeros before and after. ``same`` is TensorFlow's rule (ONNX calls it SAME_UPPER): as many
-    outputs as ceil(size / stride), and an odd one out goes behind. PyTorch's ``padding=1`` would put it in front."""
+    """Number of rows (or columns) of zeros before and after. ``same`` is TensorFlow's rule (SAME_UPPER in ONNX): there
+    are ceil(size / stride) outputs, and an odd number of zeros puts the extra one after. PyTorch's ``padding=1`` would
+    put it before."""
     if padding == "valid":
         return 0, 0
     total = max((math.ceil(size / stride) - 1) * stride + window - size, 0)
     return total // 2, total - total // 2
 
 
-def _slid(shape: Shape, window: int, stride: int, padding: Padding) -> tuple[int, int]:
-    """Height and width after a window has slid over ``(H, W, C)``."""
-    _image(shape)
+def _windowed(shape: Shape, window: int, stride: int, padding: Padding) -> tuple[int, int]:
+    """Height and width of the output of a window that moves over ``(H, W, C)``."""
+    _require_image(shape)
     height, width = ((size + sum(margins(size, window, stride, padding)) - window) // stride + 1 for size in shape[:2])
     return height, width
 
 
-def _image(shape: Shape) -> None:
+def _require_image(shape: Shape) -> None:
     if len(shape) != 3:
         raise ValueError(f"it needs height, width and channels, got {shape}; put it before flatten")
 
 
 @dataclass(frozen=True)
 class Layer:
-    """What all layers can say of themselves; shapes are without the batch dimension.
+    """The interface of all layers. Shapes are without the batch dimension.
 
     Raises:
-        ValueError: a count below 1, or a share that is none.
+        ValueError: a count below 1, or a share outside 0 to 1.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
-    """How a user's file is checked against a layer's fields (``bench.workloads.toml_files``)."""
+    """pydantic's settings to check a user's file against a layer (``bench.workloads.toml_files``)."""
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -62,19 +63,19 @@ class Layer:
                 raise ValueError(f"'{name}' must be 0 or more and below 1, not {value:g}")
 
     def output_shape(self, shape: Shape) -> Shape:
-        """Of an input of this shape."""
+        """The output's shape for an input of this shape."""
         return shape
 
     def weight_shapes(self, shape: Shape) -> dict[str, Shape]:
-        """Part (``kernel``, ``bias``, ...) to shape, trained parts first."""
+        """Shapes by part (``kernel``, ``bias``, ...), trained parts first."""
         return {}
 
     def multiply_accumulates(self, shape: Shape) -> int:
-        """Of one image's forward pass."""
+        """Number of multiply-accumulates of one image's forward pass."""
         return 0
 
     def fans(self, shape: Shape) -> tuple[int, int]:
-        """Inputs that reach one output value, and outputs that one input value reaches."""
+        """Fan-in and fan-out: inputs of one output value, and outputs that depend on one input value."""
         return 1, 1
 
 
@@ -84,7 +85,7 @@ def _with_bias(kernel: Shape, units: int, bias: bool) -> dict[str, Shape]:
 
 @dataclass(frozen=True)
 class Conv2D(Layer):
-    """Convolution (cross-correlation, as frameworks have it) with a square kernel."""
+    """Convolution (as in all frameworks: cross-correlation) with a square kernel."""
 
     filters: int
     kernel: int
@@ -93,7 +94,7 @@ class Conv2D(Layer):
     bias: bool = True
 
     def output_shape(self, shape: Shape) -> Shape:
-        return *_slid(shape, self.kernel, self.stride, self.padding), self.filters
+        return *_windowed(shape, self.kernel, self.stride, self.padding), self.filters
 
     def weight_shapes(self, shape: Shape) -> dict[str, Shape]:
         return _with_bias((self.kernel, self.kernel, shape[2], self.filters), self.filters, self.bias)
@@ -107,7 +108,7 @@ class Conv2D(Layer):
 
 @dataclass(frozen=True)
 class DepthwiseConv2D(Layer):
-    """One square kernel per channel (Howard et al. 2017, section 3.1); with a ``conv2d`` of kernel 1 behind it, a
+    """One square kernel per channel (Howard et al. 2017, section 3.1); followed by a ``conv2d`` of kernel 1, it is a
     depthwise separable convolution. Kernel ``(kh, kw, C, 1)``."""
 
     kernel: int
@@ -116,7 +117,7 @@ class DepthwiseConv2D(Layer):
     bias: bool = True
 
     def output_shape(self, shape: Shape) -> Shape:
-        return *_slid(shape, self.kernel, self.stride, self.padding), shape[2]
+        return *_windowed(shape, self.kernel, self.stride, self.padding), shape[2]
 
     def weight_shapes(self, shape: Shape) -> dict[str, Shape]:
         return _with_bias((self.kernel, self.kernel, shape[2], 1), shape[2], self.bias)
@@ -152,10 +153,10 @@ class Dense(Layer):
 
 @dataclass(frozen=True)
 class BatchNorm(Layer):
-    """Batch normalization over all axes but the last (Ioffe & Szegedy 2015, algorithm 1): in training by the batch's
-    mean and biased variance, in evaluation by the running ones.
+    """Batch normalization over all axes but the last (Ioffe & Szegedy 2015, algorithm 1). Training uses the batch's
+    mean and biased variance, evaluation the running ones.
 
-    ``momentum`` is the share that the old running value keeps (Keras' convention; PyTorch's is one minus it).
+    ``momentum`` is the weight of the old running value (Keras' convention; PyTorch's is one minus it).
     """
 
     momentum: float = 0.9
@@ -172,25 +173,25 @@ class ReLU(Layer):
 
 @dataclass(frozen=True)
 class Dropout(Layer):
-    """In training each value is zero with probability ``rate``, the others are divided by one minus it."""
+    """In training, each value is set to zero with probability ``rate``; the others are divided by (1 - ``rate``)."""
 
     rate: float
 
 
 @dataclass(frozen=True)
 class _Pool2D(Layer):
-    """Over ``size`` x ``size`` windows, ``stride`` apart (``size`` if not given); what does not fill one is dropped."""
+    """Pooling over ``size`` x ``size`` windows, ``stride`` (default: ``size``) apart; incomplete ones are dropped."""
 
     size: int = 2
     stride: int | None = None
 
     @property
     def step(self) -> int:
-        """The stride in force."""
+        """The stride, ``size`` if not given."""
         return self.stride or self.size
 
     def output_shape(self, shape: Shape) -> Shape:
-        return *_slid(shape, self.size, self.step, "valid"), shape[2]
+        return *_windowed(shape, self.size, self.step, "valid"), shape[2]
 
 
 @dataclass(frozen=True)
@@ -208,7 +209,7 @@ class GlobalAveragePool(Layer):
     """``(H, W, C)`` to the mean of every channel, ``(C,)``."""
 
     def output_shape(self, shape: Shape) -> Shape:
-        _image(shape)
+        _require_image(shape)
         return shape[2:]
 
 
@@ -222,35 +223,35 @@ class Flatten(Layer):
 
 @dataclass(frozen=True)
 class ZeroPadShortcut(Layer):
-    """A shortcut without parameters (He et al. 2016, section 3.3, option A): every ``stride``-th row and column, and
-    channels of zeros behind the input's up to ``filters``."""
+    """A shortcut without parameters (He et al. 2016, section 3.3, option A): every ``stride``-th row and column,
+    with channels of zeros appended up to ``filters``."""
 
     filters: int
     stride: int = 1
 
     def output_shape(self, shape: Shape) -> Shape:
-        _image(shape)
+        _require_image(shape)
         if self.filters < shape[2]:
-            raise ValueError(f"zero_pad_shortcut cannot make {self.filters} channels of {shape[2]}")
+            raise ValueError(f"zero_pad_shortcut cannot make {self.filters} channels from {shape[2]}")
         return -(-shape[0] // self.stride), -(-shape[1] // self.stride), self.filters
 
 
 @dataclass(frozen=True)
 class Residual(Layer):
-    """body(x) + shortcut(x) (He et al. 2016, section 3.2); an empty shortcut is the identity, one with a convolution
-    a projection. The activation behind the sum is a layer of its own."""
+    """body(x) + shortcut(x) (He et al. 2016, section 3.2). An empty shortcut is the identity, one with a convolution is
+    a projection. The activation after the sum is a separate layer."""
 
     body: tuple[Layer, ...]
     shortcut: tuple[Layer, ...] = ()
 
     def output_shape(self, shape: Shape) -> Shape:
-        body, shortcut = _through(self.body, shape), _through(self.shortcut, shape)
+        body, shortcut = _output_shape(self.body, shape), _output_shape(self.shortcut, shape)
         if body != shortcut:
-            raise ValueError(f"residual cannot add {body} of its body and {shortcut} of its shortcut")
+            raise ValueError(f"residual cannot add {body} (body) and {shortcut} (shortcut)")
         return body
 
 
-def _through(layers: Sequence[Layer], shape: Shape) -> Shape:
+def _output_shape(layers: Sequence[Layer], shape: Shape) -> Shape:
     for layer in layers:
         shape = layer.output_shape(shape)
     return shape
@@ -275,19 +276,19 @@ KINDS = {layer: kind for kind, layer in LAYERS.items()}
 
 @dataclass(frozen=True)
 class Placed:
-    """A layer at its place in the model: its name (``conv2d_1``, ...), and shapes without the batch dimension."""
+    """A layer of a model with its name (``conv2d_1``, ...), and its shapes without the batch dimension."""
 
     name: str
     layer: Layer
     input_shape: Shape
     output_shape: Shape
     body: tuple[Placed, ...] = ()
-    """Of a residual block."""
+    """Only in a residual block."""
     shortcut: tuple[Placed, ...] = ()
 
     @property
     def weight_shapes(self) -> dict[str, Shape]:
-        """Canonical weight name (``conv2d_1.kernel``) to shape, of this layer alone; empty for those without."""
+        """Shapes by canonical weight name (``conv2d_1.kernel``), of this layer only."""
         return {f"{self.name}.{part}": s for part, s in self.layer.weight_shapes(self.input_shape).items()}
 
     @property
@@ -297,13 +298,13 @@ class Placed:
 
 
 def is_trained(name: str) -> bool:
-    """Whether a weight is moved by the optimizer; running statistics are not."""
+    """Whether the optimizer changes a weight; it does not change running statistics."""
     return name.rpartition(".")[2] not in STATISTICS
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A feed-forward classifier; the last layer gives the logits.
+    """A feed-forward classifier; the last layer computes the logits.
 
     Raises:
         ValueError: a layer does not fit its input.
@@ -316,39 +317,39 @@ class ModelSpec:
     def __post_init__(self) -> None:
         for placed in self.walk():
             if min(placed.output_shape) < 1:
-                raise ValueError(f"{placed.name} makes {placed.output_shape} of {placed.input_shape}")
+                raise ValueError(f"{placed.name} makes {placed.output_shape} from {placed.input_shape}")
 
     def placed(self) -> list[Placed]:
-        """The layers in order, with names and shapes; a residual block is one of them."""
+        """The layers in order, with names and shapes; a residual block counts as one layer."""
         return _place(self.layers, self.input_shape, dict.fromkeys(LAYERS, 0))
 
     def walk(self) -> Iterator[Placed]:
-        """All layers, those inside residual blocks (body, then shortcut) before their block."""
+        """All layers; those inside a residual block (body, then shortcut) come before the block."""
         yield from _walk(self.placed())
 
     @property
     def classes(self) -> int:
         """Number of logits."""
-        return _through(self.layers, self.input_shape)[0]
+        return _output_shape(self.layers, self.input_shape)[0]
 
     @property
     def head(self) -> str:
-        """Name of the last dense layer: what fine-tuning trains anew."""
+        """Name of the last dense layer, which fine-tuning trains from new weights."""
         return [placed.name for placed in self.walk() if isinstance(placed.layer, Dense)][-1]
 
     @property
     def weight_shapes(self) -> dict[str, Shape]:
-        """Canonical name to shape, in the order of ``walk``, running statistics included."""
+        """Shapes by canonical name, in the order of ``walk``, with the running statistics."""
         return {name: shape for placed in self.walk() for name, shape in placed.weight_shapes.items()}
 
     @property
     def trained(self) -> list[str]:
-        """Names of the weights that the optimizer moves."""
+        """Names of the weights that the optimizer changes."""
         return [name for name in self.weight_shapes if is_trained(name)]
 
     @property
     def normalizes(self) -> bool:
-        """Whether a layer's output for an image depends, in training, on the other images of its batch."""
+        """Whether, in training, the output for an image depends on the other images of the batch."""
         return any(isinstance(placed.layer, BatchNorm) for placed in self.walk())
 
     @property
@@ -360,14 +361,13 @@ class ModelSpec:
     @property
     def flops(self) -> int:
         """Floating-point operations of one image's forward pass: 2 per multiply-accumulate of convolutions and
-        dense layers; biases, activations, normalization, additions and pooling are not counted (He et al. 2016 count
-        likewise)."""
+        dense layers. Biases, activations, normalization, additions and pooling do not count (as in He et al. 2016)."""
         return sum(2 * placed.layer.multiply_accumulates(placed.input_shape) for placed in self.walk())
 
     def initial_weights(self, seed: int) -> Weights:
         """Float32 weights from a seed: kernels Glorot uniform (Glorot & Bengio 2010, eq. 16), biases uniform within
-        1/sqrt(fan-in) as PyTorch draws them: not zero, so that a bias that is left out shows in the logits. For the
-        same reason batch normalization begins within 0.1 of its usual 1, 0, 0, 1."""
+        1/sqrt(fan-in), as in PyTorch. Biases are not zero, so that a missing bias changes the logits. For the same
+        reason the weights of batch normalization are within 0.1 of the usual 1, 0, 0, 1."""
         rng = np.random.default_rng(seed)
         weights: Weights = {}
         for placed in self.walk():
@@ -380,7 +380,7 @@ class ModelSpec:
         return weights
 
     def dropout_masks(self, images: int, seed: int) -> Weights:
-        """Layer name to what its input ``(N, ...)`` is multiplied by in training, float32: 0 or 1 / (1 - rate)."""
+        """Masks ``(N, ...)`` by layer name, float32: factors of the layer's input, 0 or 1 / (1 - rate)."""
         rng = np.random.default_rng([seed, images])
         return {
             placed.name: (rng.random((images, *placed.input_shape)) >= placed.layer.rate).astype(np.float32)
@@ -400,18 +400,18 @@ class ModelSpec:
         return cls(plain["name"], tuple(plain["input_shape"]), _layers(plain["layers"]))
 
 
-def _place(layers: Sequence[Layer], shape: Shape, seen: dict[str, int]) -> list[Placed]:
-    found = []
+def _place(layers: Sequence[Layer], shape: Shape, counts: dict[str, int]) -> list[Placed]:
+    placed = []
     for layer in layers:
         kind = KINDS[type(layer)]
-        seen[kind] += 1
-        name = f"{kind}_{seen[kind]}"
+        counts[kind] += 1
+        name = f"{kind}_{counts[kind]}"
         inside: tuple[tuple[Placed, ...], tuple[Placed, ...]] = ((), ())
         if isinstance(layer, Residual):
-            inside = tuple(_place(layer.body, shape, seen)), tuple(_place(layer.shortcut, shape, seen))
-        found.append(Placed(name, layer, shape, layer.output_shape(shape), *inside))
-        shape = found[-1].output_shape
-    return found
+            inside = tuple(_place(layer.body, shape, counts)), tuple(_place(layer.shortcut, shape, counts))
+        placed.append(Placed(name, layer, shape, layer.output_shape(shape), *inside))
+        shape = placed[-1].output_shape
+    return placed
 
 
 def _walk(layers: Sequence[Placed]) -> Iterator[Placed]:

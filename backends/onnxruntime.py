@@ -1,7 +1,7 @@
-"""ONNX Runtime: reads the ONNX file that another backend exported; I/O binding for device-resident inference.
+"""ONNX Runtime: it runs the ONNX file that another backend exported. Device-resident inference uses I/O binding.
 
-On CUDA there is no CPU to fall back to (``session.disable_cpu_ep_fallback``, one provider listed), and the batch
-dimension is fixed per session, so that shape arithmetic is folded away instead of running on the CPU.
+On CUDA, the fall-back to the CPU is disabled (``session.disable_cpu_ep_fallback``, one provider listed). The batch
+dimension is fixed per session, so that shape arithmetic is constant instead of running on the CPU.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _LEVELS = {
 
 
 class Bound(NamedTuple):
-    """A batch on the device, bound to a session's input and to an output of its own."""
+    """A batch on the device, bound to a session's input and to its own output."""
 
     session: Any
     binding: Any
     input: Any
-    """Kept alive: on the CPU the value borrows the array's memory."""
+    """A reference to the arrays: on the CPU, the bound value uses their memory."""
     output: Any
 
 
@@ -49,7 +49,7 @@ class Adapter(Backend):
 
         if precision == "int8" and device == "cuda":
             raise Unsupported(
-                "static int8 in QDQ form runs fast on the CPU and in TensorRT; CUDA would convert it back"
+                "static int8 in QDQ form is fast on the CPU and in TensorRT; the CUDA provider would convert it back"
             )
         self._ort = onnxruntime
         self._device = device
@@ -70,7 +70,7 @@ class Adapter(Backend):
 
     def settings(self) -> dict[str, Any]:
         options = self._any_session().get_session_options()
-        found = {
+        settings = {
             "threads": options.intra_op_num_threads,
             "inter_op_threads": options.inter_op_num_threads,
             "fast_path": f"sequential execution, {self._mode.replace('-', ' ')}; device-resident by I/O binding",
@@ -79,13 +79,13 @@ class Adapter(Backend):
         }
         if self._device == "cuda":
             chosen = self._any_session().get_provider_options()["CUDAExecutionProvider"]
-            found |= {"tf32": chosen.get("use_tf32"), "autotuning": chosen.get("cudnn_conv_algo_search")}
-        return found
+            settings |= {"tf32": chosen.get("use_tf32"), "autotuning": chosen.get("cudnn_conv_algo_search")}
+        return settings
 
     def convert(self, onnx_path: Path, out: Path, calibration: Images) -> None:
-        """fp16 by ``onnxruntime.transformers.float16`` (input and output stay float32); int8 by static quantization
-        (QDQ, per channel, activations by minimum and maximum over the calibration images), with the types that the
-        quantizer's manual gives for this processor."""
+        """fp16: by ``onnxruntime.transformers.float16``; input and output stay float32. int8: by static quantization
+        (QDQ, per channel, activation ranges by minimum and maximum over the calibration images), with the types that
+        the quantizer's manual recommends for this processor."""
         if self._precision == "fp16":
             import onnx
             from onnxruntime.transformers.float16 import convert_float_to_float16
@@ -117,7 +117,7 @@ class Adapter(Backend):
         session = self._declaration() if self._device == "cuda" else self._session(1)
         self._inputs, self._output = session.get_inputs(), session.get_outputs()[0]
         self._input = self._inputs[0]
-        self._session(1)  # on CUDA too, sessions are made while loading, not at the first call
+        self._session(1)  # on CUDA too, create the session now and not at the first call
 
     def to_device(self, x: Images, y: Labels | None = None) -> tuple[Bound, Labels | None]:
         named = self._named(x)
@@ -131,7 +131,7 @@ class Adapter(Backend):
         if all(isinstance(side, int) for side in shape) and self._output.type == "tensor(float)":
             output = self._ort.OrtValue.ortvalue_from_shape_and_type(shape, np.float32, self._device, 0)
             binding.bind_ortvalue_output(self._output.name, output)
-        else:  # of a size that only the run tells
+        else:  # the size is known only after the run
             binding.bind_output(self._output.name, self._device)
         binding.synchronize_inputs()
         return Bound(session, binding, (placed, named), output), y
@@ -147,29 +147,29 @@ class Adapter(Backend):
         return self._session(len(next(iter(named.values())))).run(None, named)[0]
 
     def _named(self, x: Images | dict[str, Images]) -> dict[str, Images]:
-        """Arrays by input; a single one is in canonical layout, several are as the file declares them."""
+        """Arrays by input. A single input is in canonical layout; several are as the file declares them."""
         return x if isinstance(x, dict) else {self._input.name: self._layout(x)}
 
     def synchronize(self) -> None:
-        """``forward`` has synchronized its outputs before it returns."""
+        """Nothing to do: ``forward`` synchronizes its outputs before it returns."""
 
     def to_numpy(self, tensor: Bound) -> Any:
         return tensor.binding.copy_outputs_to_cpu()[0] if tensor.output is None else tensor.output.numpy()
 
     def nodes_per_provider(self) -> dict[str, int]:
-        """Number of graph nodes that each execution provider really took: of the graph as it was when they were
-        assigned, which is behind the basic optimizations and before the fusions of the higher levels."""
+        """Number of graph nodes that each execution provider runs, counted when they are assigned: after the basic
+        optimizations and before the fusions of the higher levels."""
         assignment = self._any_session().get_provider_graph_assignment_info()
-        found: dict[str, int] = {}
+        counts: dict[str, int] = {}
         for subgraph in assignment:
-            found[subgraph.ep_name] = found.get(subgraph.ep_name, 0) + len(subgraph.get_nodes())
-        return found
+            counts[subgraph.ep_name] = counts.get(subgraph.ep_name, 0) + len(subgraph.get_nodes())
+        return counts
 
     def out_of_memory(self, error: BaseException) -> bool:
         return isinstance(error, MemoryError) or "Failed to allocate memory" in str(error)
 
     def gpu_probe(self) -> dict[str, float]:
-        """Median seconds of a bound run without and with an explicit fence behind it."""
+        """Median seconds of a bound run without and with an explicit fence after it."""
         rng = np.random.default_rng(0)
         x = rng.standard_normal((128, *self._input.shape[1:])).astype(np.float32)
         bound, _ = self.to_device(x)
@@ -185,13 +185,13 @@ class Adapter(Backend):
         return {name: float(np.median(values)) for name, values in seconds.items()}
 
     def _layout(self, x: Images) -> Images:
-        """Channels first where the file wants it, as its input is declared."""
+        """The images in the layout of the declared input: channels first if the file has it."""
         declared = tuple(self._input.shape[1:])
         channels_first = x.ndim == 4 and declared == (x.shape[3], *x.shape[1:3]) and declared != x.shape[1:]
         return np.ascontiguousarray(x.transpose(0, 3, 1, 2) if channels_first else x)
 
     def _declaration(self) -> Any:
-        """A session only to read the file's input and output, before the real ones fix the batch size."""
+        """A session that is only used to read the declared inputs and outputs; the others fix the batch size."""
         options = self._ort.SessionOptions()
         options.graph_optimization_level = self._ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.intra_op_num_threads = 1
@@ -201,7 +201,7 @@ class Adapter(Backend):
         return next(iter(self._sessions.values())) if self._sessions else self._session(1)
 
     def _session(self, batch_size: int) -> Any:
-        """One session for all batch sizes on the CPU; one for each on CUDA."""
+        """The session for a batch size: the CPU has one for all, CUDA has one for each."""
         key = batch_size if self._device == "cuda" else None
         if key not in self._sessions:
             options = self._ort.SessionOptions()
@@ -235,10 +235,10 @@ class Adapter(Backend):
                 ) from error
             raise
         session.disable_fallback()
-        got = session.get_providers()[0]
-        wanted = provider if isinstance(provider, str) else provider[0]
-        if got != wanted:
-            raise Unavailable(f"asked ONNX Runtime for {wanted}, got {got}")
+        actual = session.get_providers()[0]
+        requested = provider if isinstance(provider, str) else provider[0]
+        if actual != requested:
+            raise Unavailable(f"requested {requested} from ONNX Runtime, got {actual}")
         return session
 
 
@@ -247,16 +247,16 @@ def _is_arm() -> bool:
 
 
 def _saturates() -> bool:
-    """Whether sums of products of eight bits may overflow, as on an x86 without VNNI; with weights of seven bits they
-    do not (the manual of ``quantize_static``, "Choosing parameters for CPU inference")."""
+    """Whether sums of 8-bit products may overflow, as on x86 without VNNI. 7-bit weights avoid it (manual of
+    ``quantize_static``, "Choosing parameters for CPU inference")."""
     try:
         return not _is_arm() and "vnni" not in Path("/proc/cpuinfo").read_text()
     except OSError:
-        return not _is_arm()  # not to be seen here: the careful way
+        return not _is_arm()  # unknown here, so avoid the overflow
 
 
 class _Calibration:
-    """Batches for the quantizer, which asks for one after the other."""
+    """The batches for the quantizer, which reads them one by one."""
 
     def __init__(self, name: str, batches: list[Images]) -> None:
         self._batches = iter([{name: batch} for batch in batches])

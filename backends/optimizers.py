@@ -1,6 +1,6 @@
-"""The updates of the optimizers in NumPy, in every published form that frameworks differ by.
+"""The updates of the optimizers in NumPy, in each published form that frameworks use.
 
-All change ``weights`` in place. ``state`` starts as an empty dict and is kept by the caller.
+All functions change ``weights`` in place. ``state`` starts as an empty dict, which the caller keeps.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ ADAM_FORMS = ("corrected", "epsilon-hat")
 
 
 def forms(options: Optimizer) -> tuple[str, ...]:
-    """The forms that an optimizer's update has; a framework follows one of them."""
+    """The published forms of an optimizer's update; a framework follows one of them."""
     return MOMENTUM_FORMS if options.name == "sgd" else ADAM_FORMS
 
 
@@ -42,7 +42,7 @@ def sgd(
     """Heavy-ball or Nesterov momentum; weight decay is added to the gradient (L2 regularization).
 
     ``rate-outside`` (PyTorch): v = m v + g; w -= rate v. ``rate-inside`` (Sutskever et al. 2013, eq. 1-2; Keras):
-    v = m v - rate g; w += v. The same until the rate changes: then the old steps are rescaled, or are not.
+    v = m v - rate g; w += v. Both are equal until the rate changes: only the first then rescales the old steps.
     """
     for name, gradient in gradients.items():
         slope = gradient + options.weight_decay * weights[name]
@@ -56,12 +56,12 @@ def sgd(
 def adam(
     weights: Weights, gradients: Weights, state: dict[str, Any], rate: float, options: Optimizer, form: str
 ) -> None:
-    """Adam (Kingma & Ba 2015) in either form of epsilon, its weight decay added to the gradient; ``adamw`` shrinks the
-    weights by rate times decay instead, before the step (Loshchilov & Hutter 2019, algorithm 2).
+    """Adam (Kingma & Ba 2015) in either form of epsilon. Weight decay is added to the gradient; ``adamw`` instead
+    shrinks the weights by rate times decay before the step (Loshchilov & Hutter 2019, algorithm 2).
 
-    ``corrected`` (Algorithm 1): w -= rate * m_hat / (sqrt(v_hat) + epsilon), epsilon on the bias-corrected root.
-    ``epsilon-hat`` (end of section 2): w -= rate * sqrt(1 - b2^t) / (1 - b1^t) * m / (sqrt(v) + epsilon), on the
-    uncorrected root: the same update only when epsilon is scaled by sqrt(1 - b2^t).
+    ``corrected`` (Algorithm 1): w -= rate * m_hat / (sqrt(v_hat) + epsilon), epsilon is added to the bias-corrected
+    root. ``epsilon-hat`` (end of section 2): w -= rate * sqrt(1 - b2^t) / (1 - b1^t) * m / (sqrt(v) + epsilon), added
+    to the uncorrected root. Both are equal only if epsilon is scaled by sqrt(1 - b2^t).
     """
     step = state["step"] = state.get("step", 0) + 1
     c1, c2 = 1 - options.beta1**step, 1 - options.beta2**step

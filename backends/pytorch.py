@@ -1,7 +1,7 @@
-"""PyTorch: modules in an ``nn.Sequential``, ``inference_mode`` for inference; channels-first unless asked otherwise.
+"""PyTorch: modules in an ``nn.Sequential``, ``inference_mode`` for inference, channels-first by default.
 
-Kernels of dense layers that follow a flatten have their rows permuted at the border (canonical inputs run H, W, C;
-PyTorch's run C, H, W), so that the model itself is the one a PyTorch user would write.
+The adapter permutes the rows of the kernel of a dense layer after a flatten (canonical order: H, W, C; PyTorch's:
+C, H, W). So the model itself is the one that a PyTorch user would write.
 """
 
 from __future__ import annotations
@@ -63,13 +63,13 @@ class Adapter(Backend):
         torch.set_num_interop_threads(1)
         torch.manual_seed(seed)
         set_tf32(torch, False)
-        torch.backends.cudnn.benchmark = True  # autotuning on, as TensorFlow and ONNX Runtime have it
+        torch.backends.cudnn.benchmark = True  # autotuning on, as in TensorFlow and ONNX Runtime
         self._torch = torch
         self._device = torch.device(device)
         self._dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
         self._mode = mode
         if mode == "compile":
-            # What is paid on a new machine: without this the second process would find the first one's kernels.
+            # Compile as on a new machine: with caches, the second process would reuse the kernels of the first.
             os.environ["TORCHINDUCTOR_FORCE_DISABLE_CACHES"] = "1"
         if device == "cuda":
             torch.cuda.reset_peak_memory_stats()
@@ -79,22 +79,22 @@ class Adapter(Backend):
 
     def settings(self) -> dict[str, Any]:
         torch = self._torch
-        found = {
+        settings = {
             "threads": torch.get_num_threads(),
             "inter_op_threads": torch.get_num_interop_threads(),
-            "fast_path": f"{self._way()}; torch.inference_mode for inference; zero_grad(set_to_none=True)",
+            "fast_path": f"{self._describe_mode()}; torch.inference_mode for inference; zero_grad(set_to_none=True)",
         }
         if self._device.type == "cuda":
-            found |= {
+            settings |= {
                 "tf32_convolution": torch.backends.cudnn.conv.fp32_precision,
                 "tf32_matmul": torch.backends.cuda.matmul.fp32_precision,
                 "autotuning": torch.backends.cudnn.benchmark,
                 "device": torch.cuda.get_device_name(),
             }
-        return found
+        return settings
 
-    def _way(self) -> str:
-        """How this row is run, in a few words."""
+    def _describe_mode(self) -> str:
+        """How this row runs, as text."""
         modes = {
             "eager": "eager, channels-first",
             "channels-last": "eager, channels-last",
@@ -103,18 +103,18 @@ class Adapter(Backend):
         if self._dtype == self._torch.float32:
             return modes[self._mode]
         kind = str(self._dtype).removeprefix("torch.")
-        return f"{modes[self._mode]}, {kind}: autocast where trained, else {kind} weights"
+        return f"{modes[self._mode]}, {kind}: autocast in training, else {kind} weights"
 
     def build(self, model: ModelSpec, weights: Weights, training: Training | None) -> None:
         torch = self._torch
         self._model = model
         self._native = {}
-        """Canonical name to (module, attribute, canonical-to-native, native-to-canonical). Not the tensor itself:
-        ``Module.to`` puts another in the place of a buffer."""
+        """Canonical name to (module, attribute, canonical-to-native, native-to-canonical). The tensor itself is not
+        stored, because ``Module.to`` replaces buffers."""
         self._dropouts = {}
         """Layer name to (module, canonical-to-native of its input)."""
         self._norms = {}
-        """Layer name to its batch normalization."""
+        """Layer name to its batch normalization module."""
         self._before_flatten: Shape | None = None
         self._plain = self._sequential(model.placed())
         with torch.no_grad():
@@ -138,20 +138,20 @@ class Adapter(Backend):
         self._training: bool | None = None
 
     def _tensor(self, name: str) -> Any:
-        """The parameter or buffer of a canonical name, as it is now."""
+        """The current parameter or buffer of a canonical name."""
         module, attribute, _, _ = self._native[name]
         return getattr(module, attribute)
 
     def to_device(self, x: Images, y: Labels | None = None) -> tuple[Any, Any]:
         torch = self._torch
-        images = torch.from_numpy(x).permute(0, 3, 1, 2)  # channels-last in memory, as it came
+        images = torch.from_numpy(x).permute(0, 3, 1, 2)  # still channels-last in memory
         if self._mode != "channels-last":
             images = images.contiguous()
         dtype = torch.float32 if self._amp else self._dtype
         return images.to(self._device, dtype), None if y is None else torch.from_numpy(y).to(self._device)
 
     def forward(self, x: Any) -> Any:
-        self._train(False)
+        self._set_training(False)
         with self._torch.inference_mode():
             return self._logits(x)
 
@@ -164,8 +164,8 @@ class Adapter(Backend):
     def train_step(self, x: Any, y: Any, learning_rate: float, dropout_masks: Weights | None = None) -> Any:
         if self._optimizer is None:
             raise Unsupported("built for inference only")
-        self._train(True)
-        self._mask(dropout_masks)
+        self._set_training(True)
+        self._set_masks(dropout_masks)
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate
         self._optimizer.zero_grad(set_to_none=True)
@@ -180,16 +180,16 @@ class Adapter(Backend):
         return loss.detach()
 
     def gradients(self, x: Any, y: Any, dropout_masks: Weights | None = None) -> Weights:
-        self._train(True)
-        self._mask(dropout_masks)
+        self._set_training(True)
+        self._set_masks(dropout_masks)
         buffers = [(buffer, buffer.clone()) for buffer in self._plain.buffers()]
         parameters = [self._tensor(name) for name in self._trained]
-        found = self._torch.autograd.grad(self._loss(self._logits(x), y), parameters)
+        gradients = self._torch.autograd.grad(self._loss(self._logits(x), y), parameters)
         for buffer, before in buffers:
             buffer.copy_(before)
         return {
             name: self._native[name][3](self.to_numpy(gradient))
-            for name, gradient in zip(self._trained, found, strict=True)
+            for name, gradient in zip(self._trained, gradients, strict=True)
         }
 
     def weights(self) -> Weights:
@@ -226,7 +226,7 @@ class Adapter(Backend):
 
         one = np.zeros((1, *self._model.input_shape), np.float32)
         counter = FlopCounterMode(display=False)
-        self._train(False)
+        self._set_training(False)
         with counter, self._torch.no_grad():
             self._plain(self.to_device(one)[0].to(next(self._plain.parameters()).dtype))
         return {
@@ -257,7 +257,7 @@ class Adapter(Backend):
         unfenced = time.perf_counter() - begin
         torch.cuda.synchronize()
         fenced = time.perf_counter() - begin
-        found = {
+        probe = {
             "output_on_gpu": float(self.forward(self.to_device(one)[0]).is_cuda),
             "matmul_unfenced_s": unfenced,
             "matmul_fenced_s": fenced,
@@ -267,11 +267,11 @@ class Adapter(Backend):
         exact = torch.nn.functional.conv2d(image.double(), kernel.double())
         for on in (True, False):
             set_tf32(torch, on)
-            got = torch.nn.functional.conv2d(image.to(self._device), kernel.to(self._device)).cpu().double()
-            found[f"tf32_{'on' if on else 'off'}_error"] = float((got - exact).norm() / exact.norm())
-        return found
+            actual = torch.nn.functional.conv2d(image.to(self._device), kernel.to(self._device)).cpu().double()
+            probe[f"tf32_{'on' if on else 'off'}_error"] = float((actual - exact).norm() / exact.norm())
+        return probe
 
-    def _train(self, training: bool) -> None:
+    def _set_training(self, training: bool) -> None:
         if self._training is not training:
             self._module.train(training)
             for placed in self._model.walk():
@@ -279,8 +279,8 @@ class Adapter(Backend):
                     self._norms[placed.name].eval()
             self._training = training
 
-    def _mask(self, masks: Weights | None) -> None:
-        """Give masks to the dropout layers, or let them draw again."""
+    def _set_masks(self, masks: Weights | None) -> None:
+        """Set the masks of the dropout layers; None: they draw their own."""
         for name, (module, to_native) in self._dropouts.items():
             mask = None if masks is None else self._torch.from_numpy(np.ascontiguousarray(to_native(masks[name])))
             module.mask = None if mask is None else mask.to(self._device)
@@ -289,31 +289,31 @@ class Adapter(Backend):
         return self._torch.nn.Sequential(*(self._module_of(placed) for placed in layers))
 
     def _module_of(self, placed: Placed) -> Any:
-        """The native layer; its weights are noted in ``_native``."""
+        """The native layer; its weights are registered in ``_native``."""
         torch, nn = self._torch, self._torch.nn
         shape, name = placed.input_shape, placed.name
         match placed.layer:
             case Conv2D(filters, kernel, stride, padding, bias):
                 around, inside = _padding(shape, kernel, stride, padding)
                 module = nn.Conv2d(shape[-1], filters, kernel, stride, inside, bias=bias)
-                self._note(name, module, _CONV)
+                self._register(name, module, _CONV)
                 return nn.Sequential(nn.ZeroPad2d(around), module) if around else module
             case DepthwiseConv2D(kernel, stride, padding, bias):
                 around, inside = _padding(shape, kernel, stride, padding)
                 module = nn.Conv2d(shape[-1], shape[-1], kernel, stride, inside, groups=shape[-1], bias=bias)
-                self._note(name, module, _DEPTHWISE)
+                self._register(name, module, _DEPTHWISE)
                 return nn.Sequential(nn.ZeroPad2d(around), module) if around else module
             case Dense(units, bias):
                 module = nn.Linear(shape[0], units, bias)
-                self._note(name, module, _dense_border(self._before_flatten))
+                self._register(name, module, _dense_layout(self._before_flatten))
                 self._before_flatten = None
                 return module
             case BatchNorm(momentum, epsilon):
                 kind = nn.BatchNorm2d if len(shape) == 3 else nn.BatchNorm1d
                 module = kind(shape[-1], eps=epsilon, momentum=1 - momentum)
-                border = _features(self._before_flatten if len(shape) == 1 else None)
+                layout = _features(self._before_flatten if len(shape) == 1 else None)
                 parts = {"gamma": "weight", "beta": "bias", "mean": "running_mean", "variance": "running_var"}
-                self._native |= {f"{name}.{part}": (module, own, *border) for part, own in parts.items()}
+                self._native |= {f"{name}.{part}": (module, own, *layout) for part, own in parts.items()}
                 self._norms[name] = module
                 return module
             case ReLU():
@@ -338,22 +338,22 @@ class Adapter(Backend):
                 return modules(torch).Residual(self._sequential(placed.body), self._sequential(placed.shortcut))
         raise Unsupported(f"no layer {type(placed.layer).__name__} in the PyTorch adapter")
 
-    def _note(self, name: str, module: Any, border: tuple[Any, Any]) -> None:
-        self._native[f"{name}.kernel"] = (module, "weight", *border)
+    def _register(self, name: str, module: Any, layout: tuple[Any, Any]) -> None:
+        self._native[f"{name}.kernel"] = (module, "weight", *layout)
         if module.bias is not None:
             self._native[f"{name}.bias"] = (module, "bias", _same, _same)
 
 
 def set_tf32(torch: Any, on: bool) -> None:
-    """TF32 for convolutions and matrix products alike, by the one pair of switches whose getters keep working
-    (after ``torch.backends.fp32_precision`` is set the old getters raise: pytorch#166387)."""
+    """Switch TF32 for convolutions and matrix products. These two switches keep all getters working; after
+    ``torch.backends.fp32_precision`` is set, the old getters raise an error (pytorch#166387)."""
     torch.backends.cudnn.allow_tf32 = on
     torch.set_float32_matmul_precision("high" if on else "highest")
 
 
 @cache
 def modules(torch: Any) -> SimpleNamespace:
-    """Modules that PyTorch does not have; made here, because this file must not import it at its top."""
+    """Modules that PyTorch does not have. They are defined in a function because this file must not import PyTorch."""
     nn = torch.nn
 
     class Residual(nn.Module):  # type: ignore[name-defined, misc]
@@ -373,7 +373,7 @@ def modules(torch: Any) -> SimpleNamespace:
             return nn.functional.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.extra))
 
     class Dropout(nn.Dropout):  # type: ignore[name-defined, misc]
-        """PyTorch's own, unless a mask is given."""
+        """PyTorch's own dropout, unless a mask is set."""
 
         mask = None
 
@@ -397,14 +397,14 @@ _DEPTHWISE = (lambda k: k.transpose(2, 3, 0, 1), lambda k: k.transpose(2, 3, 0, 
 """(kh, kw, C, 1) to (C, 1, kh, kw) and back."""
 
 
-def _dense_border(before_flatten: Shape | None) -> tuple[Any, Any]:
-    """(in, out) to (out, in) and back, inputs from H, W, C to C, H, W order where a flatten stands before it."""
+def _dense_layout(before_flatten: Shape | None) -> tuple[Any, Any]:
+    """(in, out) to (out, in) and back, with inputs from H, W, C to C, H, W order after a flatten."""
     to_native, to_canonical = _features(before_flatten)
     return lambda k: to_native(k.T), lambda k: to_canonical(k).T
 
 
 def _features(before_flatten: Shape | None) -> tuple[Any, Any]:
-    """Along the last axis from H, W, C to C, H, W order and back, where a flatten stands before it."""
+    """The last axis from H, W, C to C, H, W order and back, after a flatten; else unchanged."""
     if before_flatten is None:
         return _same, _same
     height, width, channels = before_flatten
@@ -419,8 +419,9 @@ def _features(before_flatten: Shape | None) -> tuple[Any, Any]:
 
 
 def _padding(shape: Shape, kernel: int, stride: int, padding: Padding) -> tuple[tuple[int, ...], tuple[int, int]]:
-    """What has to be padded before the convolution (left, right, top, bottom; empty where it can do it itself), and
-    what the convolution pads on both sides of the rows and of the columns. PyTorch's own ``same`` has no strides."""
+    """The padding before the convolution (left, right, top, bottom; empty if the convolution can do it), and the
+    padding of the convolution itself (rows, columns; the same on both sides). PyTorch's own ``same`` does not support
+    strides."""
     rows, cols = (margins(size, kernel, stride, padding) for size in shape[:2])
     if rows[0] == rows[1] and cols[0] == cols[1]:
         return (), (rows[0], cols[0])

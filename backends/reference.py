@@ -1,7 +1,7 @@
-"""The mathematics itself in NumPy float64: forward, backward, and updates in every form.
+"""The reference in NumPy float64: forward, backward, and updates in every form.
 
-It judges the parity of every other backend, and is a backend itself (timed on a few steps, never trained to its
-end). It is certified in turn by finite differences: tests/backends/test_reference.py and its own parity row.
+Every other backend is compared with it in the certificate. It is also a backend itself: it is timed on a few steps but
+never completes a training. Finite differences certify it: tests/backends/test_reference.py and its own parity row.
 """
 
 from __future__ import annotations
@@ -43,45 +43,45 @@ def cross_entropy(logits: Array, labels: Labels, smoothing: float = 0.0) -> tupl
     gradient with respect to the logits."""
     shifted = logits - logits.max(axis=1, keepdims=True)
     log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    rows = np.arange(len(labels))
-    of_label, of_all = log_p[rows, labels].mean(), log_p.mean() if smoothing else 0.0
+    images = np.arange(len(labels))
+    label_mean, all_mean = log_p[images, labels].mean(), log_p.mean() if smoothing else 0.0
     gradient = np.exp(log_p) - smoothing / logits.shape[1]
-    gradient[rows, labels] -= 1 - smoothing
-    return float(-(1 - smoothing) * of_label - smoothing * of_all), gradient / len(labels)
+    gradient[images, labels] -= 1 - smoothing
+    return float(-(1 - smoothing) * label_mean - smoothing * all_mean), gradient / len(labels)
 
 
 @dataclass
-class Pass:
-    """One forward pass: its mode, and what is read off it on the way."""
+class ForwardPass:
+    """One forward pass: its mode, and the values that it collects."""
 
     training: bool
     masks: Weights = field(default_factory=dict)
-    """Of dropout, by layer."""
+    """Dropout's masks by layer."""
     moments: dict[str, tuple[Array, Array, int]] = field(default_factory=dict)
-    """Of every batch normalization in training: mean and biased variance of the batch, and over how many values."""
+    """By batch normalization, in training: mean and biased variance of the batch, and the number of values."""
     distance: Array | None = None
-    """Of every image ``(N,)``, where asked for: see ``Network.kink_distance``."""
+    """The kink distance of each image ``(N,)``, see ``Network.kink_distance``; None: not requested."""
 
 
 class Network:
-    """A model with float64 weights: forward, gradients, and steps of every optimizer."""
+    """A model with float64 weights: logits, gradients, and training steps of every optimizer."""
 
     def __init__(self, model: ModelSpec, weights: Weights, training: Training | None = None) -> None:
         self.model = model
         self.training = training
         self.weights: Weights = {name: weights[name].astype(np.float64) for name in model.weight_shapes}
         self.sample_variance: Weights = {n: v.copy() for n, v in self.weights.items() if n.endswith(".variance")}
-        """The running variances as PyTorch keeps them: of the batch's unbiased variance (over N - 1)."""
+        """The running variances as in PyTorch: from the unbiased variance of the batch (over N - 1)."""
         self._layers = model.placed()
         self._frozen = frozenset[str]() if training is None else training.frozen
         self._smoothing = 0.0 if training is None else training.label_smoothing
 
     def logits(self, x: Array) -> Array:
         """``(N, H, W, C)`` to ``(N, classes)``, in evaluation mode."""
-        return self._run(self._layers, x.astype(np.float64), Pass(training=False))[0]
+        return self._run(self._layers, x.astype(np.float64), ForwardPass(training=False))[0]
 
     def gradients(self, x: Array, y: Labels, masks: Weights | None = None) -> tuple[float, Weights]:
-        """Mean loss in training mode and its gradients by back-propagation."""
+        """The mean loss in training mode, and its gradients by back-propagation."""
         loss, gradients, _ = self._gradients(x, y, masks)
         return loss, gradients
 
@@ -94,20 +94,21 @@ class Network:
         form: str | None = None,
         masks: Weights | None = None,
     ) -> float:
-        """One update; returns the loss before it. ``state`` starts as an empty dict and is kept by the caller."""
+        """One update; returns the loss before it. ``state`` starts as an empty dict, which the caller keeps."""
         assert self.training is not None, "built for inference only"
         loss, gradients, moments = self._gradients(x, y, masks)
         options = self.training.optimizer
         update(self.weights, gradients, state, rate, options, form or forms(options)[0])
-        self._keep(moments)
+        self._update_statistics(moments)
         return loss
 
     def kink_distance(self, x: Array, masks: Weights | None = None) -> Array:
-        """How far each image ``(N,)`` is from a decision that rounding could turn: the smallest |input| of a ReLU and
-        the smallest lead of a maximum over its window's runner-up, in units of that layer's root mean square. Exact
-        zeros and ties are left out: they come from equal patches, where either decision gives the same gradient.
-        In training mode: with batch normalization ``x`` is the batch."""
-        forward = Pass(training=True, masks=masks or {}, distance=np.full(len(x), np.inf))
+        """The distance of each image ``(N,)`` from the nearest kink, where rounding could change the result: the
+        smallest |input| of a ReLU, or the smallest difference between a maximum and the second largest value of its
+        window, in units of the root mean square of the layer's input. Exact zeros and ties are left out: they come from
+        equal patches, where both sides give the same gradient. Runs in training mode: with batch normalization ``x`` is
+        the batch."""
+        forward = ForwardPass(training=True, masks=masks or {}, distance=np.full(len(x), np.inf))
         self._run(self._layers, x.astype(np.float64), forward)
         assert forward.distance is not None
         return forward.distance
@@ -115,27 +116,27 @@ class Network:
     def _gradients(
         self, x: Array, y: Labels, masks: Weights | None
     ) -> tuple[float, Weights, dict[str, tuple[Array, Array, int]]]:
-        forward = Pass(training=True, masks=masks or {})
+        forward = ForwardPass(training=True, masks=masks or {})
         logits, backward = self._run(self._layers, x.astype(np.float64), forward)
         loss, dy = cross_entropy(logits, y, self._smoothing)
-        found = backward(dy)[1]
-        return loss, {n: found[n] for n in self.model.trained if n not in self._frozen}, forward.moments
+        gradients = backward(dy)[1]
+        return loss, {n: gradients[n] for n in self.model.trained if n not in self._frozen}, forward.moments
 
-    def _keep(self, moments: dict[str, tuple[Array, Array, int]]) -> None:
-        """Running statistics move towards the batch's."""
+    def _update_statistics(self, moments: dict[str, tuple[Array, Array, int]]) -> None:
+        """Move the running statistics towards those of the batch."""
         for placed in self.model.walk():
             if isinstance(placed.layer, BatchNorm) and placed.name in moments:
                 mean, variance, count = moments[placed.name]
-                kept = placed.layer.momentum
+                momentum = placed.layer.momentum
                 unbiased = variance * count / max(count - 1, 1)
                 for part, new in (("mean", mean), ("variance", variance)):
                     name = f"{placed.name}.{part}"
-                    self.weights[name] = kept * self.weights[name] + (1 - kept) * new
+                    self.weights[name] = momentum * self.weights[name] + (1 - momentum) * new
                 name = f"{placed.name}.variance"
-                self.sample_variance[name] = kept * self.sample_variance[name] + (1 - kept) * unbiased
+                self.sample_variance[name] = momentum * self.sample_variance[name] + (1 - momentum) * unbiased
 
-    def _run(self, placed: Sequence[Placed], x: Array, forward: Pass) -> tuple[Array, Backward]:
-        """Layers one after the other."""
+    def _run(self, placed: Sequence[Placed], x: Array, forward: ForwardPass) -> tuple[Array, Backward]:
+        """Run layers in order; returns the output and the backward function."""
         backwards = []
         for layer in placed:
             x, backward = self._apply(layer, x, forward)
@@ -144,37 +145,38 @@ class Network:
         def back(dy: Array) -> tuple[Array, Weights]:
             gradients: Weights = {}
             for backward in reversed(backwards):
-                dy, of_weights = backward(dy)
-                gradients |= of_weights
+                dy, layer_gradients = backward(dy)
+                gradients |= layer_gradients
             return dy, gradients
 
         return x, back
 
-    def _apply(self, placed: Placed, x: Array, forward: Pass) -> tuple[Array, Backward]:
-        """One layer; a residual block runs its layers."""
+    def _apply(self, placed: Placed, x: Array, forward: ForwardPass) -> tuple[Array, Backward]:
+        """Run one layer; a residual block runs its layers."""
         if isinstance(placed.layer, Residual):
             return self._residual(placed, x, forward)
         if forward.distance is not None:
-            forward.distance = _nearer(forward.distance, layers.lead(placed.layer, x), x)
+            forward.distance = _smaller_distance(forward.distance, layers.decision_distance(placed.layer, x), x)
         y, backward = self._leaf(placed, x, forward)
 
         def back(dy: Array) -> tuple[Array, Weights]:
-            dx, of_weights = backward(dy)
-            return dx, dict(zip(placed.trained, of_weights, strict=True))
+            dx, gradients = backward(dy)
+            return dx, dict(zip(placed.trained, gradients, strict=True))
 
         return y, back
 
-    def _residual(self, placed: Placed, x: Array, forward: Pass) -> tuple[Array, Backward]:
-        body, of_body = self._run(placed.body, x, forward)
-        shortcut, of_shortcut = self._run(placed.shortcut, x, forward)
+    def _residual(self, placed: Placed, x: Array, forward: ForwardPass) -> tuple[Array, Backward]:
+        body, body_backward = self._run(placed.body, x, forward)
+        shortcut, shortcut_backward = self._run(placed.shortcut, x, forward)
 
         def back(dy: Array) -> tuple[Array, Weights]:
-            (dx, gradients), (beside, others) = of_body(dy), of_shortcut(dy)
-            return dx + beside, gradients | others
+            body_dx, body_gradients = body_backward(dy)
+            shortcut_dx, shortcut_gradients = shortcut_backward(dy)
+            return body_dx + shortcut_dx, body_gradients | shortcut_gradients
 
         return body + shortcut, back
 
-    def _leaf(self, placed: Placed, x: Array, forward: Pass) -> tuple[Array, layers.Backward]:
+    def _leaf(self, placed: Placed, x: Array, forward: ForwardPass) -> tuple[Array, layers.Backward]:
         weights = [self.weights[name] for name in placed.trained]
         match placed.layer:
             case Conv2D(_, _, stride, padding):
@@ -184,8 +186,8 @@ class Network:
             case Dense():
                 return layers.dense(x, weights[0], _bias(weights))
             case BatchNorm(_, epsilon):
-                (mean, variance), of_batch = self._moments(placed, x, forward), self._by_batch(placed, forward)
-                return layers.batch_norm(x, weights[0], weights[1], mean, variance, epsilon, of_batch)
+                (mean, variance), from_batch = self._moments(placed, x, forward), self._uses_batch(placed, forward)
+                return layers.batch_norm(x, weights[0], weights[1], mean, variance, epsilon, from_batch)
             case ReLU():
                 return layers.relu(x)
             case Dropout():
@@ -202,12 +204,12 @@ class Network:
                 return layers.zero_pad_shortcut(x, filters, stride)
         raise NotImplementedError(placed.name)
 
-    def _by_batch(self, placed: Placed, forward: Pass) -> bool:
+    def _uses_batch(self, placed: Placed, forward: ForwardPass) -> bool:
         return forward.training and f"{placed.name}.gamma" not in self._frozen
 
-    def _moments(self, placed: Placed, x: Array, forward: Pass) -> tuple[Array, Array]:
-        """Mean and variance that a batch normalization uses: of the batch in training, else the running ones."""
-        if not self._by_batch(placed, forward):
+    def _moments(self, placed: Placed, x: Array, forward: ForwardPass) -> tuple[Array, Array]:
+        """The mean and variance that a batch normalization uses: of the batch in training, else the running ones."""
+        if not self._uses_batch(placed, forward):
             return self.weights[f"{placed.name}.mean"], self.weights[f"{placed.name}.variance"]
         axes = tuple(range(x.ndim - 1))
         mean, variance = x.mean(axis=axes), x.var(axis=axes)
@@ -219,16 +221,16 @@ def _bias(weights: Sequence[Array]) -> Array | None:
     return weights[1] if len(weights) == 2 else None
 
 
-def _nearer(distance: Array, lead: Array | None, x: Array) -> Array:
-    """The smaller of the distances so far and those of one more layer."""
-    if lead is None:
+def _smaller_distance(distance: Array, layer_distance: Array | None, x: Array) -> Array:
+    """The smaller of the distances so far and those of one more layer, per image."""
+    if layer_distance is None:
         return distance
-    nearest = np.where(lead > 0, lead, np.inf).reshape(len(x), -1).min(axis=1)
+    nearest = np.where(layer_distance > 0, layer_distance, np.inf).reshape(len(x), -1).min(axis=1)
     return np.asarray(np.minimum(distance, nearest / np.sqrt(np.mean(x**2))))
 
 
 class Adapter(Backend):
-    """The reference as a backend: float64, one process, BLAS threads as asked for."""
+    """The reference as a backend: float64, one process, ``threads`` BLAS threads."""
 
     TASKS: ClassVar[frozenset[str]] = frozenset({"train", "infer"})
     DEVICES: ClassVar[tuple[str, ...]] = ("cpu",)
@@ -266,13 +268,13 @@ class Adapter(Backend):
         return self._network.logits(x)
 
     def train_step(self, x: Array, y: Labels, learning_rate: float, dropout_masks: Weights | None = None) -> float:
-        masks = self._drawn(len(x)) if dropout_masks is None else dropout_masks
+        masks = self._draw_masks(len(x)) if dropout_masks is None else dropout_masks
         return self._network.train_step(x, y, learning_rate, self._state, masks=masks)
 
     def gradients(self, x: Array, y: Labels, dropout_masks: Weights | None = None) -> Weights:
-        return self._network.gradients(x, y, self._drawn(len(x)) if dropout_masks is None else dropout_masks)[1]
+        return self._network.gradients(x, y, self._draw_masks(len(x)) if dropout_masks is None else dropout_masks)[1]
 
-    def _drawn(self, images: int) -> Weights:
+    def _draw_masks(self, images: int) -> Weights:
         self._draws += 1
         return self._model.dropout_masks(images, self._draws)
 
@@ -280,7 +282,7 @@ class Adapter(Backend):
         return {name: value.copy() for name, value in self._network.weights.items()}
 
     def synchronize(self) -> None:
-        """NumPy has returned when it is done."""
+        """Nothing to do: NumPy returns when it has finished."""
 
     def to_numpy(self, tensor: Any) -> Array:
         return np.asarray(tensor)

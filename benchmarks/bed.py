@@ -1,4 +1,4 @@
-"""What the evidence is measured on: rows certified and fitted as ``bench run`` does it, then blocks of them at will."""
+"""The test bed of the experiments: it certifies and fits rows as ``bench run`` does, then measures blocks of them."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ RESULTS = Path(__file__).parent / "results"
 
 @dataclass
 class Bed:
-    """Rows that are certified and fitted, to be measured in any way."""
+    """Rows that are certified and fitted and can be measured."""
 
     workspace: Workspace
     results: Results
     rounds: Rounds
 
     def row(self, name: str) -> Row:
-        """A row by its name in tables."""
+        """The row with this name (as in tables)."""
         return next(row for row in self.results.plan.rows if row.name == name)
 
     def metric(self, name: str, task: str, boundary: str) -> TimedMetric:
-        """A planned metric."""
+        """The planned metric with these fields."""
         planned = self.results.plan.metrics
         return next(m for m in planned if (m.name, m.task, m.boundary) == (name, task, boundary))
 
-    def measured(self, rows: Sequence[Row], metrics: Sequence[TimedMetric]) -> dict[str, MeasuredRound]:
-        """One block: by row id, what its fresh worker measured."""
+    def measure(self, rows: Sequence[Row], metrics: Sequence[TimedMetric]) -> dict[str, MeasuredRound]:
+        """Measure one block in fresh workers; returns the result by row id."""
         outcomes = self.rounds.block("evidence").measure(rows, metrics, lambda part: None)
         for outcome in outcomes.values():
             if isinstance(outcome, WorkerError):
@@ -56,8 +56,8 @@ class Bed:
         return {row_id: outcome for row_id, outcome in outcomes.items() if isinstance(outcome, MeasuredRound)}
 
 
-def lay_out(backends: Sequence[str], placement: Placement, model: str = "article-keras", quick: bool = False) -> Plan:
-    """A plan on the embedded data; a quick one exports the initial weights."""
+def make_plan(backends: Sequence[str], placement: Placement, model: str = "article-keras", quick: bool = False) -> Plan:
+    """A plan with the embedded data. If ``quick``, nothing is trained: the initial weights are exported."""
     recipe = RECIPES["article-keras"]
     workload = Workload(MODELS[model], "digits", replace(recipe, epochs=0) if quick else recipe)
     return make_plan(Request(tuple(backends), workload, devices="cpu", placement=placement))
@@ -66,8 +66,8 @@ def lay_out(backends: Sequence[str], placement: Placement, model: str = "article
 def run(
     backends: Sequence[str], placement: Placement, experiment: Callable[[Bed], None], model: str, quick: bool = False
 ) -> None:
-    """Certify and fit the rows, then the experiment."""
-    plan, dataset = lay_out(backends, placement, model, quick), digits.load()
+    """Certify and fit the rows, then run the experiment."""
+    plan, dataset = make_plan(backends, placement, model, quick), digits.load()
     data = Data(name=dataset.name, sha256=dataset.sha256, train=len(dataset.train_y), test=len(dataset.test_y))
     context = Context(fingerprint(), data, None, datetime.now(UTC).isoformat(timespec="seconds"))
     workspace = Workspace(plan, DatasetInputs(dataset))
@@ -81,20 +81,20 @@ def run(
         experiment(Bed(workspace, results, Rounds(workspace, results, began=time.monotonic())))
 
 
-def placed(profile: str, slices: int | None = None) -> Placement:
-    """A profile's placement, with fewer slices for a trial."""
+def placement_of(profile: str, slices: int | None = None) -> Placement:
+    """The placement of a profile; ``slices`` replaces its number of slices."""
     placement = place(profile)
     return placement if slices is None else replace(placement, profile=replace(placement.profile, slices=slices))
 
 
 def write(name: str, content: dict[str, Any], quick: bool) -> None:
-    """The raw numbers, beside the machine and the placement they were measured on; a trial writes nothing."""
+    """Write the raw numbers with the machine and the time. A quick run writes nothing."""
     if not quick:
         RESULTS.mkdir(exist_ok=True)
         document = {"machine": fingerprint(), "measured_at": datetime.now(UTC).isoformat(timespec="seconds"), **content}
         (RESULTS / name).write_text(json.dumps(document, separators=(",", ":")) + "\n")
 
 
-def described(placement: Placement) -> dict[str, Any]:
-    """Plain values of a placement."""
+def placement_values(placement: Placement) -> dict[str, Any]:
+    """The plain values of a placement, for JSON."""
     return asdict(placement)

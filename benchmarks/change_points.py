@@ -1,11 +1,11 @@
-"""Change points on simulated series: how many are found in time, how many are false.
+"""Change points in simulated series: the share that is found in time, and the number of false ones.
 
     python benchmarks/change_points.py [--quick]
 
-Ours (bench/analysis/change_points.py) and ``ruptures`` at its defaults (``Pelt(model="l2", min_size=2, jump=5)`` and
+Compares bench/analysis/change_points.py with ``ruptures`` at its defaults (``Pelt(model="l2", min_size=2, jump=5)`` and
 ``KernelCPD(kernel="linear")`` with the penalty of its user guide, ln(n) times the variance of the series) on the same
-series. A change of 4 SD is found in time if, of the series up to five points after it, a change within one point of it
-is told. Numbers: results/change_points.json.
+series. A change of 4 SD is found in time if the series up to five points after it yields a change within one point of
+it. Numbers: results/change_points.json.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ LENGTH, SHORT, BEFORE, AFTER, SIZE, RHO = 100, 20, 30, 5, 4.0, 0.3
 
 
 def ours(series: Series) -> list[int]:
-    """Indices of changes."""
+    """Indices of the changes by evenbench."""
     return [change.index for change in change_points.find(list(series))]
 
 
 def pelt(series: Series) -> list[int]:
-    """``ruptures`` at its defaults."""
-    found = ruptures.Pelt(model="l2").fit(series.reshape(-1, 1)).predict(pen=math.log(len(series)) * series.var())
-    return [int(at) for at in found[:-1]]
+    """Indices of the changes by ``ruptures`` at its defaults."""
+    ends = ruptures.Pelt(model="l2").fit(series.reshape(-1, 1)).predict(pen=math.log(len(series)) * series.var())
+    return [int(at) for at in ends[:-1]]
 
 
 def kernel(series: Series) -> list[int]:
-    """The same, without its grid of five points."""
+    """The same with ``KernelCPD``, without a grid of five points."""
     model = ruptures.KernelCPD(kernel="linear").fit(series.reshape(-1, 1))
     return [int(at) for at in model.predict(pen=math.log(len(series)) * series.var())[:-1]]
 
@@ -52,7 +52,7 @@ METHODS: dict[str, Callable[[Series], list[int]]] = {
 
 
 def autoregressive(rng: np.random.Generator, length: int, rho: float) -> Series:
-    """AR(1) noise of variance 1, past its beginning."""
+    """AR(1) noise of variance 1; the first 50 values are dropped."""
     noise = rng.normal(0, math.sqrt(1 - rho**2), length + 50)
     for i in range(1, len(noise)):
         noise[i] += rho * noise[i - 1]

@@ -1,10 +1,9 @@
-"""Contention: are rows marked disturbed when they are, and only then?
+"""Contention: are rows marked disturbed if, and only if, they are?
 
     python benchmarks/contention.py [--tries 10] [--profile deploy|precise] [--quick]
 
-A try is one round of PyTorch and ONNX Runtime, all figures: first with one busy process per core, then on the machine
-as it is.
-Raw numbers: results/contention_PROFILE.json (disturbance of every row).
+A try is one round of PyTorch and ONNX Runtime with all metrics. The first tries run with one busy process per core, the
+others without. Raw numbers: results/contention_PROFILE.json (disturbance of every row).
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from bed import Bed, described, placed, run, write
+from bed import Bed, placement_of, placement_values, run, write
 
 from bench.machine.host import available_cpus
 from bench.runner.record_builder import RowResult, to_record
@@ -32,15 +31,15 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one try, no file")
     arguments = parser.parse_args()
     tries = 1 if arguments.quick else arguments.tries
-    placement = placed(arguments.profile, 3 if arguments.quick else None)
-    raw: dict[str, Any] = {"placement": described(placement)}
+    placement = placement_of(arguments.profile, 3 if arguments.quick else None)
+    raw: dict[str, Any] = {"placement": placement_values(placement)}
 
     def experiment(bed: Bed) -> None:
-        everywhere = available_cpus()
+        all_cpus = available_cpus()
         for state in ("contended", "quiet"):
             raw[state] = []
             for _ in range(tries):
-                with busy(everywhere if state == "contended" else []):
+                with busy(all_cpus if state == "contended" else []):
                     raw[state].append(_rows(bed))
             rows = [row for one in raw[state] for row in one.values()]
             marked = sum(bool(row["disturbed"]) for row in rows)
@@ -62,17 +61,17 @@ def main() -> None:
 
 def _rows(bed: Bed) -> dict[str, Any]:
     rows = [bed.row(name) for name in ROWS]
-    measured = bed.measured(rows, bed.results.plan.metrics)
-    found = {}
+    measured = bed.measure(rows, bed.results.plan.metrics)
+    disturbances = {}
     for row in rows:
         result = RowResult(row, bed.results.plan, rounds=[measured[row.id]])
-        found[row.name] = to_record(result, bed.results.context).disturbance.model_dump(mode="json")
-    return found
+        disturbances[row.name] = to_record(result, bed.results.context).disturbance.model_dump(mode="json")
+    return disturbances
 
 
 @contextmanager
 def busy(cpus: list[int]) -> Iterator[None]:
-    """One spinning process on each of these CPUs."""
+    """Run one process in a busy loop on each of these CPUs."""
     code = "import os, sys; os.sched_setaffinity(0, [int(sys.argv[1])])\nwhile True: pass"
     processes = [subprocess.Popen([sys.executable, "-c", code, str(cpu)]) for cpu in cpus]
     try:

@@ -1,9 +1,9 @@
-"""Cost: what the harness takes for itself.
+"""Cost: the time of the harness itself.
 
     python benchmarks/cost.py [--quick]
 
-Runs the main job and prints where its wall time went (as ``bench report --timing``); then times the harness's own loop
-around a step that does nothing. Raw numbers: results/cost.json. What it adds to a worker's memory is in fidelity.py.
+Runs the main job and prints its wall time by phase (as ``bench report --timing``); then times the harness's own loop
+with a step that does nothing. Raw numbers: results/cost.json. fidelity.py measures the added memory of a worker.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from reports.table import Document
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="the reference alone, no file")
+    parser.add_argument("--quick", action="store_true", help="only the reference, no file")
     arguments = parser.parse_args()
     quick = ["--backend", "reference", "--task", "infer", "--rounds", "1", "--batch-size", "8"]
     run = _run(quick if arguments.quick else ["--backend", "all"])
     print(render(Document([timing_table(run)])))
     overhead = _loop_seconds()
-    print(f"\nloop of a throughput slice around a step that does nothing: {1e9 * overhead:.0f} ns per step")
+    print(f"\nloop of a throughput slice with a step that does nothing: {1e9 * overhead:.0f} ns per step")
     write("cost.json", {"timing": run.timing, "loop_seconds_per_step": overhead}, arguments.quick)
 
 
@@ -49,14 +49,14 @@ def _run(options: list[str]) -> Run:
 
 
 def _loop_seconds() -> float:
-    """Median over ten slices, the batch taken from a cycle of four as a worker does."""
+    """Median seconds per step over ten slices; batches come from a cycle of four, as in a worker."""
     batches = itertools.cycle([(None, None)] * 4)
 
     def step() -> object:
         return next(batches)[0]
 
     slices = [clock.throughput_slice(step, lambda: None, 0.01, 1e-7, 1) for _ in range(10)]
-    return statistics.median(piece.seconds / piece.images for piece in slices)
+    return statistics.median(timed.seconds / timed.images for timed in slices)
 
 
 if __name__ == "__main__":

@@ -2,10 +2,10 @@
 
     python benchmarks/fidelity.py [--processes 5] [--turns 30] [--profile precise] [--quick]
 
-The harness's worker and the hand-written process (hand_loops/) are alive together and take turns, with the same
-threads, pinning and allocator. Per process the median over the turns of the ratio of seconds per step, over processes
-the geometric mean with its interval; 1.01 means that the harness shows 1% more images/s. Also the peak resident memory
-of both, which did the same work. Raw numbers: results/fidelity.json.
+The harness's worker and the hand-written process (hand_loops/) run alternately, with the same threads, pinning and
+allocator. The script prints the ratio of seconds per step: the median over the turns of each process, then the
+geometric mean over processes with its interval. 1.01 means that the harness shows 1% more images/s. It also prints the
+difference of the peak resident memory of both, which did the same work. Raw numbers: results/fidelity.json.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bed import Bed, described, placed, run, write
+from bed import Bed, placement_of, placement_values, run, write
 
 from bench.analysis import intervals
 from bench.machine import allocators
@@ -37,7 +37,7 @@ SLICE_SECONDS = 0.15
 
 
 class HandLoop:
-    """A loop written by hand, in a process of its own."""
+    """A loop written by hand, in its own process."""
 
     def __init__(self, script: str, arguments: list[str], row: Row) -> None:
         variables = {**os.environ, **allocators.environment(row.job.allocator)}
@@ -53,24 +53,24 @@ class HandLoop:
             text=True,
             env=environment,
         )
-        assert self._answer() == "ready"
+        assert self._read_reply() == "ready"
 
     def seconds_per_step(self, steps: int) -> float:
-        """Over ``steps`` steps."""
+        """Run ``steps`` steps; returns the seconds per step."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"{steps}\n")
         self._process.stdin.flush()
-        return float(self._answer())
+        return float(self._read_reply())
 
     def end(self) -> int:
-        """Peak resident bytes."""
+        """End the process; returns its peak resident memory in bytes."""
         assert self._process.stdin is not None
         self._process.stdin.close()
-        peak = int(self._answer())
+        peak = int(self._read_reply())
         self._process.wait()
         return peak
 
-    def _answer(self) -> str:
+    def _read_reply(self) -> str:
         assert self._process.stdout is not None
         return self._process.stdout.readline().strip()
 
@@ -84,15 +84,15 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="two processes of few turns, PyTorch only, no file")
     arguments = parser.parse_args()
     processes, turns = (2, 3) if arguments.quick else (arguments.processes, arguments.turns)
-    placement = placed(arguments.profile)
-    raw: dict[str, Any] = {"placement": described(placement), "cases": {}}
+    placement = placement_of(arguments.profile)
+    raw: dict[str, Any] = {"placement": placement_values(placement), "cases": {}}
 
     def experiment(bed: Bed) -> None:
         for name, task, boundary in CASES[:2] if arguments.quick else CASES:
-            told = [_process(bed, name, task, boundary, turns) for _ in range(processes)]
-            raw["cases"][f"{name} {task}"] = told
-            ratio = intervals.geometric_mean([statistics.median(one["ratios"]) for one in told])
-            memory = [(one["worker_peak"] - one["hand_peak"]) / 1e6 for one in told]
+            pairs = [_process(bed, name, task, boundary, turns) for _ in range(processes)]
+            raw["cases"][f"{name} {task}"] = pairs
+            ratio = intervals.geometric_mean([statistics.median(one["ratios"]) for one in pairs])
+            memory = [(one["worker_peak"] - one["hand_peak"]) / 1e6 for one in pairs]
             bounds = f"[{ratio.low:.4f}, {ratio.high:.4f}]" if ratio.low and ratio.high else ""
             print(f"{name} {task}: harness / hand {ratio.value:.4f} {bounds}, n = {ratio.n} processes; peak memory"
                   f" {statistics.mean(memory):+.1f} MB", flush=True)  # fmt: skip
@@ -103,7 +103,7 @@ def main() -> None:
 
 
 def _process(bed: Bed, name: str, task: str, boundary: str, turns: int) -> dict[str, Any]:
-    """One pair of fresh processes."""
+    """Measure one pair of fresh processes."""
     row, metric = bed.row(name), bed.metric("throughput", task, boundary)
     if row.source is None:
         arguments = [task, str(bed.workspace.scratch / "sample_x.npy"), str(bed.workspace.scratch / "sample_y.npy")]

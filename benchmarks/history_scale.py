@@ -1,8 +1,8 @@
-"""A store of 100,000 records: how long ``bench history`` and ``bench compare`` take.
+"""Scale of the history: seconds of ``bench history`` and ``bench compare`` with a store of 100,000 records.
 
     python benchmarks/history_scale.py [--records 100000] [--quick]
 
-Five rows a run, 16 kB each as with few slices; whole commands from the shell's point of view, median of three. Numbers:
+Each run has five rows of 16 kB, as with few slices. Times are those of whole commands, median of three. Numbers:
 results/history_scale.json.
 """
 
@@ -31,7 +31,7 @@ COMMANDS = {
     "history --backend --since": ["history", "--backend", "backend-3", "--since", "2026-01-01"],
     "compare last~1 last": ["compare", "last~1", "last"],
     "history show last": ["history", "show", "last"],
-    "history --change-points, one figure of a backend": [
+    "history --change-points, one metric of a backend": [
         *("history", "--change-points", "--backend", "backend-3", "--figure", "throughput"),
     ],
 }
@@ -47,13 +47,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "history.db"
         fill(Store(str(path)), count // ROWS)
-        found = {}
+        seconds = {}
         for name, command in COMMANDS.items():
-            whole = [sys.executable, "-P", "-m", "bench.cli", *command, "--store", str(path)]
-            found[name] = statistics.median(_seconds(whole) for _ in range(3))
-            print(f"{name}: {found[name]:.2f} s in {count:,} records", flush=True)
+            full_command = [sys.executable, "-P", "-m", "bench.cli", *command, "--store", str(path)]
+            seconds[name] = statistics.median(_seconds(full_command) for _ in range(3))
+            print(f"{name}: {seconds[name]:.2f} s in {count:,} records", flush=True)
         size = path.stat().st_size
-    write("history_scale.json", {"records": count, "seconds": found, "bytes": size}, arguments.quick)
+    write("history_scale.json", {"records": count, "seconds": seconds, "bytes": size}, arguments.quick)
 
 
 def _seconds(command: list[str]) -> float:
@@ -63,7 +63,7 @@ def _seconds(command: list[str]) -> float:
 
 
 def fill(store: Store, runs: int) -> None:
-    """Runs of five comparable rows on one machine, five minutes apart, in one transaction."""
+    """Store runs of five comparable rows on one machine, five minutes apart, in one transaction."""
     rng = random.Random(2026)
     with store.writing() as connection:
         for number in range(runs):

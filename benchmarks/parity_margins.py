@@ -1,7 +1,7 @@
-"""The margins behind ``bench.worker.tolerances.TOLERANCES``.
+"""The measured values behind ``bench.worker.tolerances.TOLERANCES``.
 
-The worst value of every check over all installed backends in all their precisions, all models (each with a recipe),
-both data sets, up to 5 seeds, 1 and 2 threads.
+Finds the worst value of every check over all installed backends in all their precisions, all models (each with a
+recipe), both data sets, up to 5 seeds, and 1 and 2 threads.
 
     python benchmarks/parity_margins.py --data-dir DIR [--device cpu] [--precision bf16] [--model vgg-cifar]
         [--seeds 1] [--threads 2] > benchmarks/results/parity_margins_bf16.txt
@@ -39,9 +39,9 @@ RECIPE_OF = {
     "resnet20": "one-cycle",
     "mobilenet-cifar": "one-cycle",
 }
-"""The deep ones with the recipe that has everything: schedule, Nesterov momentum, decay, smoothing."""
+"""The deep models use a recipe with a schedule, Nesterov momentum, weight decay and label smoothing."""
 SEEDS = {"vgg-cifar": 2, "resnet20": 2, "mobilenet-cifar": 2}
-"""Fewer than five where the reference takes a minute."""
+"""Number of seeds for models whose reference takes a minute; five for the others."""
 
 
 def cases(arguments: argparse.Namespace) -> list[tuple[str, str, int]]:
@@ -51,17 +51,20 @@ def cases(arguments: argparse.Namespace) -> list[tuple[str, str, int]]:
 
 
 def certify(backend: Backend, arguments: argparse.Namespace) -> None:
-    """Every case of a backend that trains; in float32 leaves its ONNX files and logits for the runtimes."""
+    """Certify every case of a backend that trains. In float32, also write its ONNX files and logits for the
+    runtimes."""
     data = {"digits": registry.load("digits"), "cifar10": registry.load("cifar10", arguments.data_dir)}
     for model_name, dataset, seed in cases(arguments):
         model, recipe, images = MODELS[model_name], RECIPES[RECIPE_OF[model_name]], data[dataset]
         chosen = np.random.default_rng(seed).permutation(len(images.train_y))[:SAMPLE]
         x, y = normalize(images.train_x[chosen], recipe.mean, recipe.std), images.train_y[chosen]
-        weights = reference_outputs.off_the_kinks(model, model.initial_weights(seed))
+        weights = reference_outputs.raise_betas(model, model.initial_weights(seed))
         trial = reference_outputs.Trial(recipe)
         case = arguments.folder / f"{model_name}-{dataset}-{seed}"
-        wanted = reference_outputs.Expected.of(case.with_suffix(".npz"), model, weights, x, y, trial)
-        certifier = certificate.Certifier(backend, arguments.precision, arguments.device, model, weights, wanted, trial)
+        expected = reference_outputs.Expected.read_or_compute(case.with_suffix(".npz"), model, weights, x, y, trial)
+        certifier = certificate.Certifier(
+            backend, arguments.precision, arguments.device, model, weights, expected, trial
+        )
         show(case.name, arguments, certifier.certify())
         path = Path(f"{case}-{arguments.worker}.onnx")
         if "export" in backend.TASKS and arguments.precision == "fp32" and not path.exists():
@@ -72,7 +75,7 @@ def certify(backend: Backend, arguments: argparse.Namespace) -> None:
 
 
 def compare(backend: Backend, arguments: argparse.Namespace) -> None:
-    """Every file that was exported, in a runtime."""
+    """Compare every exported file in a runtime."""
     for path in sorted(arguments.folder.glob("*.onnx")):
         case, _, source = path.stem.rpartition("-")
         x, want = np.load(arguments.folder / f"{case}-x.npy"), np.load(path.with_suffix(".npy"))
@@ -86,17 +89,17 @@ def compare(backend: Backend, arguments: argparse.Namespace) -> None:
             model=case, dataset="", recipe="", threads=int(arguments.threads),
         )  # fmt: skip
         results = certificate.certify_runtime(backend, job, backend.infer(x), want, want.argmax(axis=1))
-        show(f"{case} <- {source}", arguments, results[:1])  # untrained weights have no accuracy to speak of
+        show(f"{case} <- {source}", arguments, results[:1])  # the accuracy of untrained weights means nothing
 
 
 def show(case: str, arguments: argparse.Namespace, results: list[certificate.Result]) -> None:
-    """One line of ``case | backend precision | threads | check=value ...``."""
+    """Print one line of ``case | backend precision | threads | check=value ...``."""
     values = " ".join(f"{result.name}={result.value:.3e}" for result in results)
     print(f"{case} | {arguments.worker} {arguments.precision} | threads {arguments.threads} | {values}", flush=True)
 
 
 def worker(arguments: argparse.Namespace) -> None:
-    """All cases of one backend in one precision with one number of threads."""
+    """Run all cases of one backend in one precision with one number of threads."""
     adapter = backends.load(arguments.worker)
     try:
         backend = adapter(arguments.device, arguments.precision, adapter.MODES[0], int(arguments.threads), 0)
@@ -111,7 +114,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data-dir", type=Path, required=True)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--precision", default=",".join(TOLERANCES), help="a list; those that a backend has are run")
+    parser.add_argument("--precision", default=",".join(TOLERANCES), help="a list; a backend runs those that it has")
     parser.add_argument("--model", default=",".join(RECIPE_OF), help="a list")
     parser.add_argument("--seeds", type=int, default=5, help="at most")
     parser.add_argument("--threads", default="1,2", help="a list")

@@ -1,11 +1,11 @@
-"""Power of the gate: how often an injected slow-down is called, and how often none is.
+"""Power of the gate: the share of checks that detect an injected slow-down, and the share of false alarms.
 
     python benchmarks/power.py [--checks 20] [--cases NAME,...] [--quick]
 
-*Measured*: whole checks (``bench check``'s own gate, looks and rule) of one row on one pinned thread, base and present
-the same environment, the present with 2% of every step repeated (adapters/evenbench_slowed.py).
-*Simulated*: checks whose pairs are drawn from the measured A/A pairs (results/aa_precise.json), with a harm added to
-each; 10,000 per harm, from 0 to 5%. Raw pairs: results/power.json; figure: results/power.svg.
+*Measured*: whole checks (gate, looks and rule of ``bench check``) of one row on one pinned thread. Base and present
+have the same environment; the present repeats 2% of every step (adapters/evenbench_slowed.py).
+*Simulated*: checks with pairs drawn from the measured A/A pairs (results/aa_precise.json), with a harm added to each;
+10,000 checks per harm, from 0 to 5%. Raw pairs: results/power.json; plot: results/power.svg.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ CASES = {
     "pytorch train": ("slowed-pytorch", "train", "pytorch train"),
     "keras train": ("slowed-keras", "train", "keras train"),
 }
-"""Case to its backend, its task, and its pairs in the A/A results."""
+"""Case to its backend, its task, and the name of its pairs in the A/A results."""
 HARM = 0.02
 HARMS = (0.0, 0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05)
 SIMULATED = 10_000
@@ -40,7 +40,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checks", type=int, default=20)
     parser.add_argument("--cases", default=",".join(CASES))
-    parser.add_argument("--quick", action="store_true", help="the simulation alone, shorter, no file")
+    parser.add_argument("--quick", action="store_true", help="only a shorter simulation, no file")
     arguments = parser.parse_args()
     from bed import RESULTS
 
@@ -50,21 +50,22 @@ def main() -> None:
         _register()
         for case in arguments.cases.split(","):
             checks[case] = []
-            measure(case, arguments.checks, lambda check, case=case: keep(checks, case, check))
-    for case, found in checks.items():
-        _tell_measured(case, found)
+            measure(case, arguments.checks, lambda check, case=case: save(checks, case, check))
+    for case, case_checks in checks.items():
+        _print_measured(case, case_checks)
     pairs = json.loads((RESULTS / "aa_precise.json").read_text())["pairs"]
     count = SIMULATED // 20 if arguments.quick else SIMULATED
     curves = {case: curve([math.log(p["ratio"]) for p in pairs[key]], count) for case, (_, _, key) in CASES.items()}
     for case, shares in curves.items():
-        told = ", ".join(f"{100 * harm:g}%: {100 * share:.1f}%" for harm, share in zip(HARMS, shares, strict=True))
-        print(f"simulated over {len(pairs[CASES[case][2]])} A/A pairs, {case}: called a regression at {told}")
+        results = ", ".join(f"{100 * harm:g}%: {100 * share:.1f}%" for harm, share in zip(HARMS, shares, strict=True))
+        print(f"simulated over {len(pairs[CASES[case][2]])} A/A pairs, {case}: called a regression at {results}")
     if not arguments.quick:
         draw(curves, RESULTS / "power.svg")
 
 
 def _register() -> None:
-    """The slowed adapters for this process and its workers: a dist-info folder on the path, nothing installed."""
+    """Register the slowed adapters for this process and its workers: a dist-info folder on the path, no
+    installation."""
     import os
 
     folder = Path(tempfile.mkdtemp(prefix="evenbench-slowed-"))
@@ -72,22 +73,22 @@ def _register() -> None:
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: evenbench-slowed\nVersion: 1.0\n")
     classes = {"slowed-onnxruntime": "OnnxRuntime", "slowed-pytorch": "PyTorch", "slowed-keras": "Keras"}
-    lines = [f"{name} = evenbench_slowed:{found}" for name, found in classes.items()]
+    lines = [f"{name} = evenbench_slowed:{cls}" for name, cls in classes.items()]
     (info / "entry_points.txt").write_text("[evenbench.backends]\n" + "\n".join(lines) + "\n")
     os.environ["PYTHONPATH"] = os.pathsep.join([str(folder), str(ADAPTERS)])
     sys.path[:0] = [str(folder), str(ADAPTERS)]
 
 
-def keep(checks: dict[str, list[dict[str, Any]]], case: str, check: dict[str, Any]) -> None:
-    """Write what is measured so far: a check takes minutes."""
+def save(checks: dict[str, list[dict[str, Any]]], case: str, check: dict[str, Any]) -> None:
+    """Write the results so far, because a check takes minutes."""
     from bed import write
 
     checks[case].append(check)
     write("power.json", {"harm": HARM, "checks": checks}, quick=False)
 
 
-def measure(case: str, count: int, ended: Callable[[dict[str, Any]], None]) -> None:
-    """So many checks of one case, certified and exported once; ``ended`` is told of each."""
+def measure(case: str, count: int, on_end: Callable[[dict[str, Any]], None]) -> None:
+    """Run ``count`` checks of one case, certified and exported once; ``on_end`` gets the result of each."""
     from datetime import UTC, datetime
 
     from bench.gate.gate import BASE, PRESENT, Gate, two_sided
@@ -124,25 +125,26 @@ def measure(case: str, count: int, ended: Callable[[dict[str, Any]], None]) -> N
             gate.measure()
             (verdict,) = gate.check().figures
             pairs = [[pair.harm, pair.base_first, pair.counts] for pair in verdict.pairs]
-            found = {"verdict": verdict.verdict, "change": verdict.change, "low": verdict.low, "high": verdict.high}
-            ended({**found, "seconds": gate.seconds, "pairs": pairs, "reason": verdict.reason})
+            result = {"verdict": verdict.verdict, "change": verdict.change, "low": verdict.low, "high": verdict.high}
+            on_end({**result, "seconds": gate.seconds, "pairs": pairs, "reason": verdict.reason})
             print(f"{case} {number + 1}: {verdict.verdict} after {verdict.n} pairs, {gate.seconds:.0f} s", flush=True)
 
 
-def _tell_measured(case: str, found: list[dict[str, Any]]) -> None:
-    called = sum(check["verdict"] == "regression" for check in found)
-    seconds, pairs = ([check["seconds"] for check in found], [len(check["pairs"]) for check in found])
-    changes = [100 * check["change"] for check in found if check["change"] is not None]
+def _print_measured(case: str, checks: list[dict[str, Any]]) -> None:
+    called = sum(check["verdict"] == "regression" for check in checks)
+    seconds, pairs = ([check["seconds"] for check in checks], [len(check["pairs"]) for check in checks])
+    changes = [100 * check["change"] for check in checks if check["change"] is not None]
     print(
-        f"measured, {case}: {called} of {len(found)} checks with {100 * HARM:g}% injected called a regression;"
+        f"measured, {case}: {called} of {len(checks)} checks with {100 * HARM:g}% injected called a regression;"
         f" median change {statistics.median(changes):+.2f}%; {statistics.median(pairs):g} pairs and"
         f" {statistics.median(seconds):.0f} s (median), {max(seconds):.0f} s at most"
     )
 
 
 def curve(logs: list[float], count: int) -> list[float]:
-    """Share of simulated checks that call a regression, per harm. Pairs are drawn with replacement from measured ones
-    of two identical rows, centred (their mean is noise as well), as wide as their population, of either sign."""
+    """Share of simulated checks that call a regression, per harm. Pairs are drawn with replacement from the measured
+    pairs of two identical rows. These are centred (their mean is noise too), scaled to the population's variance, and
+    get a random sign."""
     from bench.analysis.sequential_test import LOOKS, crossover, judge, share
     from bench.gate.gated_metric import MARGINS
 
@@ -166,7 +168,7 @@ def curve(logs: list[float], count: int) -> list[float]:
 
 
 def draw(curves: dict[str, list[float]], path: Path) -> None:
-    """The power curve of every case as SVG."""
+    """Write the power curve of every case as SVG."""
     import matplotlib
 
     matplotlib.use("svg")

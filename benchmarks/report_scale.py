@@ -1,10 +1,9 @@
-"""How long pages take to build: a report of many rows, the history of many runs.
+"""Scale of the pages: seconds to build a report of many rows and a history of many runs.
 
     python benchmarks/report_scale.py [--quick]
 
-Seconds of building the page of a report, on made-up rows with the samples and slices of a real run, and of `bench
-history --format html` on stores of three lengths, to see that it grows in proportion. Raw numbers:
-results/report_scale.json.
+Times the page of a report, on copies of the rows of a real run, and `bench history --format html` on stores of three
+lengths, which shows whether the time grows in proportion. Raw numbers: results/report_scale.json.
 """
 
 from __future__ import annotations
@@ -39,12 +38,12 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="shorter histories, no file")
     arguments = parser.parse_args()
     html.run_page(_run(2))  # templates and Plotly's script are read once
-    found: dict[str, Any] = {f"report of {ROWS} rows": _seconds(lambda: html.run_page(_run(ROWS)))}
+    seconds: dict[str, Any] = {f"report of {ROWS} rows": _seconds(lambda: html.run_page(_run(ROWS)))}
     for runs in (10, 20, 40) if arguments.quick else (250, 500, 1000):
-        found[f"history of {runs:,} runs of {ROWS_OF_A_RUN} rows"] = _history(runs)
-    for name, seconds in found.items():
-        print(f"{name}: {seconds:.2f} s")
-    write("report_scale.json", {"seconds": found}, arguments.quick)
+        seconds[f"history of {runs:,} runs of {ROWS_OF_A_RUN} rows"] = _history(runs)
+    for name, value in seconds.items():
+        print(f"{name}: {value:.2f} s")
+    write("report_scale.json", {"seconds": seconds}, arguments.quick)
 
 
 def _history(runs: int) -> float:

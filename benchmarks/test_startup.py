@@ -1,6 +1,6 @@
-"""How long the commands take that measure nothing: ``python -m pytest benchmarks/test_startup.py``.
+"""Seconds of the commands that measure nothing: ``python -m pytest benchmarks/test_startup.py``.
 
-Wanted: under 0.5 s each. A benchmark, not a test: a busy machine must not fail anybody's tests.
+The target is under 0.5 s each. This is a benchmark and not a test, because a busy machine must not fail tests.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ BENCH = str(Path(sys.executable).parent / "bench")
 
 @pytest.mark.parametrize("command", ["--help", "list"])
 def test_startup(benchmark: BenchmarkFixture, command: str) -> None:
-    done = benchmark.pedantic(
+    process = benchmark.pedantic(
         subprocess.run, ([BENCH, command],), {"capture_output": True, "check": True}, rounds=10, warmup_rounds=1
     )
-    assert done.stdout
+    assert process.stdout

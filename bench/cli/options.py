@@ -97,10 +97,10 @@ class WorkloadOptions:
             UsageError: an unknown name, or ``--workload`` beside one of the three.
         """
         from bench.workloads.recipe import parse_changes
-        from bench.workloads.workload import DEFAULT_DATASET, DEFAULT_MODEL, DEFAULT_RECIPE, of
+        from bench.workloads.workload import DEFAULT_DATASET, DEFAULT_MODEL, DEFAULT_RECIPE, make_workload
 
         names = self.names
-        return of(
+        return make_workload(
             names["model"] or DEFAULT_MODEL,
             names["dataset"] or DEFAULT_DATASET,
             names["recipe"] or DEFAULT_RECIPE,

@@ -58,7 +58,7 @@ class CheckJob:
         Raises:
             UsageError: an unknown name, or a file that is not a model or recipe.
         """
-        return workloads.of(self.model, self.dataset, self.recipe, dict(self.changes))
+        return workloads.make_workload(self.model, self.dataset, self.recipe, dict(self.changes))
 
     def with_options(self, given: Mapping[str, Any], saved_as: str | None = None) -> CheckJob:
         """The job with the user's fields. ``saved_as``: the name of the baseline of this job; then no field may differ.

@@ -1,1 +1,1 @@
-"""What this computer is, and what it does meanwhile."""
+"""The computer: its hardware, its settings, and its load during a measurement."""

@@ -1,4 +1,4 @@
-"""What machine this is: fingerprint, cores available to this process, and the user's git commit."""
+"""This machine: its fingerprint, the cores available to this process, and the commit of the user's repository."""
 
 from __future__ import annotations
 
@@ -17,38 +17,38 @@ from bench.machine import nvml
 from bench.machine.nvml import Gpu
 
 
-def resolve_devices(asked: str) -> list[tuple[str, Gpu | None]]:
-    """``cpu,cuda:1`` to devices and their GPUs; ``auto`` stays ``auto``, with the first GPU if there is one, because
-    each backend decides it by what it supports.
+def resolve_devices(names: str) -> list[tuple[str, Gpu | None]]:
+    """The devices of a list such as ``cpu,cuda:1``, each with its GPU. ``auto`` stays ``auto``, with the first GPU if
+    there is one: each backend chooses the device that it supports.
 
     Raises:
         UsageError: an unknown device, or CUDA where there is no such GPU.
     """
-    found, why = nvml.gpus()
+    gpus, why = nvml.gpus()
     devices: list[tuple[str, Gpu | None]] = []
-    for name in dict.fromkeys(part.strip() for part in asked.split(",")):
+    for name in dict.fromkeys(part.strip() for part in names.split(",")):
         if name == "auto":
-            devices.append(("auto", found[0] if found else None))
+            devices.append(("auto", gpus[0] if gpus else None))
         elif name == "cpu":
             devices.append(("cpu", None))
         else:
-            devices.append((name, _cuda(name, found, why)))
+            devices.append((name, _cuda(name, gpus, why)))
     return devices
 
 
-def _cuda(name: str, found: list[Gpu], why: str) -> Gpu:
+def _cuda(name: str, gpus: list[Gpu], why: str) -> Gpu:
     kind, _, index = name.partition(":")
     if kind != "cuda" or (index and not index.isdigit()) or name.endswith(":"):
         raise UsageError(f"unknown device '{name}'; one of auto, cpu, cuda, cuda:N, or a list such as cpu,cuda")
-    if not found:
+    if not gpus:
         raise UsageError(f"no CUDA device on this machine ({why}); use --device cpu")
-    if int(index or 0) >= len(found):
-        raise UsageError(f"no device '{name}': this machine has cuda:0 to cuda:{len(found) - 1}")
-    return found[int(index or 0)]
+    if int(index or 0) >= len(gpus):
+        raise UsageError(f"no device '{name}': this machine has cuda:0 to cuda:{len(gpus) - 1}")
+    return gpus[int(index or 0)]
 
 
 def available_cpus() -> list[int]:
-    """Logical CPUs that this process may run on."""
+    """The logical CPUs that this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
@@ -86,7 +86,7 @@ def cpu_quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
 
 
 def available_memory(root: Path = Path("/sys/fs/cgroup")) -> int:
-    """Bytes that new processes may take: the system's available memory, within the container's limit (cgroup v2
+    """Bytes that new processes may use: the system's available memory, within the container's limit (cgroup v2
     ``memory.max``, v1 ``memory.limit_in_bytes``)."""
     import psutil
 
@@ -105,7 +105,7 @@ def available_memory(root: Path = Path("/sys/fs/cgroup")) -> int:
 
 @contextmanager
 def pinned(cpus: Sequence[int] | None) -> Iterator[None]:
-    """This process on these CPUs (None: as it is) until the end of the ``with`` block."""
+    """Pin this process to these CPUs until the end of the ``with`` block (None: change nothing)."""
     if cpus is None:
         yield
         return
@@ -118,32 +118,32 @@ def pinned(cpus: Sequence[int] | None) -> Iterator[None]:
 
 
 def default_threads() -> int:
-    """Physical cores available to this process, no more than its container's quota gives."""
+    """Number of physical cores available to this process, at most its container's CPU quota."""
     cores, quota = len(physical_cores()), cpu_quota()
     return cores if quota is None else max(1, min(cores, int(quota)))
 
 
 def fingerprint() -> dict[str, Any]:
-    """Hardware and system facts of a record; ``id`` is a hash over those that decide speed."""
+    """Hardware and system facts of a record. ``id`` is a hash of those that determine speed."""
     import psutil
 
-    found, _ = nvml.gpus()
-    decides = {
+    gpus, _ = nvml.gpus()
+    hashed = {
         "cpu": _cpu_model(),
         "cores": len(physical_cores()),
         "cpus": len(available_cpus()),
         "cpu_quota": cpu_quota(),
         "memory": psutil.virtual_memory().total,
-        "gpus": [asdict(gpu) for gpu in found],
+        "gpus": [asdict(gpu) for gpu in gpus],
         "system": platform.system(),
         "architecture": platform.machine(),
     }
-    digest = hashlib.sha256(repr(sorted(decides.items())).encode()).hexdigest()[:12]
+    digest = hashlib.sha256(repr(sorted(hashed.items())).encode()).hexdigest()[:12]
     return {
         "id": digest,
-        **decides,
+        **hashed,
         "kernel": platform.release(),
-        "driver": nvml.driver() if found else None,
+        "driver": nvml.driver() if gpus else None,
         "governor": _line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         "hostname": platform.node(),
     }
@@ -169,7 +169,7 @@ def _line(path: str) -> str | None:
 
 
 def git_commit() -> str | None:
-    """Commit of the user's repository (the current folder's), ``+dirty`` with uncommitted changes; None outside."""
+    """Commit of the current folder's repository, with ``+dirty`` if it has uncommitted changes. None: no repository."""
     try:
         head = _git("rev-parse", "HEAD")
         return head + ("+dirty" if _git("status", "--porcelain", "--untracked-files=no") else "")
@@ -178,5 +178,5 @@ def git_commit() -> str | None:
 
 
 def _git(*arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, timeout=10)
-    return done.stdout.strip()
+    process = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, timeout=10)
+    return process.stdout.strip()

@@ -1,4 +1,4 @@
-"""What there is to run here, and what is missing. Imports no framework."""
+"""The installed backends, and the packages that the others miss. Imports no framework."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from bench.machine.nvml import gpus
 
 @dataclass(frozen=True)
 class Entry:
-    """A backend as ``bench list`` shows it; ``problem`` empty: available."""
+    """A backend as ``bench list`` shows it. ``problem`` is empty if it is available."""
 
     name: str
     problem: str
     devices: tuple[str, ...] = ()
-    """Of those that it supports, those that are here."""
+    """The devices that it supports and this machine has."""
     precisions: tuple[str, ...] = ()
     modes: tuple[str, ...] = ()
     versions: tuple[tuple[str, str], ...] = ()
 
 
 def backends() -> list[Entry]:
-    """All backends, third-party ones too."""
+    """All backends, third-party ones included."""
     has_gpu = bool(gpus()[0])
     return [_entry(name, has_gpu) for name in adapters.names()]
 
 
 def gpus_here() -> str:
-    """``cuda:0 NVIDIA H100``, or why there is none."""
-    found, why = gpus()
-    return ", ".join(f"cuda:{i} {gpu.name}" for i, gpu in enumerate(found)) or f"none ({why})"
+    """The GPUs as text, ``cuda:0 NVIDIA H100``, or why there are none."""
+    visible, why = gpus()
+    return ", ".join(f"cuda:{i} {gpu.name}" for i, gpu in enumerate(visible)) or f"none ({why})"
 
 
 def _entry(name: str, has_gpu: bool) -> Entry:
     try:
         adapter = adapters.load(name)
-    except Exception as error:  # noqa: BLE001  (third-party code: the listing says what it raised)
+    except Exception as error:  # noqa: BLE001  (third-party code: the listing shows its error)
         return Entry(name, f"cannot be imported: {type(error).__name__}: {error}")
     versions, missing = adapters.installed(adapter)
     devices = tuple(device for device in adapter.DEVICES if device == "cpu" or has_gpu)

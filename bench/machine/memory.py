@@ -1,6 +1,6 @@
-"""Resident memory of this process tree, in bytes, and what the kernel counts of its pages and switches.
+"""Resident memory of this process tree, in bytes, and its page faults and context switches.
 
-Peaks are high-water marks kept by the kernel, so nothing has to poll while work is timed.
+The kernel keeps the peaks, so nothing polls during a timed slice.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import Any
 
 
 def peak_rss() -> int:
-    """Peak resident set size of this process and its live descendants: the sum of their high-water marks, an upper
+    """Peak resident set size of this process and its live descendants: the sum of the peaks of each, which is an upper
     bound of the tree's peak. Linux: ``VmHWM`` (not ``ru_maxrss``, which a child inherits across ``exec``)."""
     import psutil
 
     process = psutil.Process()
-    peaks = (_high_water(child.pid, child) for child in process.children(recursive=True))
-    return _high_water(os.getpid(), process) + sum(peaks)
+    peaks = (_peak(child.pid, child) for child in process.children(recursive=True))
+    return _peak(os.getpid(), process) + sum(peaks)
 
 
 def current_rss() -> int:
@@ -31,12 +31,12 @@ def current_rss() -> int:
         try:
             rss += int(child.memory_info().rss)
         except psutil.Error:
-            continue  # it ended between the listing and the reading
+            continue  # the child ended after it was listed
     return rss
 
 
 def reset_peak_rss() -> bool:
-    """Set this process' high-water mark to its present size (proc(5), ``clear_refs``); False where that is refused."""
+    """Reset the peak of this process to its current size (proc(5), ``clear_refs``). False: the system refuses it."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
@@ -49,29 +49,29 @@ def usage() -> dict[str, int] | None:
     try:
         import resource
     except ImportError:
-        return None  # Windows has none
-    counted = resource.getrusage(resource.RUSAGE_SELF)
+        return None  # Windows has no such counters
+    counters = resource.getrusage(resource.RUSAGE_SELF)
     return {
-        "minor_faults": counted.ru_minflt,
-        "major_faults": counted.ru_majflt,
-        "switches": counted.ru_nivcsw,
+        "minor_faults": counters.ru_minflt,
+        "major_faults": counters.ru_majflt,
+        "switches": counters.ru_nivcsw,
     }
 
 
-def _high_water(pid: int, process: Any) -> int:
+def _peak(pid: int, process: Any) -> int:
     if sys.platform == "linux":
         try:
             status = Path(f"/proc/{pid}/status").read_text()
         except OSError:
-            return 0  # a descendant that ended meanwhile
+            return 0  # the descendant has ended
         for line in status.splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
-        return 0  # a zombie has no memory any more
+        return 0  # a zombie has no memory
     if sys.platform == "win32":
         return int(process.memory_info().peak_wset)
     import resource
 
-    if pid == os.getpid():  # macOS counts ru_maxrss in bytes
+    if pid == os.getpid():  # on macOS ru_maxrss is in bytes
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return int(process.memory_info().rss)

@@ -1,7 +1,7 @@
-"""GPUs as NVML sees them: which there are, memory of a process, clocks, energy. A reading that a GPU does not give is
-None, never 0.
+"""Readings from NVML: the GPUs, the memory of a process, clocks, energy. A reading that a GPU does not support is None,
+never 0.
 
-NVML ignores ``CUDA_VISIBLE_DEVICES`` and numbers GPUs by PCI order; everything here goes by UUID.
+NVML ignores ``CUDA_VISIBLE_DEVICES`` and numbers GPUs by PCI order; the functions here name a GPU by its UUID.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Gpu:
-    """A GPU as NVML names it."""
+    """A GPU as NVML describes it."""
 
     index: int
     uuid: str
@@ -23,16 +23,16 @@ class Gpu:
 
 
 def gpus() -> tuple[list[Gpu], str]:
-    """The GPUs that CUDA programs may use here, in PCI order, and why there are none (else '').
+    """The GPUs that CUDA programs may use here, in PCI order, and the reason if there are none (else '').
 
-    ``CUDA_VISIBLE_DEVICES`` is honoured; NVML itself does not know it.
+    ``CUDA_VISIBLE_DEVICES`` is applied here, because NVML ignores it.
     """
     import pynvml
 
     try:
         pynvml.nvmlInit()
         handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
-        found = [
+        gpus = [
             Gpu(i, _text(pynvml.nvmlDeviceGetUUID(h)), _text(pynvml.nvmlDeviceGetName(h)), _total_memory(h))
             for i, h in enumerate(handles)
         ]
@@ -40,17 +40,17 @@ def gpus() -> tuple[list[Gpu], str]:
         return [], f"NVML: {error}"
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
-        return found, ""
-    chosen = _chosen(visible, found)
+        return gpus, ""
+    chosen = _select(visible, gpus)
     return chosen, "" if chosen else f"CUDA_VISIBLE_DEVICES={visible} hides them"
 
 
-def _chosen(visible: str, found: list[Gpu]) -> list[Gpu]:
-    """The GPUs of a ``CUDA_VISIBLE_DEVICES``: indices (in PCI order, as the workers are told), UUIDs or their
-    beginnings, MIG instances by UUID; like CUDA it stops at the first entry that names none."""
+def _select(visible: str, gpus: list[Gpu]) -> list[Gpu]:
+    """The GPUs that ``CUDA_VISIBLE_DEVICES`` names: by index (in PCI order, which the workers use too), UUID or UUID
+    prefix, or the UUID of a MIG instance. As in CUDA, the first entry that names no GPU ends the list."""
     chosen: list[Gpu] = []
     for part in (part.strip() for part in visible.split(",")):
-        match = [gpu for gpu in found if part == str(gpu.index) or (part and gpu.uuid.startswith(part))]
+        match = [gpu for gpu in gpus if part == str(gpu.index) or (part and gpu.uuid.startswith(part))]
         if part.startswith("MIG-"):
             match = [Gpu(len(chosen), part, "MIG instance", 0)]
         if len(match) != 1:
@@ -60,14 +60,18 @@ def _chosen(visible: str, found: list[Gpu]) -> list[Gpu]:
 
 
 def driver() -> str:
-    """Version of the NVIDIA driver. Raises pynvml.NVMLError where there is none."""
+    """Version of the NVIDIA driver.
+
+    Raises:
+        pynvml.NVMLError: there is no driver.
+    """
     import pynvml
 
     return _text(pynvml.nvmlSystemGetDriverVersion())
 
 
 def pids(uuid: str) -> frozenset[int]:
-    """Processes that compute on the GPU, as the host numbers them; empty where NVML does not list them."""
+    """PIDs (of the host) of the processes that compute on the GPU; empty if NVML does not list them."""
     import pynvml
 
     try:
@@ -78,12 +82,13 @@ def pids(uuid: str) -> frozenset[int]:
     return frozenset(process.pid for process in processes)
 
 
-def process_memory(uuid: str, pid: int, came: frozenset[int], growth: int) -> tuple[int | None, str]:
-    """Bytes that a worker holds on the GPU, and how they were found; None with the reason where it cannot be told.
+def process_memory(uuid: str, pid: int, appeared: frozenset[int], growth: int) -> tuple[int | None, str]:
+    """Bytes that a worker uses on the GPU, and the method; None and the reason if they cannot be determined.
 
-    PIDs that NVML gives are the host's, so in a container the worker may be missing from its list: then the one
-    process that appeared on the GPU with this worker (``came``) is taken for it. Where NVML lists nothing at all, the
-    growth of the board's use during the worker's own turns is (``growth``), for no other worker runs then.
+    NVML gives PIDs of the host, so in a container the worker's PID may be missing from its list. Then the memory of the
+    one process that appeared on the GPU with this worker is taken (its PID is in ``appeared``). If NVML lists no
+    process, the increase of the board's used memory during the worker's own slices is taken (``growth``): no other
+    worker runs then.
     """
     import pynvml
 
@@ -93,17 +98,17 @@ def process_memory(uuid: str, pid: int, came: frozenset[int], growth: int) -> tu
     except pynvml.NVMLError as error:
         return None, f"NVML: {error}"
     own = [process for process in processes if process.pid == pid]
-    new = [process for process in processes if process.pid in came]
-    chosen, method = (own, "NVML, own PID") if own else (new, "NVML, the process that came with this worker")
+    new = [process for process in processes if process.pid in appeared]
+    chosen, method = (own, "NVML, own PID") if own else (new, "NVML, the process that appeared with this worker")
     if len(chosen) == 1 and chosen[0].usedGpuMemory is not None:
         return int(chosen[0].usedGpuMemory), method
     if not processes and growth > 0:
         return growth, "NVML, growth of the board's use during this worker's turns"
-    return None, f"NVML lists {len(processes)} processes on the GPU and cannot tell this one's memory"
+    return None, f"NVML lists {len(processes)} processes on the GPU and does not show which is this worker"
 
 
 def used_memory(uuid: str) -> int | None:
-    """Bytes in use on the board, all processes together, driver's reserve left out (``nvmlMemory_v2``)."""
+    """Bytes in use on the board by all processes together, without the driver's reserve (``nvmlMemory_v2``)."""
     import pynvml
 
     try:
@@ -126,7 +131,7 @@ def free_memory(uuid: str) -> int | None:
 
 
 def energy(uuid: str) -> float | None:
-    """Joules of the whole board since the driver was loaded (Volta and later); differences over 10 s or more count."""
+    """Joules of the whole board since the driver was loaded (Volta and later). Take differences over 10 s or more."""
     millijoules = _reading(uuid, "nvmlDeviceGetTotalEnergyConsumption")
     return None if millijoules is None else millijoules / 1e3
 
@@ -153,28 +158,28 @@ REASONS = {
     0x40: "hardware thermal slowdown",
     0x80: "power brake",
 }
-"""Bits of ``nvmlDeviceGetCurrentClocksEventReasons`` that mean slower than asked (nvmlClocksEventReasons)."""
-
+"""Bits of ``nvmlDeviceGetCurrentClocksEventReasons`` that mean a clock below the requested one
+(nvmlClocksEventReasons)."""
 
 HELD = 0x2
-"""nvmlClocksEventReasonApplicationsClocksSetting: a setting of the user limits the clocks."""
+"""nvmlClocksEventReasonApplicationsClocksSetting: a user setting limits the clocks."""
 
 
 def clocks_held(uuid: str) -> bool | None:
-    """Whether a setting of the user holds the clocks now. NVML has no getter for locked clocks themselves."""
+    """Whether a user setting limits the clocks now. NVML cannot read locked clocks themselves."""
     bits = _reading(uuid, "nvmlDeviceGetCurrentClocksEventReasons")
     return None if bits is None else bool(int(bits) & HELD)
 
 
 def throttled(uuid: str) -> list[str] | None:
-    """Why the clocks are held down now; empty: they are not."""
+    """The reasons why the clocks are limited now; empty: they are not."""
     bits = _reading(uuid, "nvmlDeviceGetCurrentClocksEventReasons")
     return None if bits is None else [text for bit, text in REASONS.items() if int(bits) & bit]
 
 
 def _reading(uuid: str, function: str, *arguments: int) -> float | None:
-    """A reading, or None: not supported on this GPU, not permitted here, or (in a worker of another environment)
-    no nvidia-ml-py."""
+    """A reading. None: not supported on this GPU, not permitted here, or (in a worker of another environment)
+    nvidia-ml-py is not installed."""
     try:
         import pynvml
     except ImportError:

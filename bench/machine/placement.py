@@ -1,4 +1,4 @@
-"""Profiles of a measurement: ``deploy``, as users run it, and ``precise``, as a gate must; and where workers run."""
+"""The profiles (``deploy``: as users run a model; ``precise``: for a gate), and the CPUs that workers run on."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from bench.machine import allocators
 from bench.machine.host import available_cpus, default_threads, physical_cores
 
 SHORTEST_SLICE, LONGEST_SLICE = 0.06, 0.15
-"""Seconds of one turn of a live worker ..."""
+"""Limits of a slice's length, seconds."""
 STEPS_PER_SLICE = 4
-"""... between them as long as so many steps: one step alone would mostly tell of the caches that the worker before it
-has left."""
+"""Steps that a slice lasts, within those limits. A single step would mostly measure caches left cold by the previous
+worker."""
 
 
 def slice_seconds(step_seconds: float) -> float:
-    """Length of a slice of steps that take so long, seconds."""
+    """Length of a slice in seconds, if one step takes ``step_seconds``."""
     return min(max(STEPS_PER_SLICE * step_seconds, SHORTEST_SLICE), LONGEST_SLICE)
 
 
 @dataclass(frozen=True)
 class Profile:
-    """What a profile stands for where no option says otherwise."""
+    """The defaults that a profile gives to options."""
 
     name: str
     rounds: int
-    """Fresh processes per row."""
+    """New processes per row."""
     slices: int
-    """Turns per figure and process."""
+    """Slices per metric and process."""
     pinned: bool
     allocator: str
 
@@ -42,24 +42,24 @@ PROFILES = {
 
 @dataclass(frozen=True)
 class Placement:
-    """Where and how every worker of a run works."""
+    """The CPUs, threads and allocator of every worker of a run."""
 
     profile: Profile
     threads: int
     cpus: tuple[int, ...] | None
-    """Workers are pinned to these logical CPUs; None: not pinned."""
+    """The logical CPUs that workers are pinned to; None: not pinned."""
     parent_cpus: tuple[int, ...] | None
-    """The parent moves to these; None: it stays where it is."""
+    """The logical CPUs that the parent is pinned to; None: it is not pinned."""
     allocator: str
 
 
 def place(
     profile: str = "deploy", cpus: str | None = None, threads: int | None = None, allocator: str | None = None
 ) -> Placement:
-    """Options to a placement; what they leave open the profile decides.
+    """The placement of these options; the profile gives those that are None.
 
     Raises:
-        UsageError: an unknown profile, CPUs that are not available or fewer than threads, no such allocator.
+        UsageError: an unknown profile or allocator, CPUs that are not available, or fewer CPUs than threads.
     """
     if profile not in PROFILES:
         raise UsageError(f"unknown profile '{profile}'; one of {', '.join(PROFILES)}")
@@ -74,14 +74,14 @@ def place(
     malloc = allocators.check(allocator) if allocator is not None else chosen.allocator
     if allocator is None and not allocators.is_glibc():
         malloc = allocators.SYSTEM
-    return Placement(chosen, threads, workers, _elsewhere(workers), malloc)
+    return Placement(chosen, threads, workers, _cpus_of_parent(workers), malloc)
 
 
 def parse_cpus(text: str) -> tuple[int, ...]:
-    """``0,2-3`` as taskset(1) writes it, sorted.
+    """The CPUs of a list such as ``0,2-3`` (as in taskset(1)), sorted.
 
     Raises:
-        UsageError: not such a list, a CPU that this process may not use, or no pinning on this system.
+        UsageError: not such a list, a CPU that this process may not use, or a system without pinning.
     """
     if not hasattr(os, "sched_setaffinity"):
         raise UsageError("--cpus: this system has no processor affinity; leave it out")
@@ -93,13 +93,16 @@ def parse_cpus(text: str) -> tuple[int, ...]:
         chosen.update(range(int(first), int(last if dash else first) + 1))
     missing = sorted(chosen - set(available_cpus()))
     if missing or not chosen:
-        have = ",".join(map(str, available_cpus()))
-        raise UsageError(f"--cpus {text}: CPU {','.join(map(str, missing))} is not available; this process has {have}")
+        usable = ",".join(map(str, available_cpus()))
+        raise UsageError(
+            f"--cpus {text}: CPU {','.join(map(str, missing))} is not available; this process has {usable}"
+        )
     return tuple(sorted(chosen))
 
 
 def _default_cpus() -> tuple[int, ...] | None:
-    """One logical CPU of each physical core but the first, which the parent and interrupts keep (or of the only)."""
+    """One logical CPU of each physical core except the first, which is left to the parent and to interrupts. A single
+    core is used by all."""
     if not hasattr(os, "sched_setaffinity"):
         return None
     cores = physical_cores()
@@ -110,8 +113,8 @@ def _cores_of(cpus: tuple[int, ...]) -> list[list[int]]:
     return [core for core in physical_cores() if set(core) & set(cpus)]
 
 
-def _elsewhere(cpus: tuple[int, ...] | None) -> tuple[int, ...] | None:
-    """The CPUs of physical cores that no worker is pinned to."""
+def _cpus_of_parent(cpus: tuple[int, ...] | None) -> tuple[int, ...] | None:
+    """The CPUs of the physical cores that no worker is pinned to; None if there are none, or nothing is pinned."""
     if cpus is None:
         return None
     free = [cpu for core in physical_cores() if not set(core) & set(cpus) for cpu in core]

@@ -1,7 +1,7 @@
-"""What else the machine did while a slice was timed, and whether that disturbs it.
+"""The load of the machine while a slice was timed, and whether it disturbed the slice.
 
-The parent reads counters of the kernel just before and just after a slice, outside its clock; nothing polls. A source
-that this system does not have gives None ("not visible here"), never zero.
+The parent reads kernel counters just before and just after a slice, outside its clock; nothing polls. A counter that
+this system does not have gives None ("not visible here"), never zero.
 """
 
 from __future__ import annotations
@@ -23,59 +23,60 @@ LIMITS = {
     "major_faults": 0.0,
     "slower_clock": 0.10,
 }
-"""A slice above one of these is disturbed. ``steal``, ``others``: shares of the CPU time of the row's cores;
-``waited``: share of the time that the worker's threads ran or wanted to (its own threads may wait for one another, so
-that others must have used a core as well); ``pressure``: share of the slice in which some
-task of the system waited for a CPU; ``switches``: involuntary ones per second and core; ``major_faults``: pages read
-from disk; ``slower_clock``: fall of the frequency (CPU or GPU) below the fastest slice of the same worker."""
+"""A slice above one of these limits is disturbed. ``steal``, ``others``: shares of the CPU time of the row's cores.
+``waited``: share of the time in which the worker's threads ran or were ready to run; it counts only if other processes
+used CPU time too, because the worker's threads may wait for each other. ``pressure``: share of the slice in which at
+least one task of the system waited for a CPU. ``switches``: involuntary context switches per second and core.
+``major_faults``: page faults that read from disk. ``slower_clock``: drop of the frequency (CPU or GPU) below the
+fastest slice of the same worker."""
 
-TICKS_UNSEEN = 2
-"""/proc/stat counts ticks (10 ms): so many per core may be too many in a difference of busy times."""
+TICK_ERROR = 2
+"""Ticks per core. /proc/stat counts in ticks (10 ms), so a difference of two readings may be too large by this."""
 
 
 @dataclass(frozen=True)
 class Noise:
-    """Over one slice. CPU times are seconds summed over the row's cores (all available ones if it is not pinned)."""
+    """The load during one slice. CPU times are seconds, summed over the row's cores (if not pinned: all)."""
 
     steal: float | None = None
-    """Taken by the hypervisor for other guests."""
+    """CPU time that the hypervisor gave to other guests."""
     others: float | None = None
-    """Used by other processes, interrupts included: what was busy and not the worker's."""
+    """CPU time of other processes and interrupts: busy time minus the worker's own."""
     waited: float | None = None
-    """Threads of the worker were ready to run and had to wait for a CPU."""
+    """Time in which the worker's threads were ready to run but waited for a CPU."""
     ran: float | None = None
-    """Threads of the worker ran."""
+    """Time in which the worker's threads ran."""
     pressure: float | None = None
     """Wall seconds in which some task of the system waited for a CPU (PSI, "some")."""
     frequency: float | None = None
-    """MHz, mean over the row's cores at the slice's end."""
+    """MHz, mean over the row's cores at the end of the slice."""
     gpu_clock: float | None = None
-    """MHz of the GPU's multiprocessors at the slice's end."""
+    """MHz of the GPU's multiprocessors at the end of the slice."""
     throttled: list[str] | None = None
-    """Why the GPU's clocks are held down."""
+    """The reasons why the GPU's clocks are limited; empty if they are not."""
     asleep: bool | None = None
-    """Whether all threads of the worker before slept when the slice began."""
+    """Whether all threads of the previous worker slept when the slice began."""
     switches: int | None = None
     """Involuntary context switches of the worker."""
     minor_faults: int | None = None
-    """Page faults served without reading a disk."""
+    """Page faults without a disk read."""
     major_faults: int | None = None
-    """Page faults that read a disk."""
+    """Page faults with a disk read."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, what is not visible left out."""
+        """Plain values, without those that are not visible here."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
 class Reading:
-    """Counters at one moment."""
+    """The counters at one moment, all cumulative: seconds since boot, or since a thread began."""
 
     busy: float | None
     steal: float | None
     pressure: float | None
     threads: Mapping[str, tuple[float, float]] | None
-    """Seconds run and waited of each thread of the worker."""
+    """Thread id to the seconds that this thread of the worker has run and waited."""
 
 
 class Watch:
@@ -85,14 +86,14 @@ class Watch:
         self._pid, self._cpus, self._gpu_uuid, self._root = pid, set(cpus), gpu_uuid, root
 
     def read(self) -> Reading:
-        """The counters now."""
-        busy, steal = self._stat()
+        """Read the counters."""
+        busy, steal = self._busy_and_steal()
         return Reading(busy, steal, self._pressure(), self._threads())
 
     def since(self, before: Reading, asleep: bool | None, own: Mapping[str, int | None]) -> Noise:
-        """What happened since ``before``; ``own`` is what the worker counted of itself."""
+        """The load since ``before``; ``own`` holds the counters that the worker read about itself."""
         after = self.read()
-        ran, waited = _of_threads(before.threads, after.threads)
+        ran, waited = _ran_and_waited(before.threads, after.threads)
         busy = _difference(before.busy, after.busy)
         return Noise(
             steal=_difference(before.steal, after.steal),
@@ -113,41 +114,43 @@ class Watch:
         except OSError:
             return None
 
-    def _stat(self) -> tuple[float | None, float | None]:
+    def _busy_and_steal(self) -> tuple[float | None, float | None]:
         """Busy and stolen seconds of the row's cores since boot (proc(5), /proc/stat)."""
         text = self._text("proc/stat")
         if text is None:
             return None, None
-        rows = [line.split() for line in text.splitlines() if line.startswith("cpu")]
-        ours = [
-            [int(ticks) for ticks in row[1:9]] for row in rows if row[0][3:].isdigit() and int(row[0][3:]) in self._cpus
+        lines = [line.split() for line in text.splitlines() if line.startswith("cpu")]
+        own_cpus = [
+            [int(ticks) for ticks in line[1:9]]
+            for line in lines
+            if line[0][3:].isdigit() and int(line[0][3:]) in self._cpus
         ]
-        if not ours or any(len(ticks) < 8 for ticks in ours):
+        if not own_cpus or any(len(ticks) < 8 for ticks in own_cpus):
             return None, None
         second = os.sysconf("SC_CLK_TCK")
-        user_nice_system_interrupts = sum(sum(ticks[:3]) + sum(ticks[5:7]) for ticks in ours)
-        return user_nice_system_interrupts / second, sum(ticks[7] for ticks in ours) / second
+        user_nice_system_interrupts = sum(sum(ticks[:3]) + sum(ticks[5:7]) for ticks in own_cpus)
+        return user_nice_system_interrupts / second, sum(ticks[7] for ticks in own_cpus) / second
 
     def _pressure(self) -> float | None:
-        """Seconds of "some" pressure on the CPU since boot (Documentation/accounting/psi.rst)."""
+        """Seconds since boot in which some task waited for a CPU (Documentation/accounting/psi.rst)."""
         for line in (self._text("proc/pressure/cpu") or "").splitlines():
             if line.startswith("some"):
                 return int(line.rpartition("total=")[2]) / 1e6
         return None
 
     def _threads(self) -> dict[str, tuple[float, float]] | None:
-        """Seconds run and waited of each thread (Documentation/scheduler/sched-stats.rst, /proc/PID/schedstat)."""
-        found: dict[str, tuple[float, float]] = {}
+        """Seconds that each thread ran and waited (Documentation/scheduler/sched-stats.rst, /proc/PID/schedstat)."""
+        threads: dict[str, tuple[float, float]] = {}
         try:
             for task in (self._root / f"proc/{self._pid}/task").iterdir():
                 try:
                     ran, waited, _ = (task / "schedstat").read_text().split()
                 except OSError:
-                    continue  # the thread ended between the listing and the reading
-                found[task.name] = int(ran) / 1e9, int(waited) / 1e9
+                    continue  # the thread ended after it was listed
+                threads[task.name] = int(ran) / 1e9, int(waited) / 1e9
         except OSError:
             return None
-        return found or None
+        return threads or None
 
     def _frequency(self) -> float | None:
         texts = [self._text(f"sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_cur_freq") for cpu in self._cpus]
@@ -156,38 +159,38 @@ class Watch:
 
 
 def reasons(noise: Noise, seconds: float, cpus: int, fastest: Noise | None = None) -> list[str] | None:
-    """Why a slice of so many wall seconds on so many cores is disturbed: empty if it is not, None if nothing that
-    would tell is visible here. ``fastest`` holds the highest clocks seen in slices of the same worker."""
-    found: list[str] = []
+    """Why a slice of ``seconds`` (wall) on ``cpus`` cores is disturbed. Empty: it is not. None: no counter that could
+    show it is visible here. ``fastest`` holds the highest clocks of the worker's slices so far."""
+    causes: list[str] = []
     cores = seconds * cpus
     tick = cpus / os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 0.0
     if noise.steal is not None and noise.steal > max(LIMITS["steal"] * cores, tick):
-        found.append(f"the hypervisor took {_share(noise.steal, cores)} of its cores (steal)")
-    if noise.others is not None and noise.others > max(LIMITS["others"] * cores, TICKS_UNSEEN * tick):
-        found.append(f"other processes used {_share(noise.others, cores)} of its cores")
+        causes.append(f"the hypervisor took {_share(noise.steal, cores)} of its cores (steal)")
+    if noise.others is not None and noise.others > max(LIMITS["others"] * cores, TICK_ERROR * tick):
+        causes.append(f"other processes used {_share(noise.others, cores)} of its cores")
     if noise.waited is not None and noise.ran is not None:
-        wanted = noise.ran + noise.waited
-        if noise.waited > LIMITS["waited"] * wanted and (noise.others is None or noise.others > tick):
-            found.append(f"its threads waited {_share(noise.waited, wanted)} of their time for a core")
+        ready = noise.ran + noise.waited
+        if noise.waited > LIMITS["waited"] * ready and (noise.others is None or noise.others > tick):
+            causes.append(f"its threads waited {_share(noise.waited, ready)} of their time for a core")
     if noise.others is None and noise.pressure is not None and noise.pressure > LIMITS["pressure"] * seconds:
-        found.append(f"tasks waited for a CPU {_share(noise.pressure, seconds)} of the time (PSI)")
+        causes.append(f"tasks waited for a CPU {_share(noise.pressure, seconds)} of the time (PSI)")
     if noise.others is None and noise.switches is not None and noise.switches > LIMITS["switches"] * cores:
-        found.append(f"{noise.switches / cores:.0f} involuntary context switches per second and core")
+        causes.append(f"{noise.switches / cores:.0f} involuntary context switches per second and core")
     if noise.major_faults is not None and noise.major_faults > LIMITS["major_faults"]:
-        found.append(f"{noise.major_faults} page faults read from disk")
+        causes.append(f"{noise.major_faults} page faults read from disk")
     for name in ("frequency", "gpu_clock"):
         now, best = getattr(noise, name), getattr(fastest, name, None)
         if now is not None and best is not None and now < (1 - LIMITS["slower_clock"]) * best:
-            found.append(f"{'GPU' if name == 'gpu_clock' else 'CPU'} clock at {now:.0f} MHz, {best:.0f} before")
+            causes.append(f"{'GPU' if name == 'gpu_clock' else 'CPU'} clock at {now:.0f} MHz, {best:.0f} before")
     if noise.throttled:
-        found.append(f"GPU clocks held down: {', '.join(noise.throttled)}")
+        causes.append(f"GPU clocks limited: {', '.join(noise.throttled)}")
     if noise.asleep is False:
-        found.append("threads of the worker before it were still running")
-    return found if found or _visible(noise) else None
+        causes.append("threads of the previous worker were still running")
+    return causes if causes or _is_visible(noise) else None
 
 
-def _visible(noise: Noise) -> bool:
-    """Whether at least one source that tells of other processes was there."""
+def _is_visible(noise: Noise) -> bool:
+    """Whether at least one counter shows the load of other processes."""
     return any(value is not None for value in (noise.others, noise.waited, noise.pressure, noise.switches))
 
 
@@ -199,7 +202,7 @@ def _difference(before: float | None, after: float | None) -> float | None:
     return None if before is None or after is None else max(0.0, after - before)
 
 
-def _of_threads(
+def _ran_and_waited(
     before: Mapping[str, tuple[float, float]] | None, after: Mapping[str, tuple[float, float]] | None
 ) -> tuple[float | None, float | None]:
     if before is None or after is None:

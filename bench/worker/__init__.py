@@ -1,1 +1,1 @@
-"""The child process. Needs NumPy, psutil, a framework, and our two packages only."""
+"""The worker process. It needs only NumPy, psutil, a framework, and the packages ``bench`` and ``backends``."""

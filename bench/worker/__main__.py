@@ -1,7 +1,7 @@
 """``python -P -m bench.worker``: the pipes of a worker.
 
-Requests come on standard input, replies go to what was standard output when the process began; after that both belong
-to nobody, so that nothing a framework prints can reach the parent's pipe.
+The worker reads requests from standard input and writes replies to the original standard output. Then standard input is
+empty and standard output goes to standard error, so that nothing that a framework prints reaches the parent's pipe.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from bench.worker.session import serve  # noqa: E402
 
 
 def _has_ended(pid: str) -> bool:
-    """Whether a process is gone, or a zombie that nobody has waited for yet."""
+    """Whether a process does not exist, or is a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in ("Z", "X")
     except OSError:
@@ -28,31 +28,31 @@ def _has_ended(pid: str) -> bool:
 
 
 def _die_with_parent() -> None:
-    """Linux: be killed when the parent is (prctl(2), PR_SET_PDEATHSIG); elsewhere end of file ends the process."""
+    """Linux: end this process when its parent ends (prctl(2), PR_SET_PDEATHSIG). Elsewhere, end of file ends it."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
         if _has_ended(os.environ["EVENBENCH_PARENT"]):
-            os._exit(1)  # before the line above
+            os._exit(1)  # it ended before the call above
 
 
 def _pin() -> None:
-    """To the CPUs that the parent names; before a framework is imported, whose threads inherit it."""
+    """Pin this process to the CPUs that the parent names, before a framework is imported: its threads inherit them."""
     cpus = os.environ.get("EVENBENCH_CPUS")
     if cpus is not None:
         os.sched_setaffinity(0, [int(cpu) for cpu in cpus.split(",")])
 
 
 def main() -> None:
-    """Take the pipes for ourselves, then serve."""
+    """Move the pipes away from standard input and output, then serve."""
     _die_with_parent()
     _pin()
     requests, replies = os.fdopen(os.dup(0), encoding="utf-8"), os.fdopen(os.dup(1), "wb")
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
+    empty = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(empty, 0)
     os.dup2(2, 1)
     serve(requests, replies, STARTED)
     replies.flush()
-    os._exit(0)  # frameworks' exit handlers can hang or crash after all is said
+    os._exit(0)  # exit handlers of frameworks can hang or crash
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""The parity certificate: a backend held against the float64 reference before anything is timed, on real images.
+"""The parity certificate: a backend is compared with the float64 reference on real images before anything is timed.
 
-Runs in the worker (NumPy only). ``bench.worker.reference_outputs`` has what the reference says,
-``bench.worker.tolerances`` how far off it a backend may be.
+Runs in the worker (NumPy only). ``bench.worker.reference_outputs`` has the expected values,
+``bench.worker.tolerances`` the largest allowed differences.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from backends.model import ModelSpec, Weights
 from backends.optimizers import forms
 from backends.reference import Network
 from bench.worker.protocol import CheckResult, Job
-from bench.worker.reference_outputs import STEPS, Expected, Trial, rows
-from bench.worker.tolerances import stated_by, tolerance, with_origin
+from bench.worker.reference_outputs import STEPS, Expected, Trial, select_masks
+from bench.worker.tolerances import adapter_tolerances, add_origin, tolerance
 
-OF_THE_CHANGE = f"of what {STEPS} steps change"
-"""The scale of ``losses_apart``."""
-TOLD_APART = 3.0
-"""So many times farther off one published form than off the other a backend must be to be said to follow that."""
+OF_THE_CHANGE = f"of the change over {STEPS} steps"
+"""The scale of ``losses_error``."""
+CLEAR_FACTOR = 3.0
+"""A backend follows one of two published forms if its error against the other is at least this many times larger."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """One check: passed when ``value`` is not above ``tolerance`` (NaN never passes)."""
+    """One check. It passes if ``value`` is not above ``tolerance`` (NaN never passes)."""
 
     name: str
     value: float
@@ -43,7 +43,7 @@ class Result:
         return bool(self.value <= self.tolerance)
 
     def as_check(self) -> CheckResult:
-        """For the parent. A value that is not finite is sent as the largest float: JSON has no NaN."""
+        """The message for the parent. A value that is not finite becomes the largest float, because JSON has no NaN."""
         finite = float(self.value if np.isfinite(self.value) else np.finfo(np.float64).max)
         return CheckResult(
             name=self.name,
@@ -56,7 +56,7 @@ class Result:
 
 
 def relative_l2(got: npt.NDArray[Any], want: npt.NDArray[Any]) -> float:
-    """||got - want|| / ||want|| (L2 over all elements, float64); infinite where the shapes differ."""
+    """||got - want|| / ||want|| (L2 over all elements, float64); infinite if the shapes differ."""
     if got.shape != want.shape:
         return float("inf")
     difference = np.linalg.norm(np.asarray(got, np.float64) - want)
@@ -64,7 +64,7 @@ def relative_l2(got: npt.NDArray[Any], want: npt.NDArray[Any]) -> float:
 
 
 def _relative_l2_of_all(pairs: Sequence[tuple[npt.NDArray[Any], npt.NDArray[Any]]]) -> float:
-    """The same over the tensors of a layer together: before batch normalization a bias has no gradient but rounding."""
+    """The same over all tensors of a layer: before batch normalization, the gradient of a bias is only rounding."""
     if any(got.shape != want.shape for got, want in pairs):
         return float("inf")
     got, want = (np.concatenate([np.ravel(pair[side]) for pair in pairs]) for side in (0, 1))
@@ -73,7 +73,7 @@ def _relative_l2_of_all(pairs: Sequence[tuple[npt.NDArray[Any], npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Certifier:
-    """A trained backend against the reference, on one real batch."""
+    """Compares a backend that trains with the reference, on one real batch."""
 
     backend: Backend
     precision: str
@@ -84,7 +84,7 @@ class Certifier:
     trial: Trial
 
     def certify(self) -> list[Result]:
-        """All checks, counts first."""
+        """Run all checks, the counts first."""
         self.backend.build(self.model, self.weights, None)
         x, _ = self.backend.to_device(self.expected.x)
         results = self._counts()
@@ -97,9 +97,9 @@ class Certifier:
         return [*results, *self._sgd(), self._adam()]
 
     def _result(self, check: str, value: float, note: str = "") -> Result:
-        stated = stated_by(self.backend, self.precision)
+        stated = adapter_tolerances(self.backend, self.precision)
         allowed = tolerance(self.precision, self.device, check, self.model.normalizes, stated)
-        return Result(check, value, allowed, with_origin(note, stated, check))
+        return Result(check, value, allowed, add_origin(note, stated, check))
 
     def _counts(self) -> list[Result]:
         counts = self.backend.counts()
@@ -122,13 +122,13 @@ class Certifier:
 
     def _finite_differences(self) -> Result:
         x, y = self.expected.x[:8], self.expected.y[:8]
-        masks = rows(self.expected.masks, slice(0, 8))
+        masks = select_masks(self.expected.masks, slice(0, 8))
         value = finite_differences(self.backend, self.model, self.weights, x, y, masks)
         return self._result("finite_differences", value, f"{len(y)} images, one random direction per tensor")
 
     @property
     def _masks(self) -> tuple[Weights, ...]:
-        """What follows the usual arguments: nothing, or dropout's masks where the model has it."""
+        """The extra argument of a training step: dropout's masks, or nothing if the model has no dropout."""
         return (self.expected.masks,) if self.expected.masks else ()
 
     def _batch(self) -> tuple[Any, Any]:
@@ -141,16 +141,16 @@ class Certifier:
         return [float(self.backend.to_numpy(loss)) for loss in losses]
 
     def _sgd(self) -> list[Result]:
-        """Against both forms of momentum, which differ only where the rate changes; then the running statistics that
-        those steps leave, against both variances that frameworks keep."""
+        """Compare the losses of SGD with both forms of momentum, which differ only if the rate changes, and the running
+        statistics after those steps with both variances that frameworks use."""
         optimizer = self.trial.sgd.optimizer
-        apart = self._apart(self.trial.sgd)
-        form = min(apart, key=lambda name: apart[name])
+        errors = self._losses_errors(self.trial.sgd)
+        form = min(errors, key=lambda name: errors[name])
         note, details = f"{OF_THE_CHANGE}, momentum {optimizer.momentum:g}", dict[str, Any]()
         if optimizer.momentum and len(set(self.trial.rates(self.trial.sgd))) > 1:
-            told, details = _follows("momentum_form", apart, OF_THE_CHANGE)
-            note += f"; {told}"
-        losses = replace(self._result("sgd_losses", apart[form], note), details=details)
+            sentence, details = _identify_form("momentum_form", errors, OF_THE_CHANGE)
+            note += f"; {sentence}"
+        losses = replace(self._result("sgd_losses", errors[form], note), details=details)
         return [losses, *self._running_statistics(form)]
 
     def _running_statistics(self, form: str) -> list[Result]:
@@ -162,52 +162,53 @@ class Certifier:
             for kind in ("population", "sample")
             if (want := self.expected.statistics[f"{form} {kind}"])
         }
-        told, details = _follows("variance", errors, f"(relative) after {STEPS} steps")
-        note = f"worst tensor after {STEPS} steps; variance {told}"
+        sentence, details = _identify_form("variance", errors, f"(relative) after {STEPS} steps")
+        note = f"worst tensor after {STEPS} steps; variance {sentence}"
         return [replace(self._result("running_statistics", min(errors.values()), note), details=details)]
 
     def _adam(self) -> Result:
-        """Against both forms of epsilon."""
-        apart = self._apart(self.trial.adam)
-        told, details = _follows("adam_form", apart, OF_THE_CHANGE)
-        note = f"{OF_THE_CHANGE}; epsilon {told}"
-        return replace(self._result("adam_losses", min(apart.values()), note), details=details)
+        """Compare the losses of Adam with both forms of epsilon."""
+        errors = self._losses_errors(self.trial.adam)
+        sentence, details = _identify_form("adam_form", errors, OF_THE_CHANGE)
+        note = f"{OF_THE_CHANGE}; epsilon {sentence}"
+        return replace(self._result("adam_losses", min(errors.values()), note), details=details)
 
-    def _apart(self, training: Training) -> dict[str, float]:
-        """How far the backend's losses are off either published form of the optimizer."""
+    def _losses_errors(self, training: Training) -> dict[str, float]:
+        """The error of the backend's losses against each published form of the optimizer."""
         got = self._losses(training)
-        return {form: losses_apart(got, self.expected.losses[form]) for form in forms(training.optimizer)}
+        return {form: losses_error(got, self.expected.losses[form]) for form in forms(training.optimizer)}
 
 
-def _follows(detail: str, apart: dict[str, float], of: str) -> tuple[str, dict[str, Any]]:
-    """Which of two published forms a backend follows, in words and as details; none where rounding hides it. ``of``:
-    what the numbers are a share of, for people."""
-    form, other = sorted(apart, key=lambda name: apart[name])
-    if not TOLD_APART * apart[form] < apart[other] < np.inf:
-        return f"in the {form} or the {other} form, which rounding hides ({apart[other]:.1e})", {}
-    details = {detail: form, "off_other_form": apart[other], "of": of}
-    return f"in the {form} form, off the {other} form by {apart[other]:.1e}", details
+def _identify_form(detail: str, errors: dict[str, float], scale: str) -> tuple[str, dict[str, Any]]:
+    """Which of two published forms a backend follows, as text and as details. The details are empty if rounding hides
+    the difference. ``scale``: what the errors are a share of, as text."""
+    form, other = sorted(errors, key=lambda name: errors[name])
+    if not CLEAR_FACTOR * errors[form] < errors[other] < np.inf:
+        return f"in the {form} or the {other} form, which rounding hides ({errors[other]:.1e})", {}
+    details = {detail: form, "off_other_form": errors[other], "of": scale}
+    return f"in the {form} form, off the {other} form by {errors[other]:.1e}", details
 
 
-def losses_apart(got: Sequence[float], want: Sequence[float]) -> float:
-    """||got - want|| / ||want - want[0]||: the error of the losses as a share of what the steps changed. (As a share of
-    the losses, steps of half the length would pass in bfloat16.)"""
-    changed = np.linalg.norm(np.asarray(want) - want[0])
-    return float(np.linalg.norm(np.asarray(got) - want) / max(float(changed), np.finfo(np.float64).tiny))
+def losses_error(got: Sequence[float], want: Sequence[float]) -> float:
+    """||got - want|| / ||want - want[0]||: the error of the losses as a share of their change over the steps. (As a
+    share of the losses themselves, steps of half the length would pass in bfloat16.)"""
+    change = np.linalg.norm(np.asarray(want) - want[0])
+    return float(np.linalg.norm(np.asarray(got) - want) / max(float(change), np.finfo(np.float64).tiny))
 
 
 def finite_differences(
     backend: Backend, model: ModelSpec, weights: Weights, x: Images, y: Labels, masks: Weights
 ) -> float:
-    """Worst relative difference, over the weight tensors, of the gradient along a random direction from the central
-    difference of the loss (step 1e-6, float64; error O(step^2), plus kinks of ReLU and max that a step may cross)."""
+    """Worst relative difference, over the weight tensors, between the gradient along a random direction and the central
+    difference of the loss (step 1e-6, float64). The error is O(step^2), and more if the step crosses a kink of
+    ReLU or max."""
     rng = np.random.default_rng(0)
     exact: Weights = {name: value.astype(np.float64) for name, value in weights.items()}
     backend.build(model, exact, None)
     gradients = backend.gradients(*backend.to_device(x, y), *([masks] if masks else []))
     worst, step = 0.0, 1e-6
-    # Before batch normalization a bias has no gradient but rounding: it is held against what the others have.
-    least = 1e-3 * float(np.sqrt(sum(np.linalg.norm(gradient) ** 2 for gradient in gradients.values())))
+    # The gradient of a bias before batch normalization is only rounding, so it is compared with the norm of all.
+    minimum = 1e-3 * float(np.sqrt(sum(np.linalg.norm(gradient) ** 2 for gradient in gradients.values())))
     for name, gradient in gradients.items():
         direction = rng.standard_normal(gradient.shape)
         direction /= np.linalg.norm(direction)
@@ -217,29 +218,29 @@ def finite_differences(
         ]
         slope = (losses[0] - losses[1]) / (2 * step)
         along = float((gradient * direction).sum())
-        worst = max(worst, abs(slope - along) / max(float(np.linalg.norm(gradient)), least))
+        worst = max(worst, abs(slope - along) / max(float(np.linalg.norm(gradient)), minimum))
     return worst
 
 
 def certify_runtime(
     backend: Backend, job: Job, got: npt.NDArray[Any], want: npt.NDArray[Any], labels: Labels
 ) -> list[Result]:
-    """A runtime's logits on the test split against those of the framework that exported the file: the first 256
-    images' logits, and the accuracy over the whole split."""
+    """Compare a runtime's logits on the test split (``got``) with those of the framework that exported the file: the
+    logits of the first 256 images, and the accuracy over the whole split."""
     difference = accuracy(got, labels) - accuracy(want, labels)
-    stated = stated_by(backend, job.precision)
+    stated = adapter_tolerances(backend, job.precision)
     values = {
         "logits_of_source": (relative_l2(got[:256], want[:256]), f"{len(want[:256])} images"),
         "accuracy_of_source": (abs(difference), f"{100 * difference:+.2f} points over {len(labels)} test images"),
     }
     return [
-        Result(name, value, tolerance(job.precision, job.device, name, stated=stated), with_origin(note, stated, name))
+        Result(name, value, tolerance(job.precision, job.device, name, stated=stated), add_origin(note, stated, name))
         for name, (value, note) in values.items()
     ]
 
 
 def certify_file(backend: Backend, job: Job, path: str, x: Any) -> Result:
-    """A file of the user's: a runtime's first output against that of ``onnx.reference``, the specification in NumPy."""
+    """Compare a runtime's first output for a user's file with ``onnx.reference``, the specification in NumPy."""
     from onnx.reference import ReferenceEvaluator
 
     evaluator = ReferenceEvaluator(path)
@@ -247,11 +248,11 @@ def certify_file(backend: Backend, job: Job, path: str, x: Any) -> Result:
     want = np.asarray(evaluator.run(None, named)[0])
     note = f"first output of {len(next(iter(named.values())))} random inputs, against onnx.reference"
     value = relative_l2(np.asarray(backend.infer(x), np.float64), want.astype(np.float64))
-    stated = stated_by(backend, job.precision)
+    stated = adapter_tolerances(backend, job.precision)
     allowed = tolerance(job.precision, job.device, "logits_of_source", stated=stated)
-    return Result("output_of_reference", value, allowed, with_origin(note, stated, "logits_of_source"))
+    return Result("output_of_reference", value, allowed, add_origin(note, stated, "logits_of_source"))
 
 
 def accuracy(logits: npt.NDArray[Any], labels: Labels) -> float:
-    """Top-1: the share of images whose largest logit is the label's."""
+    """Top-1 accuracy: the share of images whose largest logit is that of the label."""
     return float((logits.argmax(axis=1) == labels).mean())

@@ -1,8 +1,8 @@
-"""The one clock: what is timed, and where its borders lie.
+"""The only clock: it times slices and warm-up steps.
 
-Both borders of a slice are fences (``synchronize``), so that work which a GPU has only queued is never counted as
-done. The number of steps is fixed before the clock starts: reading the clock between queued steps would either wait
-for the device or count what it has not done.
+A slice begins and ends with a fence (``synchronize``), so that work which a GPU has only queued never counts as done.
+The number of steps is fixed before the clock starts: reading the clock between queued steps would either wait for the
+device or count work that is not done.
 """
 
 from __future__ import annotations
@@ -23,15 +23,16 @@ MAX_LATENCIES = 500
 MIN_WARM_UP_STEPS = 3
 MIN_WARM_UP_SECONDS = 0.2
 MAX_WARM_UP_SECONDS = 2.0
-"""A step that is not steady by then is timed as it is, and its figure says so."""
-RAMP = 0.25
-"""A slice begins with one step outside the clock, to wake threads and fill caches, unless a step takes more than
-this share of the slice: then it matters little and costs much."""
+"""If the steps are not steady by then, they are timed anyway, and the metric is marked."""
+MAX_UNTIMED_SHARE = 0.25
+"""A slice begins with one untimed step that wakes threads and fills caches. It is left out if a step takes more than
+this share of the slice: it would cost much and change little."""
 
 
 @dataclass(frozen=True)
 class Timed:
-    """Raw result of a slice: wall seconds between the fences, images done, and each call's seconds if asked for."""
+    """Raw result of a slice: wall seconds between the fences, number of images, and for a latency slice the seconds of
+    each call."""
 
     seconds: float
     images: int
@@ -39,31 +40,31 @@ class Timed:
 
 
 def warm_up(step: Callable[[], object], fence: Callable[[], None]) -> WarmedUp:
-    """Run fenced steps until they are steady (``steady_state.mser``), at least ``MIN_WARM_UP_STEPS`` and
-    ``MIN_WARM_UP_SECONDS``, at most ``MAX_WARM_UP_SECONDS`` (and those steps)."""
-    begin, seconds, next_look = now(), list[float](), steady_state.FEWEST
+    """Run fenced steps until they are steady (``steady_state.mser``). They take at least ``MIN_WARM_UP_STEPS`` and
+    ``MIN_WARM_UP_SECONDS``, and end after ``MAX_WARM_UP_SECONDS`` if the minimum of steps is done."""
+    begin, seconds, next_test = now(), list[float](), steady_state.FEWEST
     while True:
         start = now()
         step()
         fence()
-        done = now()
-        seconds.append(done - start)
-        spent, steps = done - begin, len(seconds)
-        late = spent >= MAX_WARM_UP_SECONDS and steps >= MIN_WARM_UP_STEPS
-        if late or (spent >= MIN_WARM_UP_SECONDS and steps >= next_look):
+        end_of_step = now()
+        seconds.append(end_of_step - start)
+        spent, steps = end_of_step - begin, len(seconds)
+        out_of_time = spent >= MAX_WARM_UP_SECONDS and steps >= MIN_WARM_UP_STEPS
+        if out_of_time or (spent >= MIN_WARM_UP_SECONDS and steps >= next_test):
             verdict = steady_state.mser(seconds)
-            if late or verdict.steady:
+            if out_of_time or verdict.steady:
                 median = statistics.median(seconds[verdict.warm_up :])
                 return WarmedUp(steps=steps, steady=verdict.steady, step_seconds=median)
-            next_look = math.ceil(1.25 * steps)
+            next_test = math.ceil(1.25 * steps)
 
 
 def throughput_slice(
     step: Callable[[], object], fence: Callable[[], None], seconds: float, step_seconds: float, images: int
 ) -> Timed:
-    """As many steps as fit into ``seconds`` (at least one), each of ``images`` images, between two fences."""
+    """Time as many steps as fit into ``seconds`` (at least one), each of ``images`` images, between two fences."""
     steps = max(1, round(seconds / step_seconds)) if step_seconds > 0 else 1
-    _ramp(step, seconds, step_seconds)
+    _untimed_step(step, seconds, step_seconds)
     fence()
     begin = now()
     for _ in range(steps):
@@ -75,22 +76,22 @@ def throughput_slice(
 def latency_slice(
     step: Callable[[], object], fence: Callable[[], None], seconds: float, step_seconds: float, images: int
 ) -> Timed:
-    """Calls timed one by one, each up to its fence; ``seconds`` of the result is the sum over the calls."""
+    """Time calls one by one, each with its fence. ``seconds`` of the result is the sum over the calls."""
     latencies: list[float] = []
-    _ramp(step, seconds, step_seconds)
+    _untimed_step(step, seconds, step_seconds)
     fence()
     end = now() + seconds
     while len(latencies) < MAX_LATENCIES:
         begin = now()
         step()
         fence()
-        done = now()
-        latencies.append(done - begin)
-        if done >= end:
+        end_of_call = now()
+        latencies.append(end_of_call - begin)
+        if end_of_call >= end:
             break
     return Timed(math.fsum(latencies), images * len(latencies), tuple(latencies))
 
 
-def _ramp(step: Callable[[], object], seconds: float, step_seconds: float) -> None:
-    if step_seconds <= RAMP * seconds:
+def _untimed_step(step: Callable[[], object], seconds: float, step_seconds: float) -> None:
+    if step_seconds <= MAX_UNTIMED_SHARE * seconds:
         step()

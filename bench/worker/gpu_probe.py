@@ -1,4 +1,4 @@
-"""What a worker on a GPU finds out for ``bench gpu-check``. Runs in the worker."""
+"""The facts that ``bench gpu-check`` needs, from a worker on a GPU. Runs in the worker."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from bench.worker.protocol import GpuFacts, WorkerReport
 ENERGY_SECONDS = 20.0
 
 
-def facts(backend: Backend, step: Callable[[], object], uuid: str, report: Callable[[], WorkerReport]) -> GpuFacts:
-    """Libraries, the adapter's own probe, memory by both accounts, and energy against power under load."""
+def collect_facts(
+    backend: Backend, step: Callable[[], object], uuid: str, report: Callable[[], WorkerReport]
+) -> GpuFacts:
+    """Collect CUDA libraries, the adapter's probe, the framework's memory, and energy and power under load."""
     step()
     backend.synchronize()
     probe = backend.gpu_probe()
@@ -31,12 +33,12 @@ def facts(backend: Backend, step: Callable[[], object], uuid: str, report: Calla
 
 def cuda_libraries(maps: str) -> list[str]:
     """Names of the CUDA libraries that are mapped into a process, from the text of ``/proc/PID/maps``."""
-    found = re.findall(r"/(lib(?:cudart|cublas|cublasLt|cudnn|cuda|nvrtc)[^/\s]*\.so[.\d]*)", maps)
-    return sorted(set(found))
+    names = re.findall(r"/(lib(?:cudart|cublas|cublasLt|cudnn|cuda|nvrtc)[^/\s]*\.so[.\d]*)", maps)
+    return sorted(set(names))
 
 
 def _energy(step: Callable[[], object], fence: Callable[[], None], uuid: str) -> Energy:
-    """The energy counter over 20 s of load against the mean of the power readings, one a second."""
+    """Read the energy counter over 20 s of load, and the mean of one power reading per second."""
     powers, reasons = [], set[str]()
     before, begin = nvml.energy(uuid), clock.now()
     while clock.now() - begin < ENERGY_SECONDS:
@@ -47,10 +49,10 @@ def _energy(step: Callable[[], object], fence: Callable[[], None], uuid: str) ->
         powers.append(nvml.power(uuid))
         reasons |= set(nvml.throttled(uuid) or [])
     seconds, after = clock.now() - begin, nvml.energy(uuid)
-    read = [watts for watts in powers if watts is not None]
+    known = [watts for watts in powers if watts is not None]
     return Energy(
         joules=None if before is None or after is None else after - before,
-        watts=sum(read) / len(read) if read else None,
+        watts=sum(known) / len(known) if known else None,
         seconds=seconds,
         clock_mhz=nvml.clock(uuid),
         throttled=tuple(sorted(reasons)),

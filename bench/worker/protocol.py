@@ -1,10 +1,10 @@
-"""What parent and worker say to one another: every request and every reply is a dataclass, one line of JSON each.
+"""The protocol between parent and worker: every request and every reply is a dataclass, sent as one line of JSON.
 
-Needs the standard library only: a worker's interpreter may be another environment's. The parent sends ``{"command",
-"spawned_at", "content"}`` and reads ``{"ok": content}`` or ``{"error": {"status", "reason"}}``; during a training the
-worker says ``{"alive": true}`` now and then, so that a long one is not taken for a hung one.
+It needs only the standard library, because a worker may run in another environment. The parent sends ``{"command",
+"spawned_at", "content"}`` and reads ``{"ok": content}`` or ``{"error": {"status", "reason"}}``. During a training the
+worker sends ``{"alive": true}`` from time to time, so that a long training is not taken for a hung worker.
 
-An option for workers is a field of ``Job`` and the line in ``session`` (or an adapter) that uses it.
+A new option for workers is a field of ``Job`` and the line in ``session`` (or an adapter) that uses it.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from bench.values import Missing
 Task: TypeAlias = Literal["train", "infer"]
 Boundary: TypeAlias = Literal["end-to-end", "device"]
 Json: TypeAlias = Mapping[str, Any]
-"""An object of JSON that is passed on as it is."""
+"""A JSON object that is passed on unchanged."""
 ALIVE = b'{"alive": true}\n'
 
 
 class ProtocolError(ValueError):
-    """A line that is not the request or reply that it should be; the message says which field."""
+    """A line that is not a valid request or reply; the message names the field."""
 
 
 class RowKey(NamedTuple):
-    """What tells a row from the others of its run (fields of ``Job``)."""
+    """The fields of ``Job`` that distinguish a row from the others of its run."""
 
     backend: str
     source: str | None
@@ -43,20 +43,20 @@ class RowKey(NamedTuple):
 
     @property
     def id(self) -> str:
-        """``onnxruntime<-keras/cpu/fp32/all-optimizations``: the same whatever the other rows of the run are."""
+        """Such as ``onnxruntime<-keras/cpu/fp32/all-optimizations``; independent of the other rows of the run."""
         source = "" if self.source is None else f"<-{self.source}"
         return f"{self.backend}{source}/{self.device}/{self.precision}/{self.mode}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One row of a comparison on one workload: what the parent plans, the worker reads, and the record keeps."""
+    """One row of a comparison, on one workload. The parent plans it, the worker reads it, and the record stores it."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
     backend: str
     source: str | None = None
-    """The backend whose ONNX file is read, for a runtime that needs one."""
+    """For a runtime: the backend that exported its ONNX file."""
     device: str = "cpu"
     """``cpu``, ``cuda`` or ``cuda:N``."""
     precision: str = "fp32"
@@ -66,13 +66,13 @@ class Job:
     recipe: str
     threads: int
     cpus: tuple[int, ...] | None = None
-    """Pinned to these logical CPUs; None: not pinned."""
+    """The logical CPUs that the worker is pinned to; None: not pinned."""
     allocator: str = "system"
     profile: str = "deploy"
     validation: float = 0.0
     """Share of the training split that is held out."""
     started_from: str | None = None
-    """The run whose weights training began with; None: those drawn from the seed."""
+    """The run whose weights training started from; None: weights drawn from the seed."""
     frozen: bool = False
     """Only the last dense layer was trained."""
     seed: int = 0
@@ -83,7 +83,7 @@ class Job:
 
     @property
     def row(self) -> RowKey:
-        """Its key among the rows of its run."""
+        """The row's key within its run."""
         return RowKey(self.backend, self.source, self.device, self.precision, self.mode)
 
 
@@ -99,38 +99,38 @@ class TimedMetric:
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """A row's job and the files that its worker reads. All paths are in the run's scratch folder."""
+    """A row's job, and the files that its worker reads. All paths are in the run's scratch folder."""
 
     job: Job
     model: Json | None
-    """``ModelSpec.to_dict()``; None: a user's ONNX file stands in its place."""
+    """``ModelSpec.to_dict()``; None: the model is a user's ONNX file."""
     recipe: Json
     """``Recipe.to_dict()``."""
     frozen_weights: tuple[str, ...] = ()
     """Canonical names of the weights that are not trained."""
     data: Path
-    """Folder of the data set as the parent wrote it."""
+    """Folder with the data set, written by the parent."""
     start: Path | None = None
-    """Weights that training begins with (npz); None: drawn from the job's seed."""
+    """Weights that training starts from (npz); None: drawn from the job's seed."""
     onnx: Path | None = None
-    """The file that a runtime reads: its source's, or the user's."""
+    """The ONNX file that a runtime reads: of its source, or of the user."""
     converted: Path | None = None
-    """Where that file is in the row's precision, if that is another one."""
+    """The path of that file in the row's precision, if it must be converted."""
     source_logits: Path | None = None
-    """What the source answered on the test split (npy)."""
+    """The source's logits on the test split (npy)."""
     inputs: Path | None = None
-    """Random inputs of a user's file (npz)."""
+    """Random inputs for a user's ONNX file (npz)."""
     first_batch: int = 1
     """Batch size of latencies and of the first call."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerReport:
-    """What every long job tells at its end: what ran, and where its time and memory went."""
+    """Versions, settings, time and memory of a worker; a part of the reply to every long request."""
 
     versions: Mapping[str, str]
     settings: Json
-    """What the framework says of itself, read back."""
+    """The framework's settings, read back."""
     phases: Mapping[str, float]
     """Wall seconds by phase."""
     held: int
@@ -141,7 +141,7 @@ class WorkerReport:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckResult:
-    """One check of a certificate; ``passed`` when ``value`` is not above ``tolerance``."""
+    """One check of a certificate. It passes if ``value`` is not above ``tolerance``."""
 
     name: str
     value: float
@@ -153,7 +153,7 @@ class CheckResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """Of logits on a split: top-1 accuracy, mean cross-entropy in nats."""
+    """Scores of logits on a split: top-1 accuracy, and mean cross-entropy in nats."""
 
     accuracy: float
     correct: int
@@ -166,13 +166,13 @@ class CurvePoint:
     """One evaluation during training."""
 
     epoch: float
-    """Epochs trained until then."""
+    """Number of epochs trained so far."""
     seconds: float
-    """Of training steps until then, evaluation apart."""
+    """Seconds of training steps so far, without evaluation."""
     train_loss: float | None
-    """Mean over the steps since the last point, as they were taken (each before its update, on augmented images)."""
+    """Mean loss of the steps since the last point (each before its update, on augmented images); None: no steps."""
     split: str
-    """What was evaluated: ``validation`` or ``test``."""
+    """The split that was evaluated: ``validation`` or ``test``."""
     loss: float
     accuracy: float
 
@@ -195,11 +195,11 @@ class NotExported:
 
 @dataclass(frozen=True, kw_only=True)
 class Certified:
-    """The certificate; of a runtime also what it scores on the test split, and the bytes of its file."""
+    """The certificate; for a runtime also its scores on the test split and the size of its file in bytes."""
 
     checks: tuple[CheckResult, ...]
     adapter_files: tuple[str, ...]
-    """Where the adapter's code is."""
+    """The paths of the adapter's source files."""
     scores: Scores | None = None
     bytes: int | None = None
     report: WorkerReport
@@ -207,15 +207,15 @@ class Certified:
 
 @dataclass(frozen=True, kw_only=True)
 class Fitted:
-    """A training that came to its end."""
+    """A completed training."""
 
     fit_seconds: float
     curve: tuple[CurvePoint, ...]
     time_to_accuracy: float | None
-    """Seconds of training steps until the target was seen; None: not reached, or no target."""
+    """Seconds of training steps until the target was reached; None: not reached, or no target."""
     scores: Scores
     export: Exported | NotExported | None
-    """None: it was not asked for."""
+    """None: no export was requested."""
     report: WorkerReport
 
 
@@ -229,8 +229,8 @@ class Prepared:
 
 @dataclass(frozen=True, kw_only=True)
 class WarmedUp:
-    """Steps before the first slice, whether they became steady (None: too few to tell), and the median seconds of one
-    after the cut."""
+    """Number of warm-up steps, whether they became steady (None: too few steps to decide), and the median seconds of a
+    step after the cut."""
 
     steps: int
     steady: bool | None
@@ -239,35 +239,35 @@ class WarmedUp:
 
 @dataclass(frozen=True, kw_only=True)
 class TimedSlice:
-    """Wall seconds between the fences, images done, and each call's seconds if it is a latency slice."""
+    """Wall seconds between the fences, number of images, and for a latency slice the seconds of each call."""
 
     seconds: float
     images: int
     latencies: tuple[float, ...] | None
     own: Mapping[str, int]
-    """What the worker counted of itself meanwhile: page faults, involuntary switches; empty where it cannot."""
+    """The worker's own counters over the slice: page faults and involuntary context switches. Empty: not available."""
     elapsed: float
-    """Wall seconds that it counted over."""
+    """Wall seconds between the two readings of those counters."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finished:
-    """Memory of the whole life in bytes: peak resident set by task, and now."""
+    """Memory of the worker in bytes: peak resident set size by task, and the current one."""
 
     peak_rss: Mapping[str, int]
     rss: int
     framework_memory: Mapping[str, int]
-    """The framework's own statistics of its GPU memory."""
+    """The framework's own statistics of its GPU memory, bytes."""
     report: WorkerReport
 
 
 @dataclass(frozen=True, kw_only=True)
 class GpuFacts:
-    """What ``bench gpu-check`` judges."""
+    """The facts that ``bench gpu-check`` needs."""
 
     libraries: tuple[str, ...]
     probe: Mapping[str, float]
-    """Of the adapter's ``gpu_probe``."""
+    """The result of the adapter's ``gpu_probe``."""
     energy: Energy
     framework_memory: Mapping[str, int]
     report: WorkerReport
@@ -277,28 +277,28 @@ Reply = TypeVar("Reply")
 
 
 class Request(Generic[Reply]):
-    """A dataclass that a worker answers with a ``Reply``, or with ``Missing``."""
+    """A dataclass to which a worker replies with a ``Reply``, or with ``Missing``."""
 
     @classmethod
     def reply_type(cls) -> Any:
-        """What it is answered with."""
+        """The type of the reply."""
         return typing.get_args(cls.__orig_bases__[0])[0]  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Certify(Request[Certified]):
-    """Hold the backend against the reference; of a runtime, against the framework that exported."""
+    """Compare the backend with the reference; a runtime is compared with the framework that exported its file."""
 
     work: Work
     out: Path
-    """Folder for its logits."""
+    """Folder for the logits."""
     batch: int = 1
-    """Of a user's file: inputs that it is certified on."""
+    """For a user's ONNX file: number of inputs that it is certified on."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fit(Request[Fitted]):
-    """Train to the recipe's end, evaluate, save weights and logits in ``out``, export where asked."""
+    """Train the whole recipe, evaluate, save weights and logits in ``out``, and export if ``exports``."""
 
     work: Work
     out: Path
@@ -312,31 +312,31 @@ class Prepare(Request[Prepared]):
 
     work: Work
     weights: Path | None = None
-    """Of the training (npz); None: those that it would begin with, or an ONNX file's."""
+    """The trained weights (npz); None: the initial weights, or those of the ONNX file."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WarmUp(Request[WarmedUp | Missing]):
-    """Make a metric's batches and repeat its step until it is steady. Missing: it does not fit into memory."""
+    """Create a metric's batches and repeat its step until it is steady. ``Missing``: it does not fit into memory."""
 
     metric: TimedMetric
 
 
 @dataclass(frozen=True, kw_only=True)
 class TimeSlice(Request[TimedSlice]):
-    """Time the metric that was warmed up last, for about so many seconds."""
+    """Time the metric that was warmed up last, for about ``seconds`` seconds."""
 
     seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finish(Request[Finished]):
-    """The last request."""
+    """Read the memory; the worker ends after this request."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeGpu(Request[GpuFacts]):
-    """Facts for ``bench gpu-check``."""
+    """Collect the facts for ``bench gpu-check``."""
 
     work: Work
     gpu_uuid: str
@@ -351,17 +351,17 @@ REQUESTS: dict[str, type[Request[Any]]] = {
     "finish": Finish,
     "probe": ProbeGpu,
 }
-"""By command; the worker's ``Session`` has a method of each name."""
+"""Request types by command; the worker's ``Session`` has a method of the same name."""
 _COMMANDS = {request: command for command, request in REQUESTS.items()}
 
 
 def command_of(request: Request[Any]) -> str:
-    """The command that a request is sent as."""
+    """The command of a request."""
     return _COMMANDS[type(request)]
 
 
 def write_request(request: Request[Any], spawned_at: float) -> bytes:
-    """One line. ``spawned_at``: the monotonic time at which the parent started the worker."""
+    """A request as one line. ``spawned_at``: the monotonic time at which the parent started the worker."""
     return _line({"command": command_of(request), "spawned_at": spawned_at, "content": encode(request)})
 
 
@@ -369,7 +369,7 @@ def read_request(line: str) -> tuple[str, Request[Any], float]:
     """Command, request and ``spawned_at`` of a line.
 
     Raises:
-        ProtocolError: it is not a request.
+        ProtocolError: the line is not a request.
     """
     plain = json.loads(line)
     command = plain["command"]
@@ -377,12 +377,12 @@ def read_request(line: str) -> tuple[str, Request[Any], float]:
 
 
 def write_reply(reply: Any) -> bytes:
-    """One line."""
+    """A reply as one line."""
     return _line({"ok": encode(reply)})
 
 
 def write_error(status: str, reason: str) -> bytes:
-    """One line, the last that a worker says."""
+    """An error as one line, the last that a worker sends."""
     return _line({"error": {"status": status, "reason": reason}})
 
 
@@ -407,7 +407,7 @@ def decode(kind: Any, plain: Any, where: str = "") -> Any:
     """An instance of ``kind`` (a dataclass, or a type of its fields) from plain values.
 
     Raises:
-        ProtocolError: another type, a field too many or too few.
+        ProtocolError: a value of another type, an unknown field, or a missing one.
     """
     if is_dataclass(kind):
         return _decode_dataclass(kind, plain, where)
@@ -436,31 +436,31 @@ def _decode_plain(kind: Any, plain: Any, where: str) -> Any:
 
 
 def _decode_union(kinds: tuple[Any, ...], plain: Any, where: str) -> Any:
-    """None, or the one of several dataclasses that has just these fields, or the one plain type."""
+    """Decode None, the only other type, or the one of several dataclasses that has exactly these fields."""
     if plain is None and type(None) in kinds:
         return None
-    others = [kind for kind in kinds if kind is not type(None)]
-    if len(others) == 1:
-        return decode(others[0], plain, where)
+    candidates = [kind for kind in kinds if kind is not type(None)]
+    if len(candidates) == 1:
+        return decode(candidates[0], plain, where)
     keys = set(plain) if isinstance(plain, dict) else set()
-    fits = [kind for kind in others if is_dataclass(kind) and keys == {each.name for each in fields(kind)}]
-    _expect(len(fits) == 1, plain, " or ".join(kind.__name__ for kind in others), where)
-    return _decode_dataclass(fits[0], plain, where)
+    matches = [kind for kind in candidates if is_dataclass(kind) and keys == {each.name for each in fields(kind)}]
+    _expect(len(matches) == 1, plain, " or ".join(kind.__name__ for kind in candidates), where)
+    return _decode_dataclass(matches[0], plain, where)
 
 
 def _decode_dataclass(kind: Any, plain: Any, where: str) -> Any:
     _expect(isinstance(plain, dict), plain, f"a {kind.__name__}", where)
-    hints, found = _hints(kind), {}
+    hints, values = _hints(kind), {}
     for each in fields(kind):
         place = f"{where}.{each.name}" if where else each.name
         if each.name in plain:
-            found[each.name] = decode(hints[each.name], plain[each.name], place)
+            values[each.name] = decode(hints[each.name], plain[each.name], place)
         elif each.default is MISSING and each.default_factory is MISSING:
             raise ProtocolError(f"{place} is missing")
     if unknown := sorted(set(plain) - set(hints)):
         raise ProtocolError(f"{kind.__name__} has no field '{unknown[0]}'")
     try:
-        return kind(**found)
+        return kind(**values)
     except ValueError as error:
         raise ProtocolError(f"{where or kind.__name__}: {error}") from error
 
@@ -470,7 +470,7 @@ def _hints(kind: Any) -> dict[str, Any]:
     return typing.get_type_hints(kind)
 
 
-def _expect(holds: bool, plain: Any, what: str, where: str) -> Any:
-    if not holds:
-        raise ProtocolError(f"{where or 'it'} is {json.dumps(plain)[:40]}, not {what}")
+def _expect(valid: bool, plain: Any, expected: str, where: str) -> Any:
+    if not valid:
+        raise ProtocolError(f"{where or 'it'} is {json.dumps(plain)[:40]}, not {expected}")
     return plain

@@ -1,7 +1,7 @@
-"""The child process: makes one backend, certifies, fits or measures it. Each public method serves the command of its
-name (``protocol.REQUESTS``).
+"""The session of a worker: it creates one backend and certifies, fits or measures it. Each public method serves the
+command of the same name (``protocol.REQUESTS``).
 
-Needs NumPy, psutil, the framework, and our packages ``bench`` and ``backends`` only.
+It needs only NumPy, psutil, the framework, and the packages ``bench`` and ``backends``.
 """
 
 from __future__ import annotations
@@ -46,19 +46,19 @@ from bench.worker.protocol import (
 from bench.workloads.recipe import Recipe
 
 ALIVE_SECONDS = 5.0
-"""A training says that it goes on at most this often."""
+"""Shortest time between two ``alive`` messages of a training."""
 CALIBRATION = 512
-"""Training images that a quantizer reads the ranges of activations from."""
+"""Number of training images from which a quantizer takes the ranges of activations."""
 BATCHES = 4
-"""Different batches that the steps of a metric go round."""
+"""Number of different batches that the steps of a metric use in turn."""
 
 
 class Session:
-    """One backend in this process, and what is done with it."""
+    """One backend in this process, and the commands on it."""
 
     def __init__(self, started: float, spawned_at: float, alive: Callable[[], None] = lambda: None) -> None:
-        """``started``: the monotonic time at which this process began to run Python; ``spawned_at``: at which its
-        parent started it. ``alive`` is called now and then during a training."""
+        """``started``: the monotonic time at which this process began to run Python. ``spawned_at``: the time at which
+        its parent started it. ``alive`` is called repeatedly during a training."""
         self._alive = alive
         self._spawned_at = spawned_at
         self._phases: dict[str, float] = {"import": time.monotonic() - started, "spawn": started - spawned_at}
@@ -66,23 +66,23 @@ class Session:
         self._task: str | None = None
 
     def certify(self, request: Certify) -> Certified:
-        """Parity checks; for a runtime also its accuracy, of the same logits."""
+        """Run the parity checks; for a runtime also compute its scores, from the same logits."""
         work = request.work
         backend = self._open(work)
         if work.inputs is not None:
             return self._certify_file(backend, request)
         if backend.NEEDS_SOURCE:
             return self._certify_runtime(backend, request)
-        weights = reference_outputs.off_the_kinks(self._model, self._start())
+        weights = reference_outputs.raise_betas(self._model, self._initial_weights())
         trial = reference_outputs.Trial(self._recipe, self._training.frozen)
         with self._phase("reference"):
             path, images = work.data / "expected.npz", _batch(work, training.SAMPLE)
-            wanted = reference_outputs.Expected.of(path, self._model, weights, *images, trial)
+            expected = reference_outputs.Expected.read_or_compute(path, self._model, weights, *images, trial)
         with self._phase("certify"):
             results = certificate.Certifier(
-                backend, work.job.precision, work.job.device, self._model, weights, wanted, trial
+                backend, work.job.precision, work.job.device, self._model, weights, expected, trial
             ).certify()
-        return self._certified(backend, results)
+        return self._certificate(backend, results)
 
     def _certify_runtime(self, backend: Backend, request: Certify) -> Certified:
         work = request.work
@@ -98,28 +98,30 @@ class Session:
             got, labels = training.predict(backend, training.Split.test(work))
             results = certificate.certify_runtime(backend, work.job, got, want, labels)
         np.save(request.out / "logits.npy", got)
-        return replace(self._certified(backend, results), scores=training.score(got, labels), bytes=_size(work))
+        return replace(self._certificate(backend, results), scores=training.score(got, labels), bytes=_size(work))
 
     def _certify_file(self, backend: Backend, request: Certify) -> Certified:
-        """A file of the user's, on a few random inputs, against ONNX's reference evaluator."""
+        """Compare a user's file with ONNX's reference evaluator on a few random inputs."""
         work = request.work
         x, _ = _batch(work, request.batch)
         with self._phase("load"):
             backend.load(_onnx(work))
         with self._phase("certify"):
             result = certificate.certify_file(backend, work.job, str(work.onnx), x)
-        return replace(self._certified(backend, [result]), bytes=_size(work))
+        return replace(self._certificate(backend, [result]), bytes=_size(work))
 
-    def _certified(self, backend: Backend, results: list[certificate.Result]) -> Certified:
+    def _certificate(self, backend: Backend, results: list[certificate.Result]) -> Certified:
         checks = tuple(result.as_check() for result in results)
-        return Certified(checks=checks, adapter_files=_files_of(self._work.job.backend, backend), report=self._report())
+        return Certified(
+            checks=checks, adapter_files=_adapter_files(self._work.job.backend, backend), report=self._report()
+        )
 
     def fit(self, request: Fit) -> Fitted:
-        """Train to the recipe's end, evaluate, save weights and logits, export."""
+        """Train the whole recipe, evaluate, save weights and logits, export."""
         work, out = request.work, request.out
         backend = self._open(work)
         with self._phase("build"):
-            backend.build(self._model, self._start(), self._training)
+            backend.build(self._model, self._initial_weights(), self._training)
         with self._phase("fit"):
             trained = training.TrainingRun(backend, work, request.target_accuracy, self._alive)
             trained.run()
@@ -141,7 +143,7 @@ class Session:
         )
 
     def prepare(self, request: Prepare) -> Prepared:
-        """Load the fitted model and make the first call; the rest waits for ``warm_up``."""
+        """Load the fitted model and make the first call. Training is built later, by ``warm_up``."""
         backend = self._open(request.work)
         self._weights_file = request.weights
         with self._phase("build"):
@@ -157,17 +159,17 @@ class Session:
         return Prepared(first_call=first_call, cold_start=time.monotonic() - self._spawned_at)
 
     def warm_up(self, request: WarmUp) -> WarmedUp | Missing:
-        """Make a metric's batches and warm its step up."""
+        """Create a metric's batches and run its step until it is steady."""
         self._metric = request.metric
         if self._metric.task != self._task:
-            self._begin(self._metric.task)
+            self._switch_task(self._metric.task)
         try:
             self._step = self._make_step(self._metric)
             with self._phase("warm_up"):
                 warmed_up = clock.warm_up(self._step, self.backend.synchronize)
         except Exception as error:
             if isinstance(error, MemoryError) or self.backend.out_of_memory(error):
-                self._step = lambda: None  # its batches are let go
+                self._step = lambda: None  # frees its batches
                 return Missing(_reason(error))
             raise
         self._step_seconds = warmed_up.step_seconds
@@ -188,14 +190,14 @@ class Session:
         )
 
     def finish(self, request: Finish) -> Finished:
-        """Memory of the whole life, and where its time went."""
-        rss = memory.current_rss()  # before the peak is read: it may still grow
-        self._begin(None)
+        """Read the memory and the time by phase of the whole process."""
+        rss = memory.current_rss()  # before the peak, which may still grow
+        self._switch_task(None)
         on_device = self.backend.device_memory()
         return Finished(peak_rss=self._peak_rss, rss=rss, framework_memory=on_device, report=self._report())
 
     def probe(self, request: ProbeGpu) -> GpuFacts:
-        """Facts for ``bench gpu-check``, from a process that runs the model on the GPU."""
+        """Collect the facts for ``bench gpu-check`` while the model runs on the GPU."""
         from bench.worker import gpu_probe
 
         backend = self._open(request.work)
@@ -205,12 +207,12 @@ class Session:
         else:
             backend.build(self._model, self._weights(), None)
         x, _ = backend.to_device(_batch(request.work, reference_outputs.BATCH)[0])
-        return gpu_probe.facts(backend, lambda: backend.forward(x), request.gpu_uuid, self._report)
+        return gpu_probe.collect_facts(backend, lambda: backend.forward(x), request.gpu_uuid, self._report)
 
     def _open(self, work: Work) -> Backend:
-        """Make the backend; its framework is imported here."""
+        """Create the backend; this imports its framework."""
         self._work, job = work, work.job
-        if work.model is not None:  # a file of the user's has no specification
+        if work.model is not None:  # a user's ONNX file has no specification
             self._model = ModelSpec.from_dict(dict(work.model))
         self._recipe = Recipe.from_dict(dict(work.recipe))
         self._training = replace(self._recipe.training, frozen=frozenset(work.frozen_weights))
@@ -229,21 +231,21 @@ class Session:
         )
 
     def _settings(self) -> dict[str, Any]:
-        """What the framework says of itself, and what this process runs on, read back."""
+        """The settings of the framework, and the CPUs and allocator of this process, read back."""
         cpus = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
-        return {**self.backend.settings(), "cpus": cpus, "allocator": allocators.in_force(dict(os.environ))}
+        return {**self.backend.settings(), "cpus": cpus, "allocator": allocators.active(dict(os.environ))}
 
     @contextmanager
     def _phase(self, name: str) -> Iterator[None]:
-        """Adds the wall seconds of a ``with`` block to a phase."""
+        """Add the wall seconds of a ``with`` block to a phase."""
         begin = clock.now()
         try:
             yield
         finally:
             self._phases[name] = self._phases.get(name, 0.0) + clock.now() - begin
 
-    def _start(self) -> Weights:
-        """The weights that training begins with: drawn from the seed, or another run's where the work names them."""
+    def _initial_weights(self) -> Weights:
+        """The weights that training starts from: drawn from the seed, or of another run if the work names a file."""
         drawn = self._model.initial_weights(self._work.job.seed)
         if self._work.start is None:
             return drawn
@@ -251,14 +253,14 @@ class Session:
             return drawn | dict(stored)
 
     def _weights(self) -> Weights:
-        """The fitted weights, or those that training would begin with."""
+        """The fitted weights, or the initial ones."""
         if self._weights_file is None:
-            return self._start()
+            return self._initial_weights()
         with np.load(self._weights_file, allow_pickle=False) as stored:
             return dict(stored)
 
-    def _begin(self, task: str | None) -> None:
-        """Close the running task's memory account and open the next; training gets an optimizer."""
+    def _switch_task(self, task: str | None) -> None:
+        """Store the peak memory of the current task, then begin ``task``. For training, build the model to train it."""
         if self._task is not None:
             self._peak_rss[self._task] = memory.peak_rss()
         self._task = task
@@ -267,7 +269,8 @@ class Session:
             self.backend.build(self._model, self._weights(), self._training)
 
     def _make_step(self, metric: TimedMetric) -> Callable[[], object]:
-        """One step on the next of a few real batches; ``device`` has them placed already."""
+        """A function that runs one step on the next of a few real batches. For the boundary ``device`` the batches are
+        already on the device."""
         backend, rate, size = self.backend, self._recipe.learning_rate, metric.batch_size
         training_step = metric.task == "train"
         host = [_batch(self._work, size, start * size) for start in range(BATCHES)]
@@ -284,9 +287,9 @@ class Session:
 
 
 def _onnx(work: Work) -> Path:
-    """The file that a runtime loads: its source's, or what became of it in the row's precision."""
+    """The file that a runtime loads: converted to the row's precision, or as its source exported it."""
     path = work.converted or work.onnx
-    assert path is not None, "a runtime's work names a file"
+    assert path is not None, "the work of a runtime has a file"
     return path
 
 
@@ -295,8 +298,8 @@ def _size(work: Work) -> int:
 
 
 def _batch(work: Work, size: int, start: int = 0) -> tuple[Any, Any]:
-    """``size`` of the real images set aside for timing and certifying, normalized, from ``start`` on, repeated if there
-    are fewer; of a file with several inputs a dictionary of arrays, without labels."""
+    """``size`` normalized images for timing and certificates, from ``start`` on, repeated if there are fewer, and their
+    labels. For a user's file: random inputs (a dictionary if there are several), and None."""
     if work.inputs is not None:
         with np.load(work.inputs, allow_pickle=False) as stored:
             drawn = {name: stored[name] for name in stored.files}
@@ -310,14 +313,14 @@ def _batch(work: Work, size: int, start: int = 0) -> tuple[Any, Any]:
 
 
 def serve(requests: TextIO, replies: BinaryIO, started: float) -> None:
-    """Answer each request line with one reply line until ``finish`` or end of file. After an error the process is
-    done: its framework may be in any state."""
-    said = time.monotonic()
+    """Reply to each request line with one line, until ``finish`` or end of file. Stop after an error, because the state
+    of the framework is unknown then."""
+    last_alive = time.monotonic()
 
     def alive() -> None:
-        nonlocal said
-        if time.monotonic() - said > ALIVE_SECONDS:
-            said = time.monotonic()
+        nonlocal last_alive
+        if time.monotonic() - last_alive > ALIVE_SECONDS:
+            last_alive = time.monotonic()
             replies.write(protocol.ALIVE)
             replies.flush()
 
@@ -328,7 +331,7 @@ def serve(requests: TextIO, replies: BinaryIO, started: float) -> None:
             command, request, spawned_at = protocol.read_request(line)
             session = session or Session(started, spawned_at, alive)
             reply, last = protocol.write_reply(getattr(session, command)(request)), command == "finish"
-        except Exception as error:  # noqa: BLE001  (the process border: whatever it is becomes the row's reason)
+        except Exception as error:  # noqa: BLE001  (the process boundary: any error becomes the row's reason)
             reply, last = protocol.write_error(_status(session, error), _reason(error)), True
         replies.write(reply)
         replies.flush()
@@ -336,10 +339,10 @@ def serve(requests: TextIO, replies: BinaryIO, started: float) -> None:
             return
 
 
-def _files_of(name: str, backend: Backend) -> tuple[str, ...]:
-    """Where the adapter's code is: the module that its name leads to, and those of the classes that it is made of;
-    the standard library is no adapter's."""
-    modules = {backends.module_of(name), *(made.__module__ for made in type(backend).__mro__)}
+def _adapter_files(name: str, backend: Backend) -> tuple[str, ...]:
+    """The paths of the adapter's source files: the module of its name and the modules of its base classes, without the
+    standard library."""
+    modules = {backends.module_of(name), *(base.__module__ for base in type(backend).__mro__)}
     own = [module for module in modules if module.partition(".")[0] not in sys.stdlib_module_names]
     files = {getattr(sys.modules.get(module), "__file__", None) for module in own}
     return tuple(sorted(os.path.realpath(file) for file in files if file is not None))
@@ -357,7 +360,7 @@ def _status(session: Session | None, error: Exception) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """One line; the traceback goes to standard error, whose end the record of a failed row keeps."""
+    """The error as one line. The traceback goes to standard error; the record of a failed row stores its end."""
     import traceback
 
     traceback.print_exception(error)

@@ -1,5 +1,5 @@
-"""How far a backend may be from the reference, by precision: the one table. ``benchmarks/parity_margins.py`` measures
-the margins in it. Every value is relative: ||got - want|| / ||want||, for losses ``parity.losses_apart``.
+"""The largest allowed differences between a backend and the reference, by precision. ``benchmarks/parity_margins.py``
+measures them. Every value is relative: ||got - want|| / ||want||; for losses ``certificate.losses_error``.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from backends.base import Backend, Unsupported
 
 @dataclass(frozen=True)
 class Tolerance:
-    """``worst``: largest value measured on the CPU, None where none was. ``cpu``: about 10 times that in float32 and
-    float64, about 3 times in a lower precision (its rounding is nearly all of the difference, whatever the kernel), or
-    an estimate. ``cuda``: provisional, up to 10 times ``cpu``; no GPU was at hand. TF32 is off there, so that the same
-    arithmetic is expected in another order."""
+    """``worst``: largest value measured on the CPU; None: not measured. ``cpu``: about 10 times that in float32 and
+    float64, about 3 times in a lower precision (where rounding is nearly all of the difference, in any kernel), or an
+    estimate. ``cuda``: provisional, up to 10 times ``cpu``, not measured on a GPU. TF32 is off there, so only the order
+    of the same operations should differ."""
 
     worst: float | None
     cpu: float
@@ -23,10 +23,10 @@ class Tolerance:
 
 
 NORMALIZED = "_normalized"
-"""Ends the name of a check's entry for models with batch normalization, where they have one of their own."""
+"""Suffix of a check's entry for models with batch normalization, if it has its own entry."""
 TOLERANCES: dict[str, dict[str, Tolerance]] = {
-    # Over all built-in models, both data sets, all backends: those of the article with 5 seeds, 1 and 2 threads, the
-    # others with 1 or 2 seeds.
+    # Measured over all built-in models, both data sets and all backends; the article's models with 5 seeds and 1 and 2
+    # threads, the others with 1 or 2 seeds.
     "fp32": {
         "logits": Tolerance(1.1e-6, 1e-5, 1e-4),
         "gradients": Tolerance(3.8e-6, 4e-5, 4e-4),
@@ -46,7 +46,7 @@ TOLERANCES: dict[str, dict[str, Tolerance]] = {
         "adam_losses_normalized": Tolerance(1.0e-1, 3e-1, 3e-1),
         "running_statistics": Tolerance(5.4e-3, 2e-2, 2e-2),
     },
-    # Training not measured (it needs CUDA); estimated: an eighth of bfloat16's, as the three more bits have it.
+    # Training is not measured (it needs CUDA). Estimate: an eighth of bfloat16's, for three more bits.
     "fp16": {
         "logits": Tolerance(None, 4e-3, 4e-3),
         "gradients": Tolerance(None, 6e-2, 6e-2),
@@ -57,9 +57,9 @@ TOLERANCES: dict[str, dict[str, Tolerance]] = {
         "running_statistics": Tolerance(None, 3e-3, 3e-3),
         "logits_of_source": Tolerance(9.6e-4, 3e-3, 3e-3),
     },
-    # The same models at their initial weights, ranges from 256 images.
+    # The same models with their initial weights; the ranges of activations are from 256 images.
     "int8": {"logits_of_source": Tolerance(2.5e-2, 1e-1, 1e-1)},
-    # The reference against itself; with batch normalization it was the same to the last bit, those are estimates.
+    # The reference compared with itself. With batch normalization both agreed in every bit; those are estimates.
     "fp64": {
         "logits": Tolerance(4.6e-16, 5e-15, 5e-14),
         "gradients": Tolerance(7.9e-16, 8e-15, 8e-14),
@@ -73,20 +73,19 @@ TOLERANCES: dict[str, dict[str, Tolerance]] = {
 }
 ACCURACY_OF_SOURCE = {"fp32": 0.001, "fp64": 0.001, "fp16": 0.005, "bf16": 0.01, "int8": 0.02}
 """Share of the test images by which a runtime's accuracy may differ from its source's: in float32 one image in 1,000;
-in a lower precision what its users would still call the same model. The difference itself is in the note."""
+in a lower precision an amount that users accept for the same model. The note of the check has the difference."""
 
 
-def stated_by(backend: Backend, precision: str) -> Mapping[str, float]:
-    """Tolerances by check that an adapter states itself (``Backend.TOLERANCES``) for a precision that the table does
-    not have."""
+def adapter_tolerances(backend: Backend, precision: str) -> Mapping[str, float]:
+    """The adapter's own tolerances by check (``Backend.TOLERANCES``), if the table does not have this precision."""
     if precision in TOLERANCES:
         return {}
     stated: Mapping[str, Mapping[str, float]] = getattr(backend, "TOLERANCES", {})
     return stated.get(precision, {})
 
 
-def with_origin(note: str, stated: Mapping[str, float], check: str) -> str:
-    """A check's note; it says so where the tolerance is the adapter's own."""
+def add_origin(note: str, stated: Mapping[str, float], check: str) -> str:
+    """A check's note, with a remark if the tolerance is the adapter's own."""
     return f"{note}; tolerance stated by the adapter".removeprefix("; ") if check in stated else note
 
 
@@ -97,11 +96,11 @@ def tolerance(
     normalizes: bool = False,
     stated: Mapping[str, float] | None = None,
 ) -> float:
-    """The tolerance of a check: the table's (that of models with batch normalization where there is one), or the one
-    that the adapter states.
+    """The tolerance of a check: the adapter's own, or the table's (a model with batch normalization may have its own
+    entry).
 
     Raises:
-        Unsupported: neither has one for this precision.
+        Unsupported: neither has a tolerance for this precision.
     """
     if stated and check in stated:
         return stated[check]

@@ -18,17 +18,17 @@ from bench.workloads.preprocessing import augment, normalize
 from bench.workloads.recipe import Augmentation, Recipe
 
 SAMPLE = 1024
-"""Real training images that the parent sets aside, normalized, for certifying and timing."""
+"""Number of training images that the parent writes, normalized, for certificates and timing."""
 EVALUATION_BATCH = 256
 CHUNK = 64
-"""Batches that are gathered, augmented and normalized at a time, outside the clock."""
+"""Number of batches that are gathered, augmented and normalized together, outside the clock."""
 EVALUATIONS_FOR_A_TARGET = 4
-"""Per epoch, where a target accuracy is to be reached; else one."""
+"""Evaluations per epoch if there is a target accuracy; else one."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """Pixels ``(N, H, W, C)`` uint8 on disk (memory-mapped), labels, and how pixels are normalized."""
+    """Pixels ``(N, H, W, C)`` uint8 on disk (memory-mapped), labels, and the constants of the normalization."""
 
     name: str
     pixels: npt.NDArray[np.uint8]
@@ -38,7 +38,7 @@ class Split:
 
     @classmethod
     def train(cls, work: Work) -> Split:
-        """What is trained on: the training split without what the recipe holds out."""
+        """The training split without the images that the recipe holds out."""
         whole = cls._load(work, "train")
         return whole.part("train", 0, len(whole.labels) - whole._held_out(work))
 
@@ -48,8 +48,8 @@ class Split:
         return cls._load(work, "test")
 
     @classmethod
-    def watched(cls, work: Work) -> Split:
-        """What is evaluated during training: the images held out, or the test split where there are none."""
+    def for_evaluation(cls, work: Work) -> Split:
+        """The split that is evaluated during training: the held-out images, or the test split if there are none."""
         whole = cls._load(work, "train")
         count = whole._held_out(work)
         return whole.part("validation", len(whole.labels) - count, len(whole.labels)) if count else cls.test(work)
@@ -74,7 +74,7 @@ class Split:
         augmentation: Augmentation | None = None,
         rng: np.random.Generator | None = None,
     ) -> tuple[Images, Labels]:
-        """Normalized images and labels at ``index``, augmented where asked."""
+        """The normalized images and labels at ``index``, augmented if ``augmentation`` is given."""
         pixels = np.asarray(self.pixels[index])
         if augmentation is not None and rng is not None:
             pixels = augment(pixels, augmentation, rng)
@@ -86,13 +86,13 @@ def _recipe(work: Work) -> Recipe:
 
 
 def epoch_order(seed: int, epoch: int, images: int) -> npt.NDArray[np.int64]:
-    """The permutation of an epoch: the same for every backend."""
+    """The order of the images in an epoch, the same for every backend."""
     return np.random.default_rng([seed, epoch]).permutation(images)
 
 
 @dataclass
 class TrainingRun:
-    """One training: its clock, and what was seen on the way."""
+    """One training: its time and its curve."""
 
     backend: Backend
     work: Work
@@ -100,33 +100,33 @@ class TrainingRun:
     alive: Callable[[], None] = lambda: None
     """Called after every chunk of batches, outside the clock."""
     seconds: float = 0.0
-    """Of steps, copies to the device included; gathering, augmenting, normalizing and evaluating not."""
+    """Seconds of training steps with copies to the device; gathering, augmenting and evaluating are not included."""
     curve: list[CurvePoint] = field(default_factory=list)
     _losses: list[float] = field(default_factory=list)
 
     @property
     def time_to_accuracy(self) -> float | None:
-        """Seconds of training steps until the target was seen; None: not reached, or no target."""
+        """Seconds of training steps until the target was reached; None: not reached, or no target."""
         if self.target_accuracy is None:
             return None
         return next((point.seconds for point in self.curve if point.accuracy >= self.target_accuracy), None)
 
     def run(self) -> None:
-        """Train to the recipe's end."""
+        """Train all epochs of the recipe."""
         recipe, seed, step = _recipe(self.work), self.work.job.seed, 0
         split = Split.train(self.work)
         steps, per_epoch = recipe.steps(len(split.labels)), recipe.steps(len(split.labels)) // max(recipe.epochs, 1)
         has_target = self.target_accuracy is not None
-        pause = max(per_epoch // (EVALUATIONS_FOR_A_TARGET if has_target else 1), 1)
+        interval = max(per_epoch // (EVALUATIONS_FOR_A_TARGET if has_target else 1), 1)
         for epoch in range(recipe.epochs):
             order, rng = epoch_order(seed, epoch, len(split.labels)), np.random.default_rng([seed, epoch, 1])
-            for start, batches in _chunks(split, order, recipe, rng, pause):
+            for start, batches in _chunks(split, order, recipe, rng, interval):
                 rates = [recipe.rate(step + i, steps) for i in range(len(batches))]
                 self._train(batches, rates)
                 self.alive()
                 step += len(batches)
                 done = start + len(batches)
-                if done == per_epoch or (has_target and done % pause == 0 and per_epoch - done >= pause):
+                if done == per_epoch or (has_target and done % interval == 0 and per_epoch - done >= interval):
                     self._evaluate(epoch + done / per_epoch)
 
     def _train(self, batches: list[tuple[Images, Labels]], rates: list[float]) -> None:
@@ -141,7 +141,7 @@ class TrainingRun:
         self._losses += [float(backend.to_numpy(loss)) for loss in losses]
 
     def _evaluate(self, epoch: float) -> None:
-        split = Split.watched(self.work)
+        split = Split.for_evaluation(self.work)
         scores = score(*predict(self.backend, split))
         train_loss = float(np.mean(self._losses)) if self._losses else None
         point = CurvePoint(
@@ -157,19 +157,19 @@ class TrainingRun:
 
 
 def _chunks(
-    split: Split, order: npt.NDArray[np.int64], recipe: Recipe, rng: np.random.Generator, pause: int
+    split: Split, order: npt.NDArray[np.int64], recipe: Recipe, rng: np.random.Generator, interval: int
 ) -> Iterator[tuple[int, list[tuple[Images, Labels]]]]:
-    """Number of the first batch, and the batches; a chunk ends where an evaluation may follow."""
+    """Yield the number of the first batch and the batches. A chunk ends where an evaluation may follow."""
     size, batches, start = recipe.batch_size, -(-len(order) // recipe.batch_size), 0
     while start < batches:
-        stop = min(start + CHUNK, batches, (start // pause + 1) * pause)
+        stop = min(start + CHUNK, batches, (start // interval + 1) * interval)
         x, y = split.take(order[start * size : stop * size], recipe.augmentation, rng)
         yield start, [(x[i : i + size], y[i : i + size]) for i in range(0, len(x), size)]
         start = stop
 
 
 def predict(backend: Backend, split: Split) -> tuple[npt.NDArray[np.float32], Labels]:
-    """Logits ``(N, classes)`` of a whole split, in order, and its labels."""
+    """The logits ``(N, classes)`` of a whole split, in order, and its labels."""
     order = np.arange(len(split.labels))
     pieces = [
         backend.infer(split.take(order[start : start + EVALUATION_BATCH])[0])
@@ -182,7 +182,7 @@ def score(logits: npt.NDArray[np.float32], labels: Labels) -> Scores:
     """Top-1 accuracy and mean cross-entropy (nats, float64) of logits on a split.
 
     Raises:
-        ArithmeticError: the logits are not finite: training diverged.
+        ArithmeticError: the logits are not finite, because training diverged.
     """
     if not np.isfinite(logits).all():
         raise ArithmeticError("logits are not finite: training diverged; lower the learning rate")
@@ -192,7 +192,7 @@ def score(logits: npt.NDArray[np.float32], labels: Labels) -> Scores:
 
 
 def export(backend: Backend, path: Path) -> Exported | NotExported:
-    """Write, check and weigh the ONNX file; a failed export costs the rows that read it, not this one."""
+    """Write and check the ONNX file. If it fails, only the rows that read the file fail, not this one."""
     begin = clock.now()
     try:
         backend.export_onnx(path)
@@ -200,13 +200,13 @@ def export(backend: Backend, path: Path) -> Exported | NotExported:
         _check(path)
     except Exception as error:  # noqa: BLE001  (an exporter may raise anything; the reason is kept)
         status = "unsupported" if isinstance(error, Unsupported) else "failed"
-        first = next(iter(str(error).splitlines()), "")
-        return NotExported(status=status, reason=f"export: {type(error).__name__}: {first}")
+        first_line = next(iter(str(error).splitlines()), "")
+        return NotExported(status=status, reason=f"export: {type(error).__name__}: {first_line}")
     return Exported(seconds=seconds, bytes=path.stat().st_size)
 
 
 def _check(path: Path) -> None:
-    """The file is valid ONNX, in one piece, with a free batch dimension."""
+    """Raise an exception if the file is not valid ONNX in one file with a free batch dimension."""
     import onnx
 
     onnx.checker.check_model(os.fspath(path), full_check=True)

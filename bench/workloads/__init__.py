@@ -1,1 +1,1 @@
-"""What is run: models, recipes, data sets, files."""
+"""Workloads: models, recipes, data sets, and files of the user."""

@@ -43,7 +43,7 @@ def _article_pytorch() -> ModelSpec:
 
 
 def _vgg_cifar() -> ModelSpec:
-    """The CNN of ilkarman/DeepLearningFrameworks: two blocks in VGG's manner, dropout behind each and in the head."""
+    """The CNN of ilkarman/DeepLearningFrameworks: two VGG blocks, dropout after each and in the head."""
     layers = (
         *(_same(50), ReLU(), _same(50), ReLU(), MaxPool2D(), Dropout(0.25)),
         *(_same(100), ReLU(), _same(100), ReLU(), MaxPool2D(), Dropout(0.25)),
@@ -76,8 +76,8 @@ def _normalized(layer: Layer) -> tuple[Layer, Layer]:
 
 
 def _mobilenet_cifar() -> ModelSpec:
-    """MobileNet (Howard et al. 2017, table 1) for small images, as kuangliu/pytorch-cifar has it: the first stride is
-    1, the pool global."""
+    """MobileNet (Howard et al. 2017, table 1) for small images, as in kuangliu/pytorch-cifar: the first stride is 1,
+    the pooling is global."""
     layers: list[Layer] = [*_normalized(Conv2D(32, 3, padding="same", bias=False)), ReLU()]
     blocks = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *((512, 1),) * 5, (1024, 2), (1024, 1))
     for filters, stride in blocks:

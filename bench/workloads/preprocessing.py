@@ -1,4 +1,4 @@
-"""From stored pixels to what a model sees: augmented at random by NumPy, normalized. Runs in the worker."""
+"""Random augmentation (NumPy) and normalization of stored pixels. Runs in the worker."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def normalize(pixels: Pixels, mean: float, std: float) -> npt.NDArray[np.float32
 
 
 def augment(pixels: Pixels, options: Augmentation, rng: np.random.Generator) -> Pixels:
-    """``(N, H, W, C)`` to the same shape; the input is left alone."""
+    """``(N, H, W, C)`` to the same shape; the input is not changed."""
     if options.crop_padding:
         pixels = _crop(pixels, options.crop_padding, rng)
     if options.flip:
@@ -31,13 +31,13 @@ def _crop(pixels: Pixels, padding: int, rng: np.random.Generator) -> Pixels:
     n, height, width, _ = pixels.shape
     around = (padding, padding)
     padded = np.pad(pixels, [(0, 0), around, around, (0, 0)])
-    places = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(1, 2))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(1, 2))
     rows, cols = rng.integers(0, 2 * padding + 1, (2, n))
-    return np.asarray(places[np.arange(n), rows, cols].transpose(0, 2, 3, 1))
+    return np.asarray(windows[np.arange(n), rows, cols].transpose(0, 2, 3, 1))
 
 
 def _cut_out(pixels: Pixels, size: int, rng: np.random.Generator) -> Pixels:
-    """The square may hang over the border, as in the paper."""
+    """The square may extend beyond the border, as in the paper."""
     n, height, width, _ = pixels.shape
     inside = []
     for length in (height, width):

@@ -1,4 +1,5 @@
-"""How a model is trained: optimizer, schedule, loss, data; and the learning rate of every step. Needs no package."""
+"""A recipe: optimizer, schedule, loss and data of a training, and the learning rate of each step. Standard library
+only."""
 
 from __future__ import annotations
 
@@ -13,17 +14,18 @@ from backends.base import Optimizer, Training
 from bench.errors import UsageError
 
 STRICT = {"extra": "forbid", "strict": True}
-"""How a user's file is checked against the fields of these classes (``bench.workloads.toml_files``)."""
+"""pydantic's settings to check a user's file against these classes (``bench.workloads.toml_files``)."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """The learning rate's course, as a share of its peak, over the steps of the whole training.
+    """The learning rate over the steps of the whole training, as a share of its peak.
 
-    ``constant``; ``step``: times ``gamma`` at each of ``milestones`` (shares of the training); ``cosine``: half a
-    cosine down to ``final`` (Loshchilov & Hutter 2017, eq. 5, without restarts); ``one-cycle``: by half cosines from
-    1/25 up to 1 within ``rise``, then down to 1/250,000 (Smith & Topin 2018, with PyTorch's defaults).
-    ``warm_up``: the first share of the training climbs linearly to the peak (not of ``one-cycle``, which does so).
+    ``constant``: always 1. ``step``: multiplied by ``gamma`` at each of ``milestones`` (shares of the training).
+    ``cosine``: half a cosine down to ``final`` (Loshchilov & Hutter 2017, eq. 5, without restarts). ``one-cycle``: half
+    a cosine from 1/25 up to 1 in the first ``rise`` of the training, then half a cosine down to 1/250,000 (Smith &
+    Topin 2018, with PyTorch's defaults). ``warm_up``: share of the training in which the rate first rises linearly to
+    the peak; ``one-cycle`` ignores it.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
@@ -36,63 +38,64 @@ class Schedule:
     warm_up: float = 0.0
 
     def __post_init__(self) -> None:
-        _between("rise", self.rise, 0, 1)
-        _between("warm_up", self.warm_up, 0, 0.9)
-        _between("final", self.final, 0, 1)
+        _check_range("rise", self.rise, 0, 1)
+        _check_range("warm_up", self.warm_up, 0, 0.9)
+        _check_range("final", self.final, 0, 1)
         for milestone in self.milestones:
-            _between("milestones", milestone, 0, 1)
+            _check_range("milestones", milestone, 0, 1)
         if self.kind == "step" and not self.milestones:
             raise ValueError("a 'step' schedule needs 'milestones', such as [0.5, 0.75]")
 
     def factor(self, step: int, steps: int) -> float:
-        """Of the peak rate at ``step`` (from 0) of ``steps``."""
-        done = step / max(steps, 1)
+        """The share of the peak rate at ``step`` (from 0) of ``steps``."""
+        progress = step / max(steps, 1)
         if self.kind == "one-cycle":
             low, lowest = 1 / 25, 1 / 250_000
-            if done < self.rise:
-                return _cosine(low, 1, done / self.rise)
-            return _cosine(1, lowest, (done - self.rise) / max(1 - self.rise, 1e-9))
-        if done < self.warm_up:
+            if progress < self.rise:
+                return _cosine(low, 1, progress / self.rise)
+            return _cosine(1, lowest, (progress - self.rise) / max(1 - self.rise, 1e-9))
+        if progress < self.warm_up:
             return (step + 1) / max(self.warm_up * steps, 1)
         if self.kind == "step":
-            return float(self.gamma ** sum(done >= milestone for milestone in self.milestones))
+            return float(self.gamma ** sum(progress >= milestone for milestone in self.milestones))
         if self.kind == "cosine":
-            return _cosine(1, self.final, (done - self.warm_up) / (1 - self.warm_up))
+            return _cosine(1, self.final, (progress - self.warm_up) / (1 - self.warm_up))
         return 1.0
 
 
-def _cosine(start: float, end: float, done: float) -> float:
-    return end + (start - end) * (1 + math.cos(math.pi * min(done, 1))) / 2
+def _cosine(start: float, end: float, progress: float) -> float:
+    return end + (start - end) * (1 + math.cos(math.pi * min(progress, 1))) / 2
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is done to training images, in this order; drawn by NumPy, so that all backends see the same pixels."""
+    """Random changes of the training images, in this order. NumPy draws them, so all backends see the same pixels."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     crop_padding: int = 0
-    """Zeros around the image, of which a window of the old size is cut at random (He et al. 2016, section 4.2)."""
+    """Width of the border of zeros around the image; a random window of the original size is cut out (He et al. 2016,
+    section 4.2)."""
     flip: bool = False
-    """Left and right exchanged with probability 1/2."""
+    """Swap left and right with probability 1/2."""
     cutout: int = 0
-    """Side of a square of zeros at a random centre (DeVries & Taylor 2017)."""
+    """Side of a square that is set to zero, at a random centre (DeVries & Taylor 2017)."""
 
     def __post_init__(self) -> None:
-        _between("crop_padding", self.crop_padding, 0, 1000)
-        _between("cutout", self.cutout, 0, 1000)
+        _check_range("crop_padding", self.crop_padding, 0, 1000)
+        _check_range("cutout", self.cutout, 0, 1000)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a model is trained. Pixels enter as (value / 255 - mean) / std; every epoch sees a new permutation."""
+    """The settings of a training. The input is (pixel / 255 - mean) / std; every epoch has a new random order."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     name: str
     optimizer: Literal["sgd", "adam", "adamw"]
     learning_rate: float
-    """The peak of the schedule."""
+    """The peak, which the schedule scales."""
     batch_size: int
     epochs: int
     momentum: float = 0.0
@@ -105,43 +108,43 @@ class Recipe:
     mean: float = 0.0
     std: float = 1.0
     validation: float = 0.0
-    """Share of the training split, its end, that is held out and evaluated after every epoch."""
+    """Share of the training split that is held out (its last images) and evaluated after every epoch."""
     schedule: Schedule = field(default_factory=Schedule)
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:
-        _between("learning_rate", self.learning_rate, 1e-12, 1e6)
-        _between("batch_size", self.batch_size, 1, 1_000_000)
-        _between("epochs", self.epochs, 0, 100_000)
+        _check_range("learning_rate", self.learning_rate, 1e-12, 1e6)
+        _check_range("batch_size", self.batch_size, 1, 1_000_000)
+        _check_range("epochs", self.epochs, 0, 100_000)
         for name in ("momentum", "beta1", "beta2", "label_smoothing", "validation"):
-            _between(name, getattr(self, name), 0, 0.999999)
-        _between("epsilon", self.epsilon, 0, 1)
-        _between("weight_decay", self.weight_decay, 0, 1e6)
-        _between("std", self.std, 1e-6, 1e6)
+            _check_range(name, getattr(self, name), 0, 0.999999)
+        _check_range("epsilon", self.epsilon, 0, 1)
+        _check_range("weight_decay", self.weight_decay, 0, 1e6)
+        _check_range("std", self.std, 1e-6, 1e6)
         if self.nesterov and not self.momentum:
             raise ValueError("'nesterov' needs a 'momentum' above 0")
 
     @property
     def training(self) -> Training:
-        """What a backend has to know of it when it builds the model."""
-        of_adam = {"beta1": self.beta1, "beta2": self.beta2, "epsilon": self.epsilon}
-        optimizer = Optimizer(self.optimizer, self.momentum, self.nesterov, weight_decay=self.weight_decay, **of_adam)
+        """The part of the recipe that a backend needs to build the model."""
+        adam = {"beta1": self.beta1, "beta2": self.beta2, "epsilon": self.epsilon}
+        optimizer = Optimizer(self.optimizer, self.momentum, self.nesterov, weight_decay=self.weight_decay, **adam)
         return Training(optimizer, self.label_smoothing)
 
     def rate(self, step: int, steps: int) -> float:
-        """Learning rate at ``step`` (from 0) of ``steps``."""
+        """The learning rate at ``step`` (from 0) of ``steps``."""
         return self.learning_rate * self.schedule.factor(step, steps)
 
     def steps(self, images: int) -> int:
-        """Of the whole training on so many images; the last batch of an epoch may be smaller."""
+        """Number of steps of the whole training on this many images. The last batch of an epoch may be smaller."""
         return self.epochs * math.ceil(images / self.batch_size)
 
     def held_out(self, images: int) -> int:
-        """How many of so many training images are for validation."""
+        """Number of images that are held out of this many training images."""
         return round(self.validation * images)
 
     def changed(self, changes: dict[str, Any]) -> Recipe:
-        """With some fields changed and a name that says so; ``schedule.kind`` names a field of the schedule.
+        """A copy with some fields changed and the changes in its name. ``schedule.kind`` names a field of the schedule.
 
         Raises:
             ValueError: a value out of range.
@@ -158,9 +161,9 @@ class Recipe:
             if inner and inner not in getattr(getattr(self, part), "__dataclass_fields__", ()):
                 raise KeyError(name)
             (nested.setdefault(part, {}) if inner else own)[inner or part] = value
-        own |= {part: replace(getattr(self, part), **together) for part, together in nested.items()}
-        told = ",".join(f"{name}={_told(value)}" for name, value in sorted(changes.items()))
-        return replace(self, name=f"{self.name}[{told}]", **own)
+        own |= {part: replace(getattr(self, part), **fields) for part, fields in nested.items()}
+        suffix = ",".join(f"{name}={_as_option(value)}" for name, value in sorted(changes.items()))
+        return replace(self, name=f"{self.name}[{suffix}]", **own)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -168,7 +171,7 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> Recipe:
-        """What ``to_dict`` wrote."""
+        """The recipe that ``to_dict`` wrote."""
         schedule, augmentation = plain["schedule"], plain["augmentation"]
         nested = {
             "schedule": Schedule(**{**schedule, "milestones": tuple(schedule["milestones"])}),
@@ -178,12 +181,12 @@ class Recipe:
 
 
 def parse_changes(entries: Sequence[str]) -> dict[str, Any]:
-    """``FIELD=VALUE`` entries by field, values as TOML would read them (a bare word is a text).
+    """The values of ``FIELD=VALUE`` entries by field, read as TOML (a word without quotes is a string).
 
     Raises:
-        UsageError: another form.
+        UsageError: an entry of another form.
     """
-    found: dict[str, Any] = {}
+    changes: dict[str, Any] = {}
     for entry in entries:
         name, separator, text = entry.partition("=")
         if not (name and separator and text):
@@ -192,23 +195,23 @@ def parse_changes(entries: Sequence[str]) -> dict[str, Any]:
             value = tomllib.loads(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError:
             value = text
-        found[name] = tuple(value) if isinstance(value, list) else value
-    return found
+        changes[name] = tuple(value) if isinstance(value, list) else value
+    return changes
 
 
-def changes_of(name: str) -> tuple[str, list[str]]:
-    """The recipe that a changed one's name begins with, and the changes, each as ``FIELD=VALUE``."""
-    base, _, told = name.removesuffix("]").partition("[")
-    return base, re.split(r",(?=[a-z_.]+=)", told) if told else []
+def split_name(name: str) -> tuple[str, list[str]]:
+    """Split the name of a changed recipe into the original recipe's name and the changes, each ``FIELD=VALUE``."""
+    base, _, changes = name.removesuffix("]").partition("[")
+    return base, re.split(r",(?=[a-z_.]+=)", changes) if changes else []
 
 
-def _told(value: Any) -> str:
-    """A field's value as a command line gives it."""
+def _as_option(value: Any) -> str:
+    """A field's value as it is written in ``--set``."""
     if isinstance(value, bool):
         return str(value).lower()
     return f"[{','.join(map(str, value))}]" if isinstance(value, tuple) else str(value)
 
 
-def _between(name: str, value: float, low: float, high: float) -> None:
+def _check_range(name: str, value: float, low: float, high: float) -> None:
     if not low <= value <= high:
         raise ValueError(f"'{name}' must lie between {low:g} and {high:g}, not be {value:g}")

@@ -1,4 +1,4 @@
-"""Workloads: model / data set / recipe, each by its name or the user's own file."""
+"""A workload: model / data set / recipe. Each is a built-in name or a file of the user."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bench.workloads.datasets import registry
 from bench.workloads.datasets.dataset import Dataset
 from bench.workloads.models import MODELS
 from bench.workloads.onnx_file import OnnxModel
-from bench.workloads.recipe import Recipe, changes_of
+from bench.workloads.recipe import Recipe, split_name
 
 _FILES = Path(__file__).parent / "recipe_files"
 RECIPES = {path.stem: toml_files.built_in_recipe(path) for path in sorted(_FILES.glob("*.toml"))}
@@ -23,10 +23,10 @@ DEFAULT_WORKLOAD = f"{DEFAULT_MODEL}/{DEFAULT_DATASET}/{DEFAULT_RECIPE}"
 
 @dataclass(frozen=True)
 class Workload:
-    """What is trained, on what, and how."""
+    """A model, a data set, and the recipe that the model is trained with."""
 
     model: ModelSpec | OnnxModel
-    """A file of the user's is run by runtimes alone (``bench.runner.onnx_run``)."""
+    """Only runtimes run a user's ONNX file (``bench.runner.onnx_run``)."""
     dataset: str
     recipe: Recipe
 
@@ -36,45 +36,46 @@ class Workload:
         return f"{self.model.name}/{self.dataset}/{self.recipe.name}"
 
     def on(self, dataset: Dataset) -> Workload:
-        """With the data set's own name, and the model made for its images and classes. A built-in model is, as its
-        papers do it; a user's must fit already.
+        """The workload with the data set's own name and a model for its images and classes. A built-in model is
+        adapted, as in its paper; a user's model must fit already.
 
         Raises:
-            UsageError: the model cannot take such images, or a user's has another number of classes.
+            UsageError: the model cannot take such images, or a user's model has another number of classes.
         """
         shape, classes = dataset.image_shape, len(dataset.classes)
         assert isinstance(self.model, ModelSpec), "a file has its own inputs"
         named = replace(self, dataset=dataset.name)
         if (self.model.input_shape, self.model.classes) == (shape, classes):
             return named
-        told = f"{'x'.join(map(str, shape))} images of {classes} classes"
+        images = f"{'x'.join(map(str, shape))} images of {classes} classes"
         if self.model.name not in MODELS:
-            own = f"{'x'.join(map(str, self.model.input_shape))} images and {self.model.classes} classes"
-            raise UsageError(f"model {self.model.name} is for {own}, data set {dataset.name} has {told}")
+            wanted = f"{'x'.join(map(str, self.model.input_shape))} images and {self.model.classes} classes"
+            raise UsageError(f"model {self.model.name} is for {wanted}, data set {dataset.name} has {images}")
         layers = (*self.model.layers[:-1], Dense(classes))
         try:
             return replace(named, model=replace(self.model, input_shape=shape, layers=layers))
         except (ValueError, IndexError) as error:
-            raise UsageError(f"model {self.model.name} cannot take {told}: {error}") from error
+            raise UsageError(f"model {self.model.name} cannot take {images}: {error}") from error
 
 
-def of(model: str, dataset: str, recipe: str, changes: dict[str, Any] | None = None) -> Workload:
-    """The workload of three names; those that end in ``.toml`` are files. ``changes``: fields of the recipe.
+def make_workload(model: str, dataset: str, recipe: str, changes: dict[str, Any] | None = None) -> Workload:
+    """The workload of these three names. A name that ends in ``.toml`` is a file. ``changes``: new values of fields of
+    the recipe.
 
     Raises:
-        UsageError: an unknown name, a file that is no model or recipe, or a change that cannot be.
+        UsageError: an unknown name, a file that is no model or recipe, or an invalid change.
     """
     registry.check(dataset)
     return Workload(_model(model), dataset, _changed(_recipe(recipe), changes or {}))
 
 
 def parse(text: str) -> Workload:
-    """``MODEL/DATASET/RECIPE`` to a workload.
+    """The workload of ``MODEL/DATASET/RECIPE``.
 
     Raises:
         UsageError: not three names, or an unknown one.
     """
-    return of(*parts(text))
+    return make_workload(*parts(text))
 
 
 def parts(text: str) -> tuple[str, str, str]:
@@ -90,10 +91,10 @@ def parts(text: str) -> tuple[str, str, str]:
 
 
 def as_options(model: str, dataset: str, recipe: str) -> list[str]:
-    """The options of a command that name a workload again, of the names that a record keeps."""
-    base, changes = changes_of(recipe)
-    told = ["--model", toml_files.file_of(model), "--dataset", dataset, "--recipe", toml_files.file_of(base)]
-    return [*told, *(part for change in changes for part in ("--set", change))]
+    """The command-line options for a workload, from the names in a record."""
+    base, changes = split_name(recipe)
+    options = ["--model", toml_files.file_of(model), "--dataset", dataset, "--recipe", toml_files.file_of(base)]
+    return [*options, *(part for change in changes for part in ("--set", change))]
 
 
 def _model(name: str) -> ModelSpec:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench.machine.doctor import Symptom
+from bench.machine.doctor import MachineCheck
 from bench.machine.gpu_checks import Finding
 from bench.machine.installed import Entry
 from bench.workloads.datasets.registry import DESCRIPTIONS
@@ -72,10 +72,10 @@ def _datasets() -> Table:
     return Table("Data sets", ["data set", "content"], [[name, text] for name, text in DESCRIPTIONS.items()])
 
 
-def doctor(symptoms: Sequence[Symptom]) -> Document:
+def doctor(checks: Sequence[MachineCheck]) -> Document:
     """The findings of ``bench doctor``; the last column is empty if nothing is wrong."""
     verdicts = {True: "ok", False: "WILL SPOIL", None: "-"}
-    rows = [[s.what, verdicts[s.well], s.seen, s.do if s.well is False else ""] for s in symptoms]
+    rows = [[c.name, verdicts[c.passed], c.observed, c.advice if c.passed is False else ""] for c in checks]
     return Document([Table("What may spoil a measurement here", ["what", "verdict", "seen", "what to do"], rows)])
 
 

@@ -109,7 +109,7 @@ def test_the_two_adams(runs: Callable[[str], Records]) -> None:
     assert details["keras"]["adam_form"] == "epsilon-hat"
     assert details["pytorch"]["adam_form"] == "corrected"
     for told in details.values():
-        assert told["of"] == "of what 5 steps change"
+        assert told["of"] == "of the change over 5 steps"
         assert told["off_other_form"] > 1e-5, "the forms must be told apart, not just be near each other"
 
 

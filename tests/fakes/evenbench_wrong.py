@@ -105,9 +105,9 @@ class UnbiasedVariance(Right):
 
 
 class KeepsTheOtherShare(Network):
-    def _keep(self, moments):
+    def _update_statistics(self, moments):
         before = {name: value.copy() for name, value in self.weights.items()}
-        super()._keep(moments)
+        super()._update_statistics(moments)
         for placed in self.model.walk():
             if isinstance(placed.layer, BatchNorm):
                 kept = placed.layer.momentum

@@ -8,7 +8,7 @@ import pytest
 from bench_command import Bench
 
 from bench.machine import doctor
-from bench.machine.doctor import Sight, Symptom
+from bench.machine.doctor import MachineCheck, System
 
 CPU = "sys/devices/system/cpu"
 
@@ -24,12 +24,12 @@ class Machine:
         (self.root / path).parent.mkdir(parents=True, exist_ok=True)
         (self.root / path).write_text(text)
 
-    def examined(self) -> dict[str, Symptom]:
+    def examined(self) -> dict[str, MachineCheck]:
         def second(_: float) -> None:
             for path, text in self.during.items():
                 self.put(path, text)
 
-        return {symptom.what: symptom for symptom in doctor.examine(Sight(self.root, second))}
+        return {check.name: check for check in doctor.examine(System(self.root, second))}
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
 def test_what_a_system_does_not_show_is_not_visible_here(machine: Machine) -> None:
     found = machine.examined()
     for what in ("other load", "steal", "governor", "turbo", "SMT", "swap"):
-        assert (found[what].well, found[what].seen) == (None, "not visible here"), what
+        assert (found[what].passed, found[what].observed) == (None, "not visible here"), what
 
 
 def test_a_machine_that_is_fit(machine: Machine) -> None:
@@ -56,7 +56,7 @@ def test_a_machine_that_is_fit(machine: Machine) -> None:
     machine.put("proc/meminfo", "MemTotal: 1 kB\nSwapTotal: 0 kB\nSwapFree: 0 kB\n")
     found = machine.examined()
     for what in ("other load", "steal", "container CPU quota", "governor", "turbo", "SMT", "swap", "allocator"):
-        assert found[what].well is True, found[what]
+        assert found[what].passed is True, found[what]
 
 
 def test_a_machine_that_spoils_everything(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,8 +81,8 @@ def test_a_machine_that_spoils_everything(machine: Machine, monkeypatch: pytest.
         "allocator": "LD_PRELOAD set here",
     }
     for what, text in seen.items():
-        assert (found[what].well, found[what].seen) == (False, text)
-        assert found[what].do, "each with what to do"
+        assert (found[what].passed, found[what].observed) == (False, text)
+        assert found[what].advice, "each with what to do"
 
 
 def test_gpus(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,11 +92,11 @@ def test_gpus(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nvml, "clocks_held", lambda uuid: False)
     monkeypatch.setattr(nvml, "throttled", lambda uuid: ["power cap"])
     found = machine.examined()
-    assert [found[f"GPU 0 {what}"].well for what in ("processes", "clocks", "throttling")] == [False] * 3
-    assert "--lock-gpu-clocks" in found["GPU 0 clocks"].do
+    assert [found[f"GPU 0 {what}"].passed for what in ("processes", "clocks", "throttling")] == [False] * 3
+    assert "--lock-gpu-clocks" in found["GPU 0 clocks"].advice
     monkeypatch.setattr(nvml, "clocks_held", lambda uuid: None)
     monkeypatch.setattr(nvml, "throttled", lambda uuid: None)
-    assert machine.examined()["GPU 0 clocks"].seen == "not visible here"
+    assert machine.examined()["GPU 0 clocks"].observed == "not visible here"
 
 
 def test_the_command(bench: Bench) -> None:

@@ -161,7 +161,7 @@ def test_memory_of_a_worker(fake: FakeNvml) -> None:
     fake.processes = [process(7, 100), process(8, 900)]
     assert nvml.process_memory("GPU-0", 7, frozenset(), 0) == (100, "NVML, own PID")
     fake.processes = [process(4711, 300)]  # a container: the host's PID
-    method = "NVML, the process that came with this worker"
+    method = "NVML, the process that appeared with this worker"
     assert nvml.process_memory("GPU-0", 7, frozenset({4711}), 0) == (300, method)
     fake.processes = [process(4711, 300), process(4712, 50)]  # another worker is alive on the GPU
     assert nvml.pids("GPU-0") == {4711, 4712}

@@ -48,7 +48,7 @@ def test_parts_overrule_the_profile() -> None:
     assert profiles.place(cpus="2-3,6").threads == 2, "one thread per physical core"
 
 
-def test_of_a_single_core_the_parent_has_no_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_a_single_core_the_parent_stays_unpinned(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(profiles, "physical_cores", lambda: [[0]])
     placement = profiles.place("precise")
     assert (placement.threads, placement.cpus, placement.parent_cpus) == (1, (0,), None)
@@ -76,11 +76,11 @@ def test_allocators_that_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("process")
-def test_a_library_that_the_loader_refuses_is_not_in_force(tmp_path: Path) -> None:
+def test_a_library_that_the_loader_refuses_is_not_active(tmp_path: Path) -> None:
     """ld.so only warns; the worker reads back what is really mapped."""
     broken = tmp_path / "libbroken.so"
     broken.write_text("not a library")
-    code = "import os; from bench.machine import allocators; print(allocators.in_force(dict(os.environ)))"
+    code = "import os; from bench.machine import allocators; print(allocators.active(dict(os.environ)))"
     environment = {**os.environ, **{k: v for k, v in allocators.environment(str(broken)).items() if v is not None}}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "system"

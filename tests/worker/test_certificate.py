@@ -15,10 +15,18 @@ from every_layer import EVERY_LAYER
 from fakes.registry import ADAPTERS, WRONG, WRONG_LAYERS
 
 from backends.base import Unsupported
-from bench.worker.certificate import Certifier, Result, _follows, accuracy, certify_runtime, losses_apart, relative_l2
+from bench.worker.certificate import (
+    Certifier,
+    Result,
+    _identify_form,
+    accuracy,
+    certify_runtime,
+    losses_error,
+    relative_l2,
+)
 from bench.worker.protocol import Job
 from bench.worker.reference_outputs import Expected, Trial
-from bench.worker.tolerances import TOLERANCES, stated_by, tolerance
+from bench.worker.tolerances import TOLERANCES, adapter_tolerances, tolerance
 from bench.workloads.datasets import registry
 from bench.workloads.models import MODELS
 from bench.workloads.preprocessing import normalize
@@ -36,22 +44,24 @@ def test_relative_l2_is_scale_free() -> None:
 
 
 def test_losses_are_held_against_what_the_steps_change() -> None:
-    assert losses_apart([2.30, 2.29, 2.28], [2.30, 2.29, 2.28]) == 0
-    assert losses_apart([2.30, 2.30, 2.30], [2.30, 2.29, 2.28]) == pytest.approx(1), "no step at all"
-    assert losses_apart([2.30, 2.28, 2.26], [2.30, 2.29, 2.28]) == pytest.approx(1), "steps of twice the length"
-    assert losses_apart([2.31, 2.29, 2.28], [2.30, 2.29, 2.28]) == pytest.approx(1 / math.sqrt(5))
-    assert math.isnan(losses_apart([math.nan, 2.0], [2.0, 1.0]))
+    assert losses_error([2.30, 2.29, 2.28], [2.30, 2.29, 2.28]) == 0
+    assert losses_error([2.30, 2.30, 2.30], [2.30, 2.29, 2.28]) == pytest.approx(1), "no step at all"
+    assert losses_error([2.30, 2.28, 2.26], [2.30, 2.29, 2.28]) == pytest.approx(1), "steps of twice the length"
+    assert losses_error([2.31, 2.29, 2.28], [2.30, 2.29, 2.28]) == pytest.approx(1 / math.sqrt(5))
+    assert math.isnan(losses_error([math.nan, 2.0], [2.0, 1.0]))
 
 
 def test_a_form_is_followed_where_rounding_does_not_hide_it() -> None:
-    told, details = _follows("adam_form", {"corrected": 2e-3, "epsilon-hat": 1e-5}, "of it")
+    told, details = _identify_form("adam_form", {"corrected": 2e-3, "epsilon-hat": 1e-5}, "of it")
     assert details == {"adam_form": "epsilon-hat", "off_other_form": 2e-3, "of": "of it"}
     assert told == "in the epsilon-hat form, off the corrected form by 2.0e-03"
-    told, details = _follows("adam_form", {"corrected": 3e-5, "epsilon-hat": 2e-5}, "of it")
+    told, details = _identify_form("adam_form", {"corrected": 3e-5, "epsilon-hat": 2e-5}, "of it")
     assert details == {}
     assert told == "in the epsilon-hat or the corrected form, which rounding hides (3.0e-05)"
-    assert _follows("adam_form", {"corrected": math.inf, "epsilon-hat": 1e-5}, "of it")[1] == {}, "it cannot be stored"
-    assert _follows("adam_form", {"corrected": math.nan, "epsilon-hat": math.nan}, "of it")[1] == {}
+    assert _identify_form("adam_form", {"corrected": math.inf, "epsilon-hat": 1e-5}, "of it")[1] == {}, (
+        "it cannot be stored"
+    )
+    assert _identify_form("adam_form", {"corrected": math.nan, "epsilon-hat": math.nan}, "of it")[1] == {}
 
 
 def test_other_shape_never_passes() -> None:
@@ -88,7 +98,7 @@ def test_a_precision_of_an_adapters_own_needs_tolerances_of_its_own() -> None:
     results = certify_runtime(stating, job, 1.1 * want, want, labels)
     assert [(result.name, result.tolerance) for result in results] == [*Fp8.TOLERANCES["fp8"].items()]
     assert all(result.passed and "tolerance stated by the adapter" in result.note for result in results)
-    assert stated_by(stating, "fp32") == {}, "of a precision in the table nothing is taken from the adapter"
+    assert adapter_tolerances(stating, "fp32") == {}, "of a precision in the table nothing is taken from the adapter"
 
 
 def test_runtime_must_agree_on_accuracy_and_logits() -> None:
@@ -181,7 +191,7 @@ def mistakes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, fl
     x, y = normalize(images.train_x[:128], recipe.mean, recipe.std), images.train_y[:128]
     weights, trial = model.initial_weights(0), Trial(recipe)
     file: Path = tmp_path_factory.mktemp("expected") / "expected.npz"
-    expected = Expected.of(file, model, weights, x, y, trial)
+    expected = Expected.read_or_compute(file, model, weights, x, y, trial)
     found = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(ADAPTERS)

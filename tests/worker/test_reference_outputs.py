@@ -10,7 +10,7 @@ import pytest
 from backends.model import Conv2D, Dense, Flatten, ModelSpec, ReLU
 from backends.optimizers import forms
 from backends.reference import Network
-from bench.worker.certificate import losses_apart
+from bench.worker.certificate import losses_error
 from bench.worker.reference_outputs import LEAST_DECAY, PEAKS, STEPS, Trial
 from bench.worker.tolerances import tolerance
 from bench.workloads.recipe import Recipe
@@ -49,7 +49,7 @@ def test_a_setting_that_is_left_out_shows(
     optimizer: str, settings: dict[str, object], wrong: dict[str, object]
 ) -> None:
     trial = Trial(recipe(optimizer, **settings))
-    apart = losses_apart(losses(trial, optimizer, **wrong), losses(trial, optimizer))
+    apart = losses_error(losses(trial, optimizer, **wrong), losses(trial, optimizer))
     check = "sgd_losses" if optimizer == "sgd" else "adam_losses"
     assert apart > 10 * max(tolerance("fp32", "cpu", check, normalizes) for normalizes in (False, True))
 

@@ -65,7 +65,7 @@ def written(folder: Path, kind: str) -> Path:
         ("external outside", "takes data of 'w' from '../w.bin', outside its folder: refused"),
         ("external absolute", "takes data of 'w' from '/etc/passwd', outside its folder: refused"),
         ("external missing", "takes data of 'w' from 'no.bin', which is not there"),
-        ("open shape", "input 'x' leaves its shape open (? behind the batch); say it: --input-shape x=64"),
+        ("open shape", "input 'x' leaves its shape open (? after the batch); give it: --input-shape x=64"),
         ("text", "input 'x' is of object: one of float32"),
         ("unknown operator", "is not valid ONNX: "),
     ],

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from bench.workloads.recipe import Recipe, Schedule, changes_of, parse_changes
+from bench.workloads.recipe import Recipe, Schedule, parse_changes, split_name
 from bench.workloads.workload import RECIPES
 
 
@@ -57,10 +57,10 @@ def test_changes_are_in_the_name() -> None:
     changed = RECIPES["article-keras"].changed({"epochs": 2, "schedule.kind": "cosine"})
     assert changed.name == "article-keras[epochs=2,schedule.kind=cosine]"
     assert (changed.epochs, changed.schedule.kind, changed.learning_rate) == (2, "cosine", 0.001)
-    assert changes_of("article-keras") == ("article-keras", [])
+    assert split_name("article-keras") == ("article-keras", [])
     entries = ["epochs=2", "nesterov=false", "schedule.kind=step", "schedule.milestones=[0.5,0.8]"]
     again = RECIPES["one-cycle"].changed(parse_changes(entries))
-    assert changes_of(again.name) == ("one-cycle", entries)
+    assert split_name(again.name) == ("one-cycle", entries)
     assert again.schedule.milestones == (0.5, 0.8)
     with pytest.raises(KeyError, match="epoch"):
         RECIPES["article-keras"].changed({"epoch": 2})

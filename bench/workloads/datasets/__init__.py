@@ -1,1 +1,1 @@
-"""Data sets, a module each."""
+"""The data sets, one module each."""

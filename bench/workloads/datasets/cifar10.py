@@ -11,7 +11,7 @@ import numpy as np
 
 from bench.errors import UsageError
 from bench.workloads.datasets.dataset import Dataset, Labels, Pixels, read
-from bench.workloads.datasets.download import fetched
+from bench.workloads.datasets.download import fetch
 
 ARCHIVE = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 ARCHIVE_SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
@@ -22,23 +22,23 @@ _RECORD = 1 + 3 * 32 * 32
 _RECORDS = 10_000
 _JPEG_COPY = "3001c9d25a4ee140175edca68cc65882d4684d5b041ec864880f1c379df458a1"
 _FIRST_LABELS = [6, 9, 9, 4, 1, 1, 2, 7, 8, 3]
-"""Of the official data_batch_1: frog, truck, truck, deer, automobile, ..."""
-_AGAIN = "unpack the archive again"
+"""The first labels of the official data_batch_1: frog, truck, truck, deer, automobile, ..."""
+_REMEDY = "unpack the archive again"
 
 
 def load(data_dir: Path | None = None) -> Dataset:
-    """50,000 + 10,000 images in the binary layout: per record one label byte and the red, green and blue planes of
+    """50,000 + 10,000 images in the binary layout: each record is one label byte and the red, green and blue planes of
     32x32. Without a folder, the official archive is downloaded once.
 
     Raises:
-        UsageError: it cannot be downloaded, a file is missing, cut off, or holds a label above 9.
+        UsageError: the archive cannot be downloaded; a file is missing, cut off, or holds a label above 9.
     """
     content = _from_archive(_archive()) if data_dir is None else _from_folder(data_dir)
     digest, parts = hashlib.sha256(), []
     for name in FILES:
-        path, found = content(name)
-        digest.update(found)
-        parts.append(_records(path, found))
+        path, raw = content(name)
+        digest.update(raw)
+        parts.append(_records(path, raw))
     train, test = np.concatenate(parts[:-1]), parts[-1]
     train_x, test_x = (part[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1) for part in (train, test))
     train_y, test_y = (part[:, 0].astype(np.int64) for part in (train, test))
@@ -47,11 +47,11 @@ def load(data_dir: Path | None = None) -> Dataset:
 
 
 def _archive() -> Path:
-    return fetched(ARCHIVE, f"sha256:{ARCHIVE_SHA256}", f"--data-dir DIR reads an unpacked {FOLDER} instead")
+    return fetch(ARCHIVE, f"sha256:{ARCHIVE_SHA256}", f"--data-dir DIR reads an unpacked {FOLDER} instead")
 
 
 def _from_archive(path: Path) -> Callable[[str], tuple[Path, bytes]]:
-    """Reads members one by one; nothing is unpacked to disk. The archive is the official one, by its hash."""
+    """A function that reads one member; nothing is unpacked to disk. The archive's hash is already checked."""
 
     def content(name: str) -> tuple[Path, bytes]:
         try:
@@ -69,7 +69,7 @@ def _from_archive(path: Path) -> Callable[[str], tuple[Path, bytes]]:
 def _from_folder(data_dir: Path) -> Callable[[str], tuple[Path, bytes]]:
     for folder in (data_dir / FOLDER, data_dir):
         if (folder / FILES[0]).is_file():
-            return lambda name: (folder / name, read(folder / name, _AGAIN))
+            return lambda name: (folder / name, read(folder / name, _REMEDY))
     raise UsageError(
         f"no {FOLDER}/{FILES[0]} in {data_dir}; give the folder or its parent"
         " (the 'binary version' of https://www.cs.toronto.edu/~kriz/cifar.html, unpacked)"
@@ -80,11 +80,11 @@ def _records(path: Path, content: bytes) -> Pixels:
     if len(content) != _RECORD * _RECORDS:
         raise UsageError(
             f"{path} has {len(content):,} bytes, not {_RECORD * _RECORDS:,}: cut off or not CIFAR-10's binary"
-            f" version; {_AGAIN}"
+            f" version; {_REMEDY}"
         )
     records = np.frombuffer(content, np.uint8).reshape(_RECORDS, _RECORD)
     if records[:, 0].max() > 9:
-        raise UsageError(f"{path} holds a label {records[:, 0].max()}, above 9: corrupt; {_AGAIN}")
+        raise UsageError(f"{path} holds a label {records[:, 0].max()}, above 9: corrupt; {_REMEDY}")
     return records
 
 

@@ -1,4 +1,4 @@
-"""What a data set is, and how files of one are read."""
+"""The data set, and how its files are read."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Labels = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images ``(N, H, W, C)`` uint8 and labels ``(N,)`` int64, split; ``sha256`` is of what was read."""
+    """Images ``(N, H, W, C)`` uint8 and labels ``(N,)`` int64, split; ``sha256`` is the hash of the content."""
 
     name: str
     train_x: Pixels
@@ -24,10 +24,10 @@ class Dataset:
     test_x: Pixels
     test_y: Labels
     classes: tuple[str, ...]
-    """Their names, by label."""
+    """The names of the classes, by label."""
     sha256: str
     note: str = ""
-    """What a reader of its results must know."""
+    """A warning for readers of its results; may be empty."""
 
     @property
     def image_shape(self) -> tuple[int, ...]:
@@ -39,7 +39,7 @@ def read(path: Path, remedy: str) -> bytes:
     """A file's content.
 
     Raises:
-        UsageError: it cannot be read; the message ends with the remedy.
+        UsageError: the file cannot be read; the message ends with ``remedy``.
     """
     try:
         return path.read_bytes()

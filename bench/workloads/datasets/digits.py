@@ -13,10 +13,10 @@ from bench.workloads.datasets.dataset import Dataset
 
 def load(data_dir: Path | None = None) -> Dataset:
     """1,797 handwritten digits (UCI optdigits, 8x8, 0..16): each pixel repeated 4x4, three equal channels, scaled to
-    0..255; split 80/20 by a fixed seed, so that every run sees the same split.
+    0..255; split 80/20 by a fixed seed, so every run has the same split.
 
     Raises:
-        UsageError: a folder is given.
+        UsageError: ``data_dir`` is given.
     """
     if data_dir is not None:
         raise UsageError("data set 'digits' is embedded; leave out --data-dir")

@@ -1,4 +1,5 @@
-"""Downloads into the user's cache: checked against a published hash, resumed where they stopped, whole or not there."""
+"""Downloads into the user's cache: checked against a published hash and resumed after an interruption. An incomplete
+file never has the final name."""
 
 from __future__ import annotations
 
@@ -10,23 +11,24 @@ from typing import Any
 from bench.errors import UsageError
 
 PIECE = 2**20
-"""Bytes that are written at a time."""
+"""Bytes per write."""
 TIMEOUT = 30.0
-"""Seconds without an answer, or without a further byte."""
+"""Seconds to wait for a response, or for the next byte."""
 
 
 def cache() -> Path:
-    """Where downloads are kept."""
+    """The folder of the downloads."""
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("evenbench")) / "datasets"
 
 
-def fetched(url: str, known_hash: str, otherwise: str) -> Path:
-    """The file of a URL, downloaded if it is not in the cache. ``otherwise`` says how to do without the network.
+def fetch(url: str, known_hash: str, otherwise: str) -> Path:
+    """The local file of a URL; it is downloaded if it is not in the cache. ``otherwise``: the user's alternative to the
+    download, for messages.
 
     Raises:
-        UsageError: no network, no such file, no room, or not the file that is expected.
+        UsageError: no network, no such file, no disk space, or a file with another hash.
     """
     import pooch
     import requests
@@ -47,22 +49,22 @@ def fetched(url: str, known_hash: str, otherwise: str) -> Path:
 
 
 def _resuming(partial: Path) -> Any:
-    """A downloader of pooch's: what came before an interruption is kept in ``partial`` and asked for no more."""
+    """A downloader for pooch. ``partial`` keeps the bytes of an interrupted download; only the rest is requested."""
     import requests
 
     def download(url: str, output_file: str, _: Any) -> None:
-        have = partial.stat().st_size if partial.exists() else 0
-        headers = {"Range": f"bytes={have}-"} if have else {}
-        with requests.get(url, stream=True, timeout=TIMEOUT, headers=headers) as answer:
-            if answer.status_code != 416:  # nothing is missing any more
-                answer.raise_for_status()
+        size = partial.stat().st_size if partial.exists() else 0
+        headers = {"Range": f"bytes={size}-"} if size else {}
+        with requests.get(url, stream=True, timeout=TIMEOUT, headers=headers) as response:
+            if response.status_code != 416:  # else the partial file is complete
+                response.raise_for_status()
                 print(f"bench: downloading {url} to {partial.parent}", file=sys.stderr)
-                with partial.open("ab" if answer.status_code == 206 else "wb") as file:
-                    for piece in answer.iter_content(PIECE):
+                with partial.open("ab" if response.status_code == 206 else "wb") as file:
+                    for piece in response.iter_content(PIECE):
                         file.write(piece)
-                expected = answer.headers.get("Content-Length")
-                begun = have if answer.status_code == 206 else 0
-                if expected is not None and partial.stat().st_size < begun + int(expected):
+                expected = response.headers.get("Content-Length")
+                offset = size if response.status_code == 206 else 0
+                if expected is not None and partial.stat().st_size < offset + int(expected):
                     raise requests.ConnectionError("the connection ended early")
         os.replace(partial, output_file)
 

@@ -1,4 +1,4 @@
-"""Data sets by name: embedded, downloaded, or read from the user's disk. Nothing is unpickled."""
+"""The data sets by name: embedded, downloaded, or in a user's folder. Nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DATASETS: dict[str, Callable[[Path | None], Dataset]] = {
     "fashion-mnist": fashion_mnist.load,
 }
 FOLDER = "folder:"
-"""Begins the name of a data set that is a folder of the user's."""
+"""Prefix of the name of a data set in a user's folder."""
 DESCRIPTIONS = {
     "digits": "1,797 handwritten digits of scikit-learn as 32x32x3, 80/20 (embedded)",
     "cifar10": "CIFAR-10, 50,000 + 10,000 images of 32x32x3 (downloaded, 170 MB, or --data-dir)",
@@ -27,10 +27,10 @@ DESCRIPTIONS = {
 
 
 def check(name: str) -> str:
-    """The name, if there is such a data set (a folder is not looked at yet).
+    """Return the name if there is such a data set. A user's folder is not read yet.
 
     Raises:
-        UsageError: there is none.
+        UsageError: an unknown name.
     """
     if name not in DATASETS and not name.startswith(FOLDER):
         raise unknown("data set", name, [*DATASETS, f"{FOLDER}DIR"])
@@ -38,13 +38,13 @@ def check(name: str) -> str:
 
 
 def load(name: str, data_dir: Path | None = None) -> Dataset:
-    """Read it, downloading it first where it is not here.
+    """Read a data set; download it first if it is not on disk.
 
     Raises:
-        UsageError: it cannot be had, or what is on disk is not it; the message says what to do.
+        UsageError: it cannot be downloaded or read, or has other content; the message says what to do.
     """
     if name.startswith(FOLDER):
         if data_dir is not None:
-            raise UsageError(f"--data-dir is for data sets with a name; {name} says where it is")
+            raise UsageError(f"--data-dir is for data sets with a name; {name} names its own folder")
         return image_folder.load(Path(name.removeprefix(FOLDER)))
     return DATASETS[check(name)](data_dir)

@@ -100,7 +100,7 @@ def test_cifar10_from_the_archive(
     path = tmp_path / "cifar-10-binary.tar.gz"
     with tarfile.open(path, "w:gz", compresslevel=0) as archive:
         archive.add(cifar10_folder / "cifar-10-batches-bin", "cifar-10-batches-bin")
-    monkeypatch.setattr(cifar10, "fetched", lambda url, known_hash, otherwise: path)
+    monkeypatch.setattr(cifar10, "fetch", lambda url, known_hash, otherwise: path)
     assert cifar10.load().sha256 == by_parent.sha256
     path.write_bytes(path.read_bytes()[:1_000_000])
     with pytest.raises(UsageError, match="delete the file to download it again"):
@@ -112,7 +112,7 @@ def test_unknown_names_and_folders_where_none_belongs(tmp_path: Path) -> None:
         registry.check("cifar")
     with pytest.raises(UsageError, match="embedded; leave out --data-dir"):
         registry.load("digits", tmp_path)
-    with pytest.raises(UsageError, match="says where it is"):
+    with pytest.raises(UsageError, match="names its own folder"):
         registry.load(f"folder:{tmp_path}", tmp_path)
 
 

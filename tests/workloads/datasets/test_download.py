@@ -66,7 +66,7 @@ def server(process: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> It
 
 
 def fetch(server: Server, path: str = "data.bin") -> Path:
-    return download.fetched(f"http://127.0.0.1:{server.server_port}/{path}", HASH, "--data-dir reads a folder")
+    return download.fetch(f"http://127.0.0.1:{server.server_port}/{path}", HASH, "--data-dir reads a folder")
 
 
 def test_once_and_never_again(server: Server) -> None:
@@ -112,7 +112,7 @@ def test_no_server_and_no_such_file(server: Server) -> None:
     with pytest.raises(UsageError, match="cannot download"):
         fetch(server, "missing.bin")
     with pytest.raises(UsageError, match="ConnectionError; run again"):
-        download.fetched("http://127.0.0.1:9/data.bin", HASH, "do without")
+        download.fetch("http://127.0.0.1:9/data.bin", HASH, "do without")
 
 
 def test_no_room(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

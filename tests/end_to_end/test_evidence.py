@@ -1,6 +1,6 @@
-"""The benchmarks behind README's section on trust, each in its short form: that they run and print their figures.
+"""The benchmarks behind README's section on trust run in their short form and print their numbers.
 
-What they print on a quiet machine is in benchmarks/results; here nothing is asked of the figures themselves.
+Their results on a quiet machine are in benchmarks/results; these tests do not check the numbers.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def test_every_benchmark_of_evidence_is_tried_here() -> None:
 
 
 LONG = {"aa.py", "contention.py", "cost.py", "fidelity.py", "history_scale.py", "repeatability.py"}
-"""Those that time workers or commands for half a minute and more: they do not fit into CI."""
+"""Benchmarks that take half a minute or more: too long for CI."""
 
 
 @pytest.mark.slow

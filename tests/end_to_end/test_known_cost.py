@@ -1,4 +1,4 @@
-"""The whole harness against backends whose cost is known: what comes out must be what was put in."""
+"""The whole harness on backends of known cost: the results must match that cost."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ INFER = ("--task", "infer", "--batch-size", "4")
 
 
 def figure(record: Record, name: str, boundary: str = "device", task: str = "infer") -> dict[str, Any]:
-    found = (f for f in record["figures"] if (f["name"], f["task"], f["boundary"]) == (name, task, boundary))
-    return next(found)
+    matching = (f for f in record["figures"] if (f["name"], f["task"], f["boundary"]) == (name, task, boundary))
+    return next(matching)
 
 
 def faults_of(record: Record) -> float:
@@ -35,7 +35,7 @@ def faults_of(record: Record) -> float:
 
 @pytest.fixture(scope="module")
 def records(bench_named: Callable[[str], Bench]) -> dict[str, Record]:
-    """One run of all that keep their own time."""
+    """One run of the backends that report a simulated time."""
     bench = bench_named("known")
     bench.register(KNOWN)
     names = ["constant", "twice", "bimodal", "drifting", "slowly-warming"]
@@ -72,14 +72,14 @@ def test_percentiles_of_a_bimodal_step(records: dict[str, Record]) -> None:
     assert {round(call, 6) for piece in slices for call in piece["latencies"]} == {0.001, 0.005}
 
 
-def test_slow_first_calls_do_not_reach_the_figures(records: dict[str, Record]) -> None:
+def test_slow_first_calls_do_not_affect_the_metrics(records: dict[str, Record]) -> None:
     for sample in figure(records["slowly-warming"], "throughput", "end-to-end")["samples"]:
         assert sample["value"] == pytest.approx(1000, rel=0.01)
         assert sample["warm_up_steps"] > 30
         assert sample["steady"]
 
 
-def test_a_step_that_never_gets_steady_says_so(records: dict[str, Record]) -> None:
+def test_a_step_that_never_gets_steady_is_reported(records: dict[str, Record]) -> None:
     sample = figure(records["drifting"], "throughput", "end-to-end")["samples"][0]
     assert sample["steady"] is False
     assert sample["warm_up_steps"] * 4 * 0.001 <= MAX_WARM_UP_SECONDS + 1
@@ -88,7 +88,7 @@ def test_a_step_that_never_gets_steady_says_so(records: dict[str, Record]) -> No
 
 
 def test_intervals_over_processes_of_known_spread(bench: Bench, tmp_path: Path) -> None:
-    """Three processes cost 1, 1.1 and 1.3: geometric mean and Student's interval by hand, bootstrap beside it."""
+    """Three processes cost 1, 1.1 and 1.3: geometric mean and Student's interval by hand, and a bootstrap."""
     bench.register({"varying": KNOWN["varying"]})
     bench.environment["EVENBENCH_KNOWN_COUNTER"] = str(tmp_path / "counter")
     (record,) = bench.run("--backend", "varying", *INFER, "--rounds", "3")
@@ -127,7 +127,7 @@ def test_rounds_are_added_until_the_target_is_met_or_the_budget_spent(bench: Ben
 
 @pytest.mark.alone
 def test_a_real_sleep_bounds_the_throughput(bench: Bench) -> None:
-    """A sleep is never shorter than asked for; longer ones are the machine's."""
+    """A sleep is never shorter than requested; the machine may make it longer."""
     bench.register({"sleeps": KNOWN["sleeps"]})
     (record,) = bench.run("--backend", "sleeps", *INFER)
     assert 10 < figure(record, "throughput")["value"] < 4 / 0.02
@@ -135,7 +135,7 @@ def test_a_real_sleep_bounds_the_throughput(bench: Bench) -> None:
 
 
 def test_a_known_allocation_is_seen_whatever_else_is_alive(bench: Bench, by_backend: ByBackend) -> None:
-    """Peaks alone and beside live workers: 300 MB more than the same backend without them."""
+    """Its peak, alone and beside live workers, is 300 MB above that of the same backend without the allocation."""
     bench.register({"allocates": KNOWN["allocates"], "constant": KNOWN["constant"]})
     options = ("--task", "infer", "--batch-size", "4")
     together = by_backend(bench.run("--backend", "allocates,constant", *options))

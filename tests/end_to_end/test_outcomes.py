@@ -1,4 +1,4 @@
-"""What training comes to, as a user sees it: seeds, targets, curves, classes, modes, precisions, fine-tuning."""
+"""Outcomes of training, end to end: seeds, targets, curves, classes, modes, precisions, fine-tuning."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def seeded(bench_named: Callable[[str], Bench]) -> tuple[Bench, list[dict[str, A
 def test_seeds_give_an_interval_and_a_verdict(
     seeded: tuple[Bench, list[dict[str, Any]]], by_backend: ByBackend
 ) -> None:
-    bench, found = seeded
-    records = by_backend(found)
+    bench, stored = seeded
+    records = by_backend(stored)
     for name in ("pytorch", "keras"):
         accuracy = figure(records[name], "accuracy")
         assert accuracy["n"] == 3
@@ -51,7 +51,7 @@ def test_seeds_give_an_interval_and_a_verdict(
 
 
 @pytest.mark.slow
-def test_time_to_accuracy_is_of_training_steps_alone(
+def test_time_to_accuracy_counts_training_steps_only(
     seeded: tuple[Bench, list[dict[str, Any]]], by_backend: ByBackend
 ) -> None:
     for name in ("pytorch", "keras"):
@@ -69,8 +69,8 @@ def test_time_to_accuracy_is_of_training_steps_alone(
 def test_classes_and_confusion_agree_with_the_accuracy(
     seeded: tuple[Bench, list[dict[str, Any]]], by_backend: ByBackend
 ) -> None:
-    bench, found = seeded
-    for record in by_backend(found).values():
+    bench, stored = seeded
+    for record in by_backend(stored).values():
         outcome = record["outcome"]
         images = sum(map(sum, outcome["confusion"]))
         right = sum(row[i] for i, row in enumerate(outcome["confusion"]))
@@ -99,28 +99,28 @@ def test_modes_are_rows_of_their_own_and_the_fastest_is_named(bench: Bench) -> N
     assert all(record["parity"]["comparable"] for record in records)
     compiled, eager = (figure(modes["pytorch", m], "first_call")["value"] for m in ("compile", "channels-last"))
     assert compiled > 3 * eager, "compile time is in the first call, not hidden by a cache"
-    told = bench("report", "--format", "simple").stdout
-    assert "pytorch fp32, infer: mode" in told
-    assert "is the fastest" in told
+    report = bench("report", "--format", "simple").stdout
+    assert "pytorch fp32, infer: mode" in report
+    assert "is the fastest" in report
 
 
 @pytest.mark.slow
 def test_precisions_each_with_its_tolerance_and_difference(bench: Bench, by_backend: ByBackend) -> None:
     options = ("--precision", "all", *QUICKLY)
     records = bench.run("--backend", "pytorch,onnxruntime", *options, code=1, timeout=500)
-    found = {(r["job"]["backend"], r["job"]["source"], r["job"]["precision"]): r for r in records}
+    by_variant = {(r["job"]["backend"], r["job"]["source"], r["job"]["precision"]): r for r in records}
     for backend in ("pytorch",):
-        assert found[backend, None, "fp16"]["status"] == "unsupported"
-        assert "needs CUDA" in found[backend, None, "fp16"]["error"]
-        half = {check["name"]: check for check in found[backend, None, "bf16"]["parity"]["checks"]}
-        full = {check["name"]: check for check in found[backend, None, "fp32"]["parity"]["checks"]}
+        assert by_variant[backend, None, "fp16"]["status"] == "unsupported"
+        assert "needs CUDA" in by_variant[backend, None, "fp16"]["error"]
+        half = {check["name"]: check for check in by_variant[backend, None, "bf16"]["parity"]["checks"]}
+        full = {check["name"]: check for check in by_variant[backend, None, "fp32"]["parity"]["checks"]}
         assert half["logits"]["passed"]
         assert half["logits"]["value"] > 100 * full["logits"]["value"], "bfloat16 was computed"
         assert half["logits"]["tolerance"] > full["logits"]["tolerance"]
     for source in ("pytorch",):
         sizes = {}
         for precision in ("fp32", "fp16", "int8"):
-            record = found["onnxruntime", source, precision]
+            record = by_variant["onnxruntime", source, precision]
             assert record["parity"]["comparable"], record["parity"]
             difference = next(c for c in record["parity"]["checks"] if c["name"] == "accuracy_of_source")
             assert "points over 359 test images" in difference["note"]
@@ -140,7 +140,7 @@ def test_a_mode_that_only_another_backend_has(bench: Bench) -> None:
 
 @pytest.fixture(scope="module")
 def trained(seeded: tuple[Bench, list[dict[str, Any]]], bench_named: Callable[[str], Bench]) -> tuple[Bench, str]:
-    """A store of its own with that run, and the run's name."""
+    """A separate store with the run of ``seeded``, and the run's name."""
     bench = bench_named("trained")
     shutil.copy(seeded[0].store, bench.store)
     return bench, json.loads(bench("export").stdout)["run"]
@@ -176,26 +176,26 @@ def test_frozen_all_but_the_head(trained: tuple[Bench, str]) -> None:
 
 
 @pytest.mark.slow
-def test_weights_that_do_not_fit_are_told_in_one_line(trained: tuple[Bench, str], tmp_path: Path) -> None:
+def test_weights_that_do_not_fit_are_a_one_line_error(trained: tuple[Bench, str], tmp_path: Path) -> None:
     from PIL import Image
 
     bench, run = trained
 
-    def told(*options: str) -> str:
+    def message_of(*options: str) -> str:
         done = bench("run", "--backend", "pytorch", "--model", "article-pytorch", *options)
         assert done.returncode == 2, done.stdout + done.stderr
         return done.stderr.strip().removeprefix("bench: ")
 
-    assert re.search("trained (pytorch, keras|keras, pytorch); name one", told("--init", run))
-    assert "has no row 'jax'" in told("--init", f"{run}:jax")
-    assert "no run 'nothing'" in told("--init", "nothing")
-    assert "conv2d_3.kernel is in the model only" in told("--init", f"{run}:keras", "--model", "article-keras")
-    assert "these are not weights of model vgg-cifar" in told("--init", f"{run}:keras", "--model", "vgg-cifar")
+    assert re.search("trained (pytorch, keras|keras, pytorch); name one", message_of("--init", run))
+    assert "has no row 'jax'" in message_of("--init", f"{run}:jax")
+    assert "no run 'nothing'" in message_of("--init", "nothing")
+    assert "conv2d_3.kernel is in the model only" in message_of("--init", f"{run}:keras", "--model", "article-keras")
+    assert "these are not weights of model vgg-cifar" in message_of("--init", f"{run}:keras", "--model", "vgg-cifar")
     for label in ("cats", "dogs"):
         (tmp_path / label).mkdir()
         for number in range(5):
             Image.new("RGB", (32, 32), (number, 0, 0)).save(tmp_path / label / f"{number}.png")
-    head = told("--init", f"{run}:keras", "--dataset", f"folder:{tmp_path}")
+    head = message_of("--init", f"{run}:keras", "--dataset", f"folder:{tmp_path}")
     assert "the head is for 10 classes, the data has 2" in head
     assert head.endswith("add --new-head to draw it anew")
-    assert "goes with --init" in told("--freeze")
+    assert "goes with --init" in message_of("--freeze")

@@ -1,4 +1,4 @@
-"""``bench run`` as a user runs it: isolation, interrupts, other interpreters, third-party adapters, data from disk."""
+"""``bench run`` end to end: isolation, interrupts, other interpreters, third-party adapters, data from disk."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ OUTCOMES = {
 
 
 @pytest.mark.alone
-def test_what_ends_badly_costs_only_its_own_row(bench: Bench, by_backend: ByBackend) -> None:
+def test_a_failing_worker_ends_only_its_own_row(bench: Bench, by_backend: ByBackend) -> None:
     bench.register(RUDE)
     rows = ["reference", *RUDE]
     records = by_backend(bench.run("--backend", ",".join(rows), "--task", "infer", "--timeout", "12", code=1))
@@ -63,7 +63,7 @@ def test_third_party_adapter_needs_no_edit_here(bench: Bench, by_backend: ByBack
     assert records["third-party"]["parity"]["comparable"]
 
 
-def test_import_error_of_a_third_party_adapter_is_told(bench: Bench) -> None:
+def test_import_error_of_a_third_party_adapter_is_reported(bench: Bench) -> None:
     bench.register({"broken": "evenbench_no_such_module:Adapter"})
     listed = bench("list")
     assert listed.returncode == 0
@@ -72,7 +72,7 @@ def test_import_error_of_a_third_party_adapter_is_told(bench: Bench) -> None:
     assert done.returncode == 2
     assert done.stderr.startswith("bench: backend 'broken' cannot be imported")
     (record,) = bench.run("--backend", "reference", "--task", "infer")
-    assert record["status"] == "ok", "who did not ask for it does not notice"
+    assert record["status"] == "ok", "a run without that backend is not affected"
 
 
 def test_rounds_are_shuffled_by_the_seed_and_recorded(bench: Bench) -> None:
@@ -85,22 +85,22 @@ def test_rounds_are_shuffled_by_the_seed_and_recorded(bench: Bench) -> None:
     exported = json.loads(bench("export").stdout)
     names = [[row.split("/")[0] for row in order] for order in exported["schedule"]]
     assert [sorted(order) for order in names] == [["reference", "third-party"]] * 2
-    assert len({tuple(order) for order in exported["schedule"]}) == 2, "2 orders of 2 rows, alike: not shuffled"
+    assert len({tuple(order) for order in exported["schedule"]}) == 2, "both rounds have the same order: not shuffled"
     throughput = next(f for f in exported["records"][0]["figures"] if f["name"] == "throughput")
     assert throughput["n"] == 2
     assert throughput["low"] < throughput["value"] < throughput["high"]
 
 
 def workers_of(bench: Bench) -> list[psutil.Process]:
-    """Processes of this test that are still alive, whoever their parent is now."""
-    found = []
+    """Live processes of this test, also those whose parent has ended."""
+    workers = []
     for process in psutil.process_iter():
         try:
             if process.environ().get("BENCH_STORE") == str(bench.store):
-                found.append(process)
+                workers.append(process)
         except psutil.Error:
-            continue  # it ended meanwhile, or belongs to the kernel
-    return found
+            continue  # the process has ended, or belongs to the kernel
+    return workers
 
 
 @contextmanager
@@ -123,7 +123,7 @@ def started(bench: Bench, *arguments: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def has_ended(process: psutil.Process) -> bool:
-    """Within ten seconds; a zombie has, though nobody has waited for it."""
+    """Whether the process ends within ten seconds; a zombie counts as ended."""
     deadline = time.monotonic() + 10
     while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
         if time.monotonic() > deadline:
@@ -133,16 +133,16 @@ def has_ended(process: psutil.Process) -> bool:
 
 
 def worker_of(process: subprocess.Popen[str], text: str) -> psutil.Process:
-    """The worker that is at work after a progress line with ``text``."""
+    """The worker that runs after a progress line with ``text``."""
     assert process.stderr is not None
-    assert any(text in line for line in process.stderr), f"{text!r} never came"
+    assert any(text in line for line in process.stderr), f"no progress line with {text!r}"
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         for child in psutil.Process(process.pid).children():
             if "bench.worker" in child.cmdline():
                 return child
         time.sleep(0.05)
-    raise AssertionError("no worker came")
+    raise AssertionError("no worker started")
 
 
 def test_ctrl_c_keeps_what_was_measured(bench: Bench, by_backend: ByBackend) -> None:
@@ -237,16 +237,16 @@ def test_a_full_disk_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     workload = Workload(MODELS["article-keras"], "digits", RECIPES["article-keras"])
-    made = planner.make_plan(plan.Request(("reference",), workload, devices="cpu"))
+    made_plan = planner.make_plan(plan.Request(("reference",), workload, devices="cpu"))
     monkeypatch.setattr(np, "save", full)
     with (
         pytest.raises(BenchError, match="No space left on device; set TMPDIR"),
-        Workspace(made, DatasetInputs(digits.load())).opened(),
+        Workspace(made_plan, DatasetInputs(digits.load())).opened(),
     ):
         pytest.fail("it was opened")
 
 
 def test_a_task_that_no_backend_can_do(bench: Bench) -> None:
     records = bench.run("--backend", "onnxruntime", "--task", "train", code=1)
-    told = {(record["status"], record["error"]) for record in records}
-    assert told == {("unsupported", "onnxruntime does not train")}
+    outcomes = {(record["status"], record["error"]) for record in records}
+    assert outcomes == {("unsupported", "onnxruntime does not train")}

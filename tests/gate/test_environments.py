@@ -1,4 +1,4 @@
-"""Environments of a gate's other side: real ones, of packages small enough."""
+"""Environments for the other side of a check: real ones, of small packages."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OLDER = "psutil==6.1.1"
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where these tests build environments: one that two of them ask for is built once."""
+    """The cache of these tests, so that an environment of several tests is built once."""
     return tmp_path_factory.mktemp("cache")
 
 
@@ -44,23 +44,23 @@ def test_the_lock_holds_what_the_rows_need_and_nothing_else() -> None:
         needs = {canonicalize_name(n) for options in backends.load(name).REQUIRES for n in options}
         pins = environments.current_lock([name]).pins
         assert all(pins[need] == metadata.version(need) for need in needs if environments._installed_closure(need))
-    assert "onnxscript" in environments.current_lock(["pytorch"]).roots, "what its exporter needs, by the extra"
+    assert "onnxscript" in environments.current_lock(["pytorch"]).roots, "needed by its exporter, from the extra"
 
 
-def test_only_what_cannot_stay_is_moved() -> None:
-    """torch 2.13 wants another Triton; all else that it needs may stay."""
+def test_only_packages_that_cannot_stay_are_unpinned() -> None:
+    """torch 2.13 needs another Triton; its other dependencies may stay."""
     pins = environments.current_lock(["pytorch"]).pins
     requires = ["triton==0.0.1; platform_system == 'Linux'", "sympy>=1.0", "numpy>=1; extra == 'never'", "new-package"]
-    moved = environments._find_unpinned(Requirement("torch==2.13.0"), requires, pins)
-    assert "triton" in moved
-    assert not {"sympy", "numpy", "torch", "new-package"} & moved
+    unpinned = environments._find_unpinned(Requirement("torch==2.13.0"), requires, pins)
+    assert "triton" in unpinned
+    assert not {"sympy", "numpy", "torch", "new-package"} & unpinned
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [("torch==", "not a requirement"), ("torch", "which version of torch"), ("a==1 b", "which version of b")],
 )
-def test_what_is_no_requirement(text: str, message: str) -> None:
+def test_invalid_requirements(text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         environments.parse_requirements(text)
 
@@ -70,9 +70,9 @@ def test_what_is_no_requirement(text: str, message: str) -> None:
 def test_one_requirement_changed_built_once_and_reused(tmp_path: Path) -> None:
     lock = environments.current_lock(["reference"])
     python = environments.build_changed(lock, environments.parse_requirements(OLDER), tmp_path)
-    found = versions_in(python)
-    assert found["psutil"] == "6.1.1"
-    assert found["numpy"] == lock.pins["numpy"]
+    versions = versions_in(python)
+    assert versions["psutil"] == "6.1.1"
+    assert versions["numpy"] == lock.pins["numpy"]
     complete = python.parents[1] / "complete.json"
     before = complete.stat().st_mtime_ns
     assert environments.build_changed(lock, environments.parse_requirements(OLDER), tmp_path) == python
@@ -84,7 +84,7 @@ def test_one_requirement_changed_built_once_and_reused(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("process")
-def test_what_pip_refuses_is_one_line(tmp_path: Path) -> None:
+def test_a_refusal_of_pip_is_one_line(tmp_path: Path) -> None:
     lock = environments.current_lock(["reference"])
     with pytest.raises(CannotInstall, match=r"cannot install .*psutil==0\.0\.0"):
         environments.build_changed(lock, environments.parse_requirements("psutil==0.0.0"), tmp_path)
@@ -100,15 +100,15 @@ def test_a_baseline_of_another_python_is_refused(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("process")
 @pytest.mark.slow
 def test_releases_are_those_that_pip_lists() -> None:
-    found = environments.list_releases("six")
-    assert found.index("1.15.0") < found.index("1.16.0")
+    releases = environments.list_releases("six")
+    assert releases.index("1.15.0") < releases.index("1.16.0")
     with pytest.raises(CannotInstall):
         environments.list_releases("evenbench-no-such-package-at-all")
 
 
 @pytest.mark.slow
 def test_a_check_against_a_requirement_and_a_bisection(bench: Bench, cache: Path) -> None:
-    """Real environments of the reference, which psutil does not slow down; the search ends where it begins."""
+    """Real environments of the reference. psutil does not slow it down, so the bisection ends at its first step."""
     bench.environment["XDG_CACHE_HOME"] = str(cache)
     job = ("--backend", "reference", "--workload", "article-pytorch/digits/article-keras", "--batch-size", "4")
     quick = (*job, "--task", "infer", "--figure", "memory", "--margin", "memory=20%")
@@ -116,16 +116,16 @@ def test_a_check_against_a_requirement_and_a_bisection(bench: Bench, cache: Path
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.startswith(f"no change: 1 no change (this environment against {OLDER})")
     search = ("bisect", "--package", "psutil", "--good", "6.1.0", "--bad", "6.1.1", *quick)
-    found = bench(*search, timeout=500)
-    assert found.returncode == 0, found.stdout + found.stderr
-    assert "psutil 6.1.1 is not called a regression against 6.1.0" in found.stdout
+    bisected = bench(*search, timeout=500)
+    assert bisected.returncode == 0, bisected.stdout + bisected.stderr
+    assert "psutil 6.1.1 is not called a regression against 6.1.0" in bisected.stdout
     again = bench(*search, timeout=60)
-    assert again.stdout == found.stdout, "what was found is kept"
+    assert again.stdout == bisected.stdout, "the result is stored"
 
 
 @pytest.mark.slow
 def test_a_third_party_adapter_goes_to_the_other_environment(bench: Bench, cache: Path) -> None:
-    """Its module and its entry point, whatever they are installed with; nothing else of this environment."""
+    """Only its module and its entry point are linked, and nothing else of this environment."""
     bench.environment["XDG_CACHE_HOME"] = str(cache)
     bench.register({"third-party": "evenbench_wrong:Right"})
     job = ("--backend", "third-party", "--workload", "article-pytorch/digits/article-keras", "--batch-size", "4")

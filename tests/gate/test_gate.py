@@ -1,4 +1,4 @@
-"""The gate as a user runs it: live pairs of a backend whose cost is known, against a revision and against itself."""
+"""``bench check`` end to end: pairs of a backend of known cost, against a revision and against itself."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ units = 10
 
 
 def check_of(bench: Bench) -> Check:
-    """The last one that was stored."""
+    """The last stored check."""
     store = Store(str(bench.store))
     content = store.get(CHECKS, store.names(CHECKS)[0])
     assert content is not None
@@ -51,7 +51,7 @@ def check_of(bench: Bench) -> Check:
 
 
 def orders_of(figure: MetricVerdict) -> dict[int, bool]:
-    """Which side began, by the pair's number; one that something disturbed was measured again under its number."""
+    """Whether base began, by the pair's number; a disturbed pair was measured again under the same number."""
     return {pair.number: pair.base_first for pair in figure.pairs}
 
 
@@ -63,7 +63,7 @@ def sides_of(bench: Bench, check: Check) -> Sides:
 
 @pytest.fixture
 def paced(bench: Bench, tmp_path: Path) -> Bench:
-    """``paced`` at a pace of its own on every side, told by a file of the user's repository."""
+    """The backend ``paced``, with a pace per side that a file in the user's repository sets."""
     repository = tmp_path / "repository"
     repository.mkdir()
     bench.register({"paced": "my_pace:Adapter"})
@@ -97,43 +97,43 @@ def test_the_working_tree_against_a_revision(paced: Bench, pace: float, verdict:
     write_pace(paced.folder, pace)
     done = paced("check", "--against", "git:main", "--backend", "paced", *JOB, *THROUGHPUT)
     assert done.returncode == code, done.stdout + done.stderr
-    found = check_of(paced)
-    (figure,) = found.figures
+    check = check_of(paced)
+    (figure,) = check.figures
     assert (figure.verdict, figure.label, figure.name) == (verdict, "paced", "throughput")
     assert figure.change == pytest.approx(pace - 1, abs=0.001)
     assert figure.low < pace - 1 < figure.high
-    assert sides_of(paced, found).present[0].job.model == "article-pytorch", "of --workload"
+    assert sides_of(paced, check).present[0].job.model == "article-pytorch", "of --workload"
     orders = orders_of(figure)
-    assert len(orders) in found.looks
-    assert sum(orders.values()) == len(orders) / 2, "as many each way round"
+    assert len(orders) in check.looks
+    assert sum(orders.values()) == len(orders) / 2, "each side begins half of the pairs"
     assert done.stdout.startswith(f"{verdict}: 1 {verdict} (this environment against git:main)")
     assert "could find: the smallest true harm" in done.stdout
-    shown = paced("history", "show", found.name)
+    shown = paced("history", "show", check.name)
     assert shown.stdout.split("\n\n")[0] == done.stdout.split("\n\n")[0]
-    assert found.name in paced("history", "checks").stdout
-    page = paced("history", "show", found.name, "--format", "html").stdout
+    assert check.name in paced("history", "checks").stdout
+    page = paced("history", "show", check.name, "--format", "html").stdout
     assert page.startswith("<!DOCTYPE html>")
     assert 'data-figure="forest-throughput"' in page
-    assert paced("history", "delete", found.name).stdout == f"deleted {found.name}\n"
+    assert paced("history", "delete", check.name).stdout == f"deleted {check.name}\n"
     assert "No check yet" in paced("history", "checks").stdout
 
 
 @pytest.mark.alone
-def test_all_figures_of_an_environment_against_itself(paced: Bench) -> None:
+def test_all_metrics_of_an_environment_against_itself(paced: Bench) -> None:
     done = paced("check", "--against", sys.executable, "--backend", "paced", *JOB, "--format", "github")
-    assert done.returncode in (0, 3), done.stdout + done.stderr  # memory of so small processes may stay open
-    found = check_of(paced)
-    assert {figure.name for figure in found.figures} == {"throughput", "latency_p50", "peak_rss"}
-    assert {f.name: f.verdict for f in found.figures if f.name != "peak_rss"} == {
+    assert done.returncode in (0, 3), done.stdout + done.stderr  # memory of such small processes may be inconclusive
+    check = check_of(paced)
+    assert {figure.name for figure in check.figures} == {"throughput", "latency_p50", "peak_rss"}
+    assert {f.name: f.verdict for f in check.figures if f.name != "peak_rss"} == {
         "throughput": "no change",
         "latency_p50": "no change",
     }
     assert "| row" in done.stdout
-    memory = next(figure for figure in found.figures if figure.name == "peak_rss")
+    memory = next(figure for figure in check.figures if figure.name == "peak_rss")
     assert all(pair.base > 1e7 for pair in memory.pairs)
-    record = sides_of(paced, found).present[0]
+    record = sides_of(paced, check).present[0]
     throughput = record.figure("throughput", "infer", "end-to-end")
-    assert len(throughput.samples) >= len(found.figures[0].pairs)
+    assert len(throughput.samples) >= len(check.figures[0].pairs)
     accuracy = record.figure("accuracy")
     assert accuracy.value is None
     assert "not trained" in accuracy.reason
@@ -144,8 +144,8 @@ def test_accuracy_over_paired_seeds(bench: Bench) -> None:
     options = ("--metric", "accuracy", "--backend", "pytorch", "--task", "train", "--workload")
     workload = "article-pytorch/digits/article-pytorch"
     done = bench("check", "--against", sys.executable, *options, workload, "--seeds", "2")
-    found = check_of(bench)
-    (figure,) = found.figures
+    check = check_of(bench)
+    (figure,) = check.figures
     assert [pair.harm for pair in figure.pairs] == [0, 0], "the same environment trains to the same weights"
     assert (figure.verdict, done.returncode) == ("no change", 0), done.stdout
     assert figure.margin == pytest.approx(2 / 359), "two of 359 images are more than half a point"
@@ -180,22 +180,22 @@ def test_a_baseline_of_an_earlier_version_keeps_its_workload(bench: Bench) -> No
     options |= {"mode": "default", "precision": "fp32", "task": "infer", "device": "auto", "batch_size": 4}
     kept["job"] = {**options, "figure": "throughput", "boundary": "device"}
     store.put(BASELINES, "before", json.dumps(kept))
-    found = baselines.load_baseline(store, "before")
-    assert found is not None
-    assert found.job == CheckJob(
+    baseline = baselines.load_baseline(store, "before")
+    assert baseline is not None
+    assert baseline.job == CheckJob(
         backends=("reference", "pytorch"), model="article-pytorch", recipe="one-cycle", changes={"epochs": 1},
         precisions=("fp32",), task="infer", batch_size=4, metrics=("throughput",), boundary="device",
     )  # fmt: skip
-    assert CheckJob.from_dict(json.loads(json.dumps(found.job.to_dict()))) == found.job
+    assert CheckJob.from_dict(json.loads(json.dumps(baseline.job.to_dict()))) == baseline.job
 
 
 def test_the_old_name_of_an_option_works_and_says_so_once(bench: Bench) -> None:
     done = bench("baseline", "save", "before", "--backend", "reference", "--figure", "throughput")
     assert done.returncode == 0, done.stderr
     assert done.stderr == "bench: --figure is now --metric (the old name goes on working)\n"
-    found = baselines.load_baseline(Store(str(bench.store)), "before")
-    assert found is not None
-    assert found.job.metrics == ("throughput",)
+    baseline = baselines.load_baseline(Store(str(bench.store)), "before")
+    assert baseline is not None
+    assert baseline.job.metrics == ("throughput",)
     both = bench("baseline", "save", "before", "--figure", "throughput", "--metric", "memory")
     assert (both.returncode, both.stderr) == (2, "bench: --figure is the old name of --metric; give one of them\n")
 
@@ -218,8 +218,8 @@ def test_a_side_that_does_not_run_or_is_not_comparable_is_invalid(bench: Bench, 
 
 
 @pytest.mark.alone
-def test_on_its_default_profile_the_machine_stays_the_same_and_pairs_are_what_they_say(paced: Bench) -> None:
-    """Precise: the parent pins itself to other cores meanwhile, which is no change of the machine."""
+def test_on_its_default_profile_the_machine_stays_the_same_and_pairs_are_consistent(paced: Bench) -> None:
+    """Profile precise: the parent pins itself to other cores meanwhile, which does not change the machine."""
     write_pace(paced.folder, 0.95)
     done = paced("check", "--against", "git:main", "--backend", "paced", *JOB[:6], *THROUGHPUT)
     assert done.returncode == 1, done.stdout + done.stderr
@@ -230,8 +230,8 @@ def test_on_its_default_profile_the_machine_stays_the_same_and_pairs_are_what_th
         assert pair.counts is not bool(pair.disturbed)
 
 
-def test_a_revision_that_has_not_the_adapter_is_no_base(bench: Bench) -> None:
-    """Both sides would run the same code, and the gate would always pass."""
+def test_a_revision_without_the_adapter_is_not_a_base(bench: Bench) -> None:
+    """Otherwise both sides run the same code, and the check always passes."""
     git(bench.folder, "init", "-q", "-b", "main")
     (bench.folder / "file").write_text("")
     git(bench.folder, "add", "file")
@@ -254,7 +254,7 @@ def test_an_error_is_not_taken_for_a_regression(bench: Bench) -> None:
     assert "--cache DIR" in nowhere.stderr
 
 
-def test_rows_that_nobody_named_and_that_cannot_run_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unnamed_rows_that_cannot_run_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     from bench.gate.gate import BASE, PRESENT, two_sided
     from bench.gate.gated_metric import Criteria
     from bench.runner import planner
@@ -290,12 +290,12 @@ def test_a_budget_that_ends_early_is_inconclusive_and_the_exit_code_is_the_users
         done = paced("check", "--against", "git:main", *job)
         assert done.returncode == code, done.stdout + done.stderr
         assert "the budget ended before the first look (--budget)" in done.stdout
-    assert done.stdout.startswith("## 🟡 inconclusive: 1 inconclusive"), "a comment, with the verdict first"
+    assert done.stdout.startswith("## 🟡 inconclusive: 1 inconclusive"), "a comment begins with the verdict"
 
 
 @pytest.mark.alone
-def test_killed_it_keeps_the_pairs_that_were_measured(paced: Bench) -> None:
-    write_pace(paced.folder, 0.996)  # between margin and certainty: it goes on
+def test_a_killed_check_keeps_its_measured_pairs(paced: Bench) -> None:
+    write_pace(paced.folder, 0.996)  # near the margin, so the check goes on
     command = paced.command("check", "--against", "git:main", "--backend", "paced", *JOB, *THROUGHPUT)
     process = subprocess.Popen(
         command, env=paced.environment, cwd=paced.folder, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -1,4 +1,4 @@
-"""Margins: defaults, then the project's TOML, then a file, then flags."""
+"""Margins: defaults, overridden by the project's TOML, a file, and flags, in this order."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from bench.gate import margins
 from bench.gate.gated_metric import MARGINS
 
 
-def test_later_ones_win(tmp_path: Path) -> None:
+def test_later_sources_override_earlier_ones(tmp_path: Path) -> None:
     project, file = tmp_path / "pyproject.toml", tmp_path / "gate.toml"
     assert margins.read([], None, project) == MARGINS
     project.write_text("[tool.evenbench.margins]\nthroughput = '2%'\nmemory = 0.03\n")
     file.write_text("[margins]\nmemory = '4%'\nlatency = '5%'\n")
-    found = margins.read(["latency=6%"], file, project)
-    assert found == {"throughput": 0.02, "memory": 0.04, "latency": 0.06, "accuracy": MARGINS["accuracy"]}
+    read = margins.read(["latency=6%"], file, project)
+    assert read == {"throughput": 0.02, "memory": 0.04, "latency": 0.06, "accuracy": MARGINS["accuracy"]}
 
 
 def test_a_project_without_the_table_changes_nothing(tmp_path: Path) -> None:
@@ -35,7 +35,7 @@ def test_a_project_without_the_table_changes_nothing(tmp_path: Path) -> None:
         ("margins = 3", "margins is not a table"),
     ],
 )
-def test_what_is_wrong_with_a_file(tmp_path: Path, text: str, message: str) -> None:
+def test_an_invalid_file_is_refused(tmp_path: Path, text: str, message: str) -> None:
     file = tmp_path / "gate.toml"
     file.write_text(text)
     with pytest.raises(UsageError, match=message):

@@ -1,4 +1,4 @@
-"""Class by class, by hand."""
+"""Scores by class, against values worked out by hand."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ def logits(*predicted: int) -> np.ndarray:
 
 
 def test_precision_recall_and_confusion() -> None:
-    found = class_report(logits(0, 0, 1, 1, 1, 2), np.array([0, 1, 1, 1, 0, 2]), NAMES)
-    cat, dog, fish = found.classes
+    report = class_report(logits(0, 0, 1, 1, 1, 2), np.array([0, 1, 1, 1, 0, 2]), NAMES)
+    cat, dog, fish = report.classes
     assert (cat.precision, cat.recall, cat.support) == (0.5, 0.5, 2)
     assert dog.precision == pytest.approx(2 / 3)
     assert dog.f1 == pytest.approx(2 / 3)
     assert (fish.name, fish.f1) == ("fish", 1.0)
-    assert found.confusion == [[1, 1, 0], [1, 2, 0], [0, 0, 1]]
-    assert found.top5_accuracy is None, "five of three classes are always right"
+    assert report.confusion == [[1, 1, 0], [1, 2, 0], [0, 0, 1]]
+    assert report.top5_accuracy is None, "the five best of three classes are always right"
 
 
-def test_a_class_that_is_never_predicted_or_never_there() -> None:
-    found = class_report(logits(0, 0), np.array([0, 1]), NAMES)
-    _, dog, fish = found.classes
+def test_a_class_that_is_never_predicted_or_has_no_images() -> None:
+    report = class_report(logits(0, 0), np.array([0, 1]), NAMES)
+    _, dog, fish = report.classes
     assert (dog.precision, dog.recall) == (None, 0.0)
     assert (fish.precision, fish.recall, fish.support) == (None, None, 0)
 

@@ -1,4 +1,4 @@
-"""From the readings of slices to a row's verdict, with numbers worked out by hand."""
+"""A row's disturbance from the readings of its slices, against numbers worked out by hand."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def figure(*samples: list[Slice], name: str = "throughput") -> Figure:
 def test_shares_are_over_all_slices() -> None:
     readings = {"ran": 0.06, "waited": 0.02, "pressure": 0.05, "switches": 7, "minor_faults": 30, "major_faults": 0}
     slices = [piece(steal=0.02, others=0.0, **readings), piece(steal=0.0, others=0.04, **readings)]
-    told = disturbance.summarize([figure(slices)], [0, 1])
-    assert (told.steal, told.others) == (pytest.approx(0.02 / 0.4), pytest.approx(0.04 / 0.4))
-    assert told.waited == pytest.approx(0.25)
-    assert told.pressure == pytest.approx(0.5)
-    assert (told.switches, told.minor_faults) == (pytest.approx(70), pytest.approx(300))
-    assert (told.disturbed, told.slices, told.marked) == (False, 2, 0)
+    summary = disturbance.summarize([figure(slices)], [0, 1])
+    assert (summary.steal, summary.others) == (pytest.approx(0.02 / 0.4), pytest.approx(0.04 / 0.4))
+    assert summary.waited == pytest.approx(0.25)
+    assert summary.pressure == pytest.approx(0.5)
+    assert (summary.switches, summary.minor_faults) == (pytest.approx(70), pytest.approx(300))
+    assert (summary.disturbed, summary.slices, summary.marked) == (False, 2, 0)
 
 
 def test_a_row_stays_disturbed_if_more_than_half_of_a_process_slices_are() -> None:
@@ -42,29 +42,29 @@ def test_a_row_stays_disturbed_if_more_than_half_of_a_process_slices_are() -> No
         piece(True, reason=STEAL.format(30)),
         piece(True, reason=STEAL.format(12)),
     ]
-    told = disturbance.summarize([figure(half, [*most, piece()])], [0])
-    assert told.disturbed is True
-    assert told.reason == STEAL.format(30) + " (in infer throughput device, round 2)"
-    assert told.marked == 4
+    summary = disturbance.summarize([figure(half, [*most, piece()])], [0])
+    assert summary.disturbed is True
+    assert summary.reason == STEAL.format(30) + " (in infer throughput device, round 2)"
+    assert summary.marked == 4
 
 
-def test_what_cannot_be_seen_is_null_and_said() -> None:
-    told = disturbance.summarize([figure([piece(None), piece(None)])], None)
-    assert told.disturbed is None
-    assert told.reason.startswith("not visible here")
-    assert (told.steal, told.others, told.frequency) == (None, None, None)
+def test_without_readings_the_values_are_null_with_a_reason() -> None:
+    summary = disturbance.summarize([figure([piece(None), piece(None)])], None)
+    assert summary.disturbed is None
+    assert summary.reason.startswith("not visible here")
+    assert (summary.steal, summary.others, summary.frequency) == (None, None, None)
     assert disturbance.summarize([], None).reason == "nothing was timed"
 
 
 def test_clocks_are_a_range() -> None:
-    told = disturbance.summarize([figure([piece(frequency=2000.0), piece(frequency=3000.0)])], [0])
-    assert told.frequency == (2000.0, 3000.0)
+    summary = disturbance.summarize([figure([piece(frequency=2000.0), piece(frequency=3000.0)])], [0])
+    assert summary.frequency == (2000.0, 3000.0)
 
 
-def test_a_value_is_of_the_undisturbed_slices_and_all_are_kept() -> None:
+def test_a_value_uses_the_undisturbed_slices_and_all_slices_are_kept() -> None:
     sample = Sample(round=0, value=1.0, slices=[piece(True), piece(), piece(None)])
     assert [s.disturbed for s in sample.used] == [False, None]
-    assert Sample(round=0, value=1.0, slices=[piece(True)]).used == [piece(True)], "where there is no other"
+    assert Sample(round=0, value=1.0, slices=[piece(True)]).used == [piece(True)], "all slices are disturbed"
 
 
 def test_page_faults_per_step() -> None:

@@ -1,4 +1,4 @@
-"""Turns of live workers: order, waiting for the last one, slices measured again, a worker that fails; grouping."""
+"""Turns of live workers: order, waiting for the last worker, repeated slices, failures; grouping by memory."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ANSWERS = {
 
 
 class FakeWorker:
-    """Writes what happens to it into a list that all workers of a test share."""
+    """Appends every event to a list that all workers of a test share."""
 
     def __init__(self, name: str, events: list[str], fails_at: str | None = None) -> None:
         self.pid, self.name, self.events, self.fails_at, self.killed = 1, name, events, fails_at, False
@@ -59,7 +59,7 @@ class FakeWorker:
 
 
 class FakeWatch:
-    """The noise that a test puts into the queue; quiet when it is empty."""
+    """Returns the noise that a test puts into the queue; a quiet reading if the queue is empty."""
 
     queue: list[Noise] = []  # noqa: RUF012
 
@@ -96,7 +96,7 @@ def id_of(name: str) -> str:
 def measure(
     rows: list[Row], metrics: list[TimedMetric], slices: int = 3, **fails: str
 ) -> tuple[dict[str, Any], list[str]]:
-    """Outcomes by row name, and what happened in its order."""
+    """Outcomes by row name, and all events in order."""
     events: list[str] = []
     workers = {r.id: FakeWorker(r.name, events, fails.get(r.name)) for r in rows}
     prepare = Prepare(work=Work(job=rows[0].job, model=None, recipe={}, data=Path()))
@@ -107,11 +107,11 @@ def measure(
 
 
 def test_turns_are_in_the_rounds_order_and_back(watch: type[FakeWatch]) -> None:
-    told, events = measure([one("a"), one("b"), one("c")], [THROUGHPUT])
+    outcomes, events = measure([one("a"), one("b"), one("c")], [THROUGHPUT])
     slices = [event[0] for event in events if event.endswith("slice")]
     assert "".join(slices) == "abc" + "cba" + "abc"
-    assert [reading.turn for reading in told["b"].metrics[0].slices] == [0, 1, 2]
-    assert told["a"].alive_with == (id_of("b"), id_of("c"))
+    assert [reading.turn for reading in outcomes["b"].metrics[0].slices] == [0, 1, 2]
+    assert outcomes["a"].alive_with == (id_of("b"), id_of("c"))
 
 
 def test_before_another_workers_slice_the_last_one_sleeps() -> None:
@@ -132,23 +132,23 @@ def test_inference_of_all_comes_before_training_of_any() -> None:
 
 def test_disturbed_slices_are_measured_again_and_all_are_kept(watch: type[FakeWatch]) -> None:
     watch.queue = [BUSY, BUSY]
-    told, _ = measure([one("a")], [THROUGHPUT])
-    slices = told["a"].metrics[0].slices
+    outcomes, _ = measure([one("a")], [THROUGHPUT])
+    slices = outcomes["a"].metrics[0].slices
     assert [bool(reading.reasons) for reading in slices] == [True, True, False, False, False]
     assert "other processes used" in slices[0].reasons[0]
 
 
 def test_measuring_again_is_bounded(watch: type[FakeWatch]) -> None:
     watch.queue = [BUSY] * 100
-    told, _ = measure([one("a"), one("b")], [THROUGHPUT])
-    assert [len(told[name].metrics[0].slices) for name in "ab"] == [6, 6]
+    outcomes, _ = measure([one("a"), one("b")], [THROUGHPUT])
+    assert [len(outcomes[name].metrics[0].slices) for name in "ab"] == [6, 6]
 
 
 @pytest.mark.parametrize("command", ["prepare", "warm_up", "slice", "finish"])
 def test_a_worker_that_fails_costs_only_itself(command: str) -> None:
-    told, _ = measure([one("a"), one("b")], [THROUGHPUT], b=command)
-    assert isinstance(told["b"], WorkerError)
-    assert len(told["a"].metrics[0].slices) == 3
+    outcomes, _ = measure([one("a"), one("b")], [THROUGHPUT], b=command)
+    assert isinstance(outcomes["b"], WorkerError)
+    assert len(outcomes["a"].metrics[0].slices) == 3
 
 
 @contextmanager
@@ -161,23 +161,23 @@ def clocks(values: list[float], monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
 def test_growth_of_the_board_counts_in_a_workers_own_turns_only(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[int, frozenset[int], int]] = []
 
-    def process_memory(uuid: str, pid: int, came: frozenset[int], growth: int) -> tuple[int, str]:
-        seen.append((pid, came, growth))
+    def process_memory(uuid: str, pid: int, new_pids: frozenset[int], growth: int) -> tuple[int, str]:
+        seen.append((pid, new_pids, growth))
         return growth, "growth"
 
     monkeypatch.setattr(interleaving.nvml, "process_memory", process_memory)
     # before and after: prepare of a (+100), of b (+200), warm-up of a (+5), of b (+7)
     with clocks([0, 100, 100, 300, 300, 305, 305, 312], monkeypatch):
-        told, _ = measure([one("a", gpu_uuid="GPU-0"), one("b", gpu_uuid="GPU-0")], [THROUGHPUT])
-    assert (told["a"].device_memory.bytes, told["b"].device_memory.bytes) == (105, 207)
+        outcomes, _ = measure([one("a", gpu_uuid="GPU-0"), one("b", gpu_uuid="GPU-0")], [THROUGHPUT])
+    assert (outcomes["a"].device_memory.bytes, outcomes["b"].device_memory.bytes) == (105, 207)
 
 
-def test_rows_are_alive_together_as_far_as_memory_goes() -> None:
+def test_rows_are_alive_together_if_they_fit_into_memory() -> None:
     rows = [one(name) for name in "abcd"]
     held = {id_of("a"): 30, id_of("b"): 30, id_of("c"): 30, id_of("d"): 500}
     names = [[r.name for r in group] for group in alive_together(rows, held, 100, {})]
-    assert names == [["a", "b"], ["c"], ["d"]], "70 of 100 bytes may be taken; what fits nowhere runs alone"
-    assert len(list(alive_together(rows, {}, 0, {}))) == 1, "of which nothing is known fits"
+    assert names == [["a", "b"], ["c"], ["d"]], "70 of 100 bytes may be used; a row that fits nowhere runs alone"
+    assert len(list(alive_together(rows, {}, 0, {}))) == 1, "a row of unknown size fits"
 
 
 def test_the_memory_of_each_gpu_is_shared_by_its_rows() -> None:

@@ -1,4 +1,4 @@
-"""Self-checks: a sound record passes, and each violation is named and fails its row."""
+"""Self-checks: a correct record passes; each violation is named and fails its row."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from bench.runner.invariants import CHECKS, violations
 from bench.runner.record_builder import RowResult, to_record
 
 
-def test_a_sound_record_passes() -> None:
+def test_a_correct_record_passes() -> None:
     record = to_record(result(), CONTEXT)
     assert record.status == "ok"
     assert violations(record) == []
 
 
 def pinned(broken: RowResult, cpus: list[int]) -> None:
-    """Asked to run on CPU 1; the worker says that it ran on two."""
+    """The job requests these CPUs; the worker reports that it ran on two."""
     broken.row = replace(broken.row, job=replace(broken.row.job, cpus=tuple(cpus)))
     spoil_round(broken, 2, finished=finished(settings={"cpus": [0, 1]}))
 
@@ -37,18 +37,18 @@ BREAK: dict[str, Callable[[RowResult], object]] = {
 
 
 @pytest.mark.parametrize("name", BREAK)
-def test_what_workers_say_is_checked(name: str) -> None:
+def test_worker_reports_are_checked(name: str) -> None:
     broken = result()
     BREAK[name](broken)
     record = to_record(broken, CONTEXT)
     assert record.status == "failed"
     assert record.error.startswith(f"self-check {name}: ")
-    assert record.figure("throughput", "train", "device").value is not None, "the figures stay to be looked at"
+    assert record.figure("throughput", "train", "device").value is not None, "the metrics stay in the record"
     assert [text.split(":")[0] for text in violations(record)] == [name]
 
 
 def spoiled(name: str, spoil: Callable[[dict[str, Any]], object]) -> Record:
-    """A sound record with one figure changed behind the summary's back."""
+    """A correct record with one metric changed afterwards."""
     plain = to_record(result(), CONTEXT).model_dump()
     spoil(next(figure for figure in plain["figures"] if figure["name"] == name))
     return Record.model_validate(plain)

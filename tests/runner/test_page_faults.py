@@ -1,4 +1,4 @@
-"""When page faults make another allocator worth a try, and what comes of the trial."""
+"""When page faults lead to a trial of another allocator, and how the trial is recorded."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from bench.runner import page_faults
 from bench.runner.planner import timed_metrics
 from bench.runner.record_builder import RowResult, to_record
 
-FIGURES = tuple(timed_metrics(REQUEST))
-TRAINING = next(f for f in FIGURES if (f.task, f.name, f.boundary) == ("train", "throughput", "device"))
+METRICS = tuple(timed_metrics(REQUEST))
+TRAINING = next(f for f in METRICS if (f.task, f.name, f.boundary) == ("train", "throughput", "device"))
 
 
 def with_faults(per_step: int, status: str = "ok", allocator: str = "system") -> Record:
-    """Steps of 128 images in 64 ms, of which those of device-resident training fault ``per_step`` times."""
-    made = result()
-    for measured in made.rounds:
+    """A record with steps of 128 images in 64 ms; device-resident training has ``per_step`` faults per step."""
+    measured_row = result()
+    for measured in measured_row.rounds:
         for readings in measured.metrics:
             if readings.metric.name == "throughput":
                 (reading,) = readings.slices
@@ -30,8 +30,8 @@ def with_faults(per_step: int, status: str = "ok", allocator: str = "system") ->
                     timed=replace(reading.timed, seconds=0.64, images=1280),
                     noise=replace(reading.noise, minor_faults=faults),
                 )
-    made.row = replace(made.row, job=replace(made.row.job, allocator=allocator))
-    return to_record(made, CONTEXT).model_copy(update={"status": status})
+    measured_row.row = replace(measured_row.row, job=replace(measured_row.row.job, allocator=allocator))
+    return to_record(measured_row, CONTEXT).model_copy(update={"status": status})
 
 
 @pytest.fixture(autouse=True)
@@ -39,23 +39,23 @@ def glibc(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(allocators, "is_glibc", lambda: True)
 
 
-def test_the_figure_that_suffers_most_is_tried() -> None:
+def test_the_metric_with_most_faults_is_tried() -> None:
     enough = int(page_faults.WORTH_A_TRY * 0.064 / page_faults.FAULT_SECONDS)
-    assert page_faults.worst_metric(with_faults(enough + 10), FIGURES) == TRAINING
-    assert page_faults.worst_metric(with_faults(enough - 10), FIGURES) is None
+    assert page_faults.worst_metric(with_faults(enough + 10), METRICS) == TRAINING
+    assert page_faults.worst_metric(with_faults(enough - 10), METRICS) is None
 
 
-def test_what_cannot_gain_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert page_faults.worst_metric(with_faults(50_000, status="failed"), FIGURES) is None
-    assert page_faults.worst_metric(with_faults(50_000, allocator="arena"), FIGURES) is None
+def test_rows_that_cannot_improve_are_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert page_faults.worst_metric(with_faults(50_000, status="failed"), METRICS) is None
+    assert page_faults.worst_metric(with_faults(50_000, allocator="arena"), METRICS) is None
     monkeypatch.setattr(allocators, "is_glibc", lambda: False)
-    assert page_faults.worst_metric(with_faults(50_000), FIGURES) is None
+    assert page_faults.worst_metric(with_faults(50_000), METRICS) is None
 
 
 def test_the_trial_is_a_ratio_with_its_interval() -> None:
-    made: RowResult = result()
-    made.arena.append((TRAINING, [1.2, 1.25, 1.3]))
-    (ratio,) = to_record(made, CONTEXT).arena
+    with_trial: RowResult = result()
+    with_trial.arena.append((TRAINING, [1.2, 1.25, 1.3]))
+    (ratio,) = to_record(with_trial, CONTEXT).arena
     assert (ratio.name, ratio.task, ratio.boundary, ratio.n) == ("throughput", "train", "device", 3)
     assert ratio.value == pytest.approx((1.2 * 1.25 * 1.3) ** (1 / 3))
     assert ratio.low < ratio.value < ratio.high
@@ -63,6 +63,6 @@ def test_the_trial_is_a_ratio_with_its_interval() -> None:
 
 
 def test_a_trial_that_failed_is_in_the_record() -> None:
-    made: RowResult = result()
-    made.arena_error = "crashed: signal SIGSEGV"
-    assert to_record(made, CONTEXT).settings["arena_trial"] == "crashed: signal SIGSEGV"
+    with_trial: RowResult = result()
+    with_trial.arena_error = "crashed: signal SIGSEGV"
+    assert to_record(with_trial, CONTEXT).settings["arena_trial"] == "crashed: signal SIGSEGV"

@@ -1,4 +1,4 @@
-"""Which rows a plan has, what stands in their way, and what that costs the others."""
+"""The rows of a plan, why a row cannot run, and that this does not affect the other rows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def plan_under_all() -> Any:
     return make_plan(Request(("all",), workload, devices="cpu"))
 
 
-def test_under_all_what_is_missing_costs_only_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_under_all_a_missing_framework_ends_only_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     from bench.runner import planner
 
     load, installed = planner.backends.load, planner.backends.installed
@@ -53,19 +53,19 @@ def test_a_runtime_whose_source_is_unavailable_does_not_fail_the_run(monkeypatch
     monkeypatch.setattr(
         planner.backends, "installed", lambda adapter: ({}, [] if adapter.EXTRA in ready else ["its framework"])
     )
-    made = plan_under_all()
+    plan = plan_under_all()
     context = Context({"gpus": []}, Data(name="digits", sha256="", train=1, test=1), None, "")
-    workspace, results = Workspace(made, DatasetInputs(digits.load())), Results(made, context, Silent(), total=0)
+    workspace, results = Workspace(plan, DatasetInputs(digits.load())), Results(plan, context, Silent(), total=0)
     with workspace.opened():
         RowJobs(workspace, results, digits.load()).run_all()
-    records = {row.name: record for row, record in zip(made.rows, results.records(), strict=True)}
+    records = {row.name: record for row, record in zip(plan.rows, results.records(), strict=True)}
     runtime = records["onnxruntime <- pytorch"]
     assert runtime.status == "unavailable"
     assert runtime.error.startswith("no ONNX file: pytorch is unavailable: not installed")
-    assert not _any_failed(made, list(records.values())), "bench run --backend all still exits 0"
+    assert not _any_failed(plan, list(records.values())), "bench run --backend all still exits 0"
 
 
-def test_a_row_and_its_source_keep_one_name_however_many_ways_they_run() -> None:
+def test_a_row_and_its_source_keep_one_name_in_all_variants() -> None:
     from bench.runner.plan import Request
     from bench.runner.planner import make_plan
     from bench.workloads.models import MODELS
@@ -82,20 +82,20 @@ def test_a_row_and_its_source_keep_one_name_however_many_ways_they_run() -> None
     assert len(names) == len(rows)
 
 
-def test_a_precision_that_a_backend_lacks_is_a_row_that_says_so() -> None:
+def test_an_unsupported_precision_yields_an_unsupported_row() -> None:
     from bench.runner.plan import Request
     from bench.runner.planner import make_plan
     from bench.workloads.models import MODELS
     from bench.workloads.workload import RECIPES, Workload
 
     workload = Workload(MODELS["article-pytorch"], "digits", RECIPES["article-keras"])
-    asked = Request(("pytorch", "onnxruntime"), workload, devices="cpu", precisions=("fp32", "int8"))
-    found = {(row.job.backend, row.job.precision): row.problem for row in make_plan(asked).rows if row.asked}
-    assert found["pytorch", "int8"] == ("unsupported", "it has no precision int8; it has fp32, bf16, fp16")
-    assert found["pytorch", "fp32"] is None
-    assert found["onnxruntime", "int8"] is None
+    requested = Request(("pytorch", "onnxruntime"), workload, devices="cpu", precisions=("fp32", "int8"))
+    problems = {(row.job.backend, row.job.precision): row.problem for row in make_plan(requested).rows if row.asked}
+    assert problems["pytorch", "int8"] == ("unsupported", "it has no precision int8; it has fp32, bf16, fp16")
+    assert problems["pytorch", "fp32"] is None
+    assert problems["onnxruntime", "int8"] is None
 
 
-def test_the_judge_is_no_contender() -> None:
+def test_the_judge_of_parity_is_not_a_contender() -> None:
     rows = {row.name: row.contender for row in plan_under_all().rows}
     assert [name for name, contends in rows.items() if not contends] == ["reference"]

@@ -1,4 +1,4 @@
-"""From workers' answers to figures and ratios, with numbers worked out by hand."""
+"""Metrics and ratios from the replies of workers, against numbers worked out by hand."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_latency_percentiles_are_of_single_calls_in_seconds() -> None:
     assert record.figure("latency_p99", "infer", "device").samples[0].slices == []
 
 
-def test_what_was_not_measured_says_why() -> None:
+def test_a_missing_value_has_a_reason() -> None:
     record = to_record(result(tasks=frozenset({"infer"})), CONTEXT)
     figure = record.figure("throughput", "train", "end-to-end")
     assert (figure.value, figure.n, figure.reason) == (None, 0, "fast does not train")
@@ -47,7 +47,7 @@ def test_ratios_are_of_pairs_against_the_fastest_comparable_row() -> None:
     assert all(ratio.value == pytest.approx(1.0) for ratio in fast.ratios)
 
 
-def test_a_row_that_is_not_comparable_is_no_yardstick() -> None:
+def test_a_row_that_is_not_comparable_is_not_a_reference() -> None:
     cheat = result("cheat", 100)
     cheat.certified = FAILED
     cheating, honest = with_ratios([to_record(cheat, CONTEXT), to_record(result("honest"), CONTEXT)])
@@ -55,7 +55,7 @@ def test_a_row_that_is_not_comparable_is_no_yardstick() -> None:
     assert all(ratio.against == "honest/cpu/fp32/eager" for ratio in honest.ratios)
 
 
-def test_a_number_that_cannot_be_fails_the_row() -> None:
+def test_an_impossible_number_fails_the_row() -> None:
     broken = result()
     spoil_slice(broken, 1, images=-5)
     record = to_record(broken, CONTEXT)
@@ -77,7 +77,7 @@ def test_readings_are_rounded_by_their_type() -> None:
     metric = readings.metric
     figure = to_record(noisy, CONTEXT).figure(metric.name, metric.task, metric.boundary)
     kept = figure.samples[0].slices[0].noise
-    assert kept["asleep"] is True, "a flag is no number"
+    assert kept["asleep"] is True, "a flag is not a number"
     assert (kept["switches"], kept["steal"], kept["throttled"]) == (7, 0.123457, ["power cap"])
     assert type(kept["switches"]) is int
 
@@ -92,6 +92,6 @@ def test_a_runtime_is_comparable_only_if_its_source_is() -> None:
     assert [check.name for check in parity.checks if not check.passed] == ["source"]
 
 
-def test_a_judge_is_recorded_as_no_contender() -> None:
+def test_the_judge_of_parity_is_not_recorded_as_a_contender() -> None:
     assert to_record(result(), CONTEXT).contender
     assert not to_record(result(contender=False), CONTEXT).contender

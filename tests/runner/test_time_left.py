@@ -1,4 +1,4 @@
-"""What is left of a run, by an earlier one."""
+"""The expected time of a run's steps, from an earlier run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def plan() -> Plan:
 
 
 def earlier(plan: Plan, **lives: float) -> Run:
-    """A run of the plan's rows with these lives of workers, in two rounds of 10 and 20 s."""
+    """A run of the plan's rows with these seconds per worker, and two rounds of 10 and 20 s."""
     records: list[Record] = []
     for planned in plan.rows:
         rounds = [{"kind": "measure", "round": i, "seconds": {}, "life": 10.0 * (i + 1)} for i in range(2)]
@@ -31,19 +31,19 @@ def earlier(plan: Plan, **lives: float) -> Run:
     return run(*records)
 
 
-def test_steps_take_what_they_took(plan: Plan) -> None:
+def test_steps_take_as_long_as_before(plan: Plan) -> None:
     trainings = [2 if "fit" in planned.tasks else 0 for planned in plan.rows]
-    found = time_left.steps_from_run(plan, trainings, earlier(plan, certify=3.0, fit=5.0))
-    assert found is not None
-    assert sorted(found) == sorted([3.0, 3.0, 5.0, 5.0, 7.5, 7.5, 7.5, 7.5])
-    assert sum(found[-4:]) == 30, "two rounds of 15 s in the mean"
+    steps = time_left.steps_from_run(plan, trainings, earlier(plan, certify=3.0, fit=5.0))
+    assert steps is not None
+    assert sorted(steps) == sorted([3.0, 3.0, 5.0, 5.0, 7.5, 7.5, 7.5, 7.5])
+    assert sum(steps[-4:]) == 30, "two rounds of 15 s on average"
 
 
-def test_another_job_tells_nothing(plan: Plan) -> None:
+def test_another_job_gives_no_estimate(plan: Plan) -> None:
     trainings = [0 for _ in plan.rows]
     before = earlier(plan, certify=3.0)
     other = [record.model_copy(update={"job": replace(record.job, threads=7)}) for record in before.records]
     assert time_left.steps_from_run(plan, trainings, before.model_copy(update={"records": other})) is None
     more = replace(plan, metrics=(*plan.metrics, replace(plan.metrics[0], batch_size=7)))
-    assert time_left.steps_from_run(more, trainings, before) is None, "another batch size takes other time"
+    assert time_left.steps_from_run(more, trainings, before) is None, "another batch size"
     assert time_left.steps_from_run(plan, [1 for _ in plan.rows], before) is None, "it was not trained"

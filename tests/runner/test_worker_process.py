@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.runner import worker_process as child_module
+from bench.runner import worker_process
 from bench.runner.worker_process import WorkerError, WorkerProcess
 from bench.worker.protocol import TimedMetric, WarmedUp, WarmUp
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("process")
 
 @pytest.fixture
 def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Runs instead of the worker: a ``bench.worker`` of its own, found first on PYTHONPATH."""
+    """A script that runs instead of the worker: another ``bench.worker``, first on PYTHONPATH."""
     package = tmp_path / "path" / "bench"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("")
@@ -45,7 +45,7 @@ def test_the_parent_sleeps_while_a_worker_works(script: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("answer", ["hello", "[]", "{}", '{"ok"', "null", '{"error": 1}', "\\x00"])
-def test_garbage_is_told_and_ends_the_worker(script: Path, tmp_path: Path, answer: str) -> None:
+def test_garbage_is_reported_and_ends_the_worker(script: Path, tmp_path: Path, answer: str) -> None:
     script.write_text(f"input(); print({answer!r}, flush=True); input()")
     with spawn(tmp_path) as worker:
         with pytest.raises(WorkerError, match="garbage") as caught:
@@ -62,7 +62,7 @@ def test_garbage_is_told_and_ends_the_worker(script: Path, tmp_path: Path, answe
         ('{"ok": {"steps": "3", "steady": null, "step_seconds": 1}}', 'steps is "3", not int'),
     ],
 )
-def test_an_answer_of_another_shape_is_told_and_ends_the_worker(
+def test_an_invalid_reply_is_reported_and_ends_the_worker(
     script: Path, tmp_path: Path, answer: str, problem: str
 ) -> None:
     script.write_text(f"input(); print({answer!r}, flush=True); input()")
@@ -74,9 +74,9 @@ def test_an_answer_of_another_shape_is_told_and_ends_the_worker(
 
 
 @pytest.mark.alone
-def test_a_sign_of_life_begins_the_deadline_anew(script: Path, tmp_path: Path) -> None:
-    says = "[(time.sleep(0.8), print('{\"alive\": true}', flush=True)) for _ in range(5)]"
-    script.write_text(f"import time; input(); {says}; print({WARM!r}, flush=True); time.sleep(60)")
+def test_a_sign_of_life_restarts_the_deadline(script: Path, tmp_path: Path) -> None:
+    signs_of_life = "[(time.sleep(0.8), print('{\"alive\": true}', flush=True)) for _ in range(5)]"
+    script.write_text(f"import time; input(); {signs_of_life}; print({WARM!r}, flush=True); time.sleep(60)")
     with spawn(tmp_path) as worker:
         assert worker.ask(WARM_UP, 3) == WARMED, "four seconds of work, never silent for three"
         with pytest.raises(WorkerError, match=r"no answer to warm_up within 0\.3 s"):
@@ -102,19 +102,19 @@ def test_a_grandchild_dies_with_its_group(script: Path, tmp_path: Path) -> None:
         assert time.monotonic() < deadline, "the grandchild outlived the group"
 
 
-def test_killed_for_memory_is_told_apart(script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_out_of_memory_kill_is_recognized(script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script.write_text("import os, signal; input(); os.kill(os.getpid(), signal.SIGKILL)")
     with spawn(tmp_path) as worker, pytest.raises(WorkerError) as caught:
         worker.ask(WARM_UP, 30)
     assert caught.value.status == "crashed"
     counts = iter([3, 4])
-    monkeypatch.setattr(child_module, "_count_oom_kills", lambda: next(counts))
+    monkeypatch.setattr(worker_process, "_count_oom_kills", lambda: next(counts))
     with spawn(tmp_path) as worker, pytest.raises(WorkerError) as caught:
         worker.ask(WARM_UP, 30)
     assert caught.value.status == "out-of-memory"
 
 
-def test_an_interpreter_that_is_none(tmp_path: Path) -> None:
+def test_a_missing_interpreter(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No such file"):
         WorkerProcess(str(tmp_path / "python"), {}, tmp_path / "log")
 

@@ -1,4 +1,4 @@
-"""Runs across the store: lists and filters, series, tags, deletion, import; over both databases."""
+"""Queries across runs: lists and filters, series, tags, deletion, import; on both databases."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def store(store_url: str) -> Store:
     return opened
 
 
-def names(found: list[queries.Listed]) -> list[int]:
-    return [int(one.name[7]) for one in found]
+def names(listed: list[queries.Listed]) -> list[int]:
+    return [int(one.name[7]) for one in listed]
 
 
 def test_runs_are_listed_newest_first(store: Store) -> None:
-    found = queries.runs(store, Filter(), 10)
-    assert names(found) == [3, 2, 1]
-    assert (found[0].rows, found[0].workloads, found[0].machines) == (("keras",), ("m/d/r",), ("x",))
+    listed = queries.runs(store, Filter(), 10)
+    assert names(listed) == [3, 2, 1]
+    assert (listed[0].rows, listed[0].workloads, listed[0].machines) == (("keras",), ("m/d/r",), ("x",))
     assert names(queries.runs(store, Filter(), 2)) == [3, 2]
 
 
@@ -80,8 +80,8 @@ def test_times_of_since() -> None:
 def test_series_hold_one_key_each_oldest_first(store: Store) -> None:
     store.add(stored(4, 99.0, machine={"id": "y", "gpus": []}))
     listed = queries.series(store, Filter(), None, 100)
-    found = {(row_name(one, listed), one.machine): [p.value for p in one.points] for one in listed}
-    assert found == {("pytorch", "x"): [100.0, 101.0], ("keras", "x"): [50.0], ("pytorch", "y"): [99.0]}
+    values = {(row_name(one, listed), one.machine): [p.value for p in one.points] for one in listed}
+    assert values == {("pytorch", "x"): [100.0, 101.0], ("keras", "x"): [50.0], ("pytorch", "y"): [99.0]}
     assert queries.series(store, Filter(), "accuracy", 100) == []
     (newest,) = queries.series(store, Filter(backend="pytorch", machine="x"), "throughput", 1)
     assert [point.value for point in newest.points] == [101.0]
@@ -116,19 +116,19 @@ def test_deleting_takes_all_or_none(store: Store) -> None:
     assert len(queries.runs(store, Filter(), 10)) == 3
     assert queries.delete(store, ["good", stored(1).name]) == [stored(3).name, stored(1).name]
     assert names(queries.runs(store, Filter(), 10)) == [2]
-    assert len(queries.series(store, Filter(), None, 10)) == 1, "figures go with their run"
+    assert len(queries.series(store, Filter(), None, 10)) == 1, "metrics are deleted with their run"
     with pytest.raises(UsageError, match="no run 'good'"):
         store.load("good")
 
 
 @pytest.mark.parametrize("name", ["", "2026", stored(1).name[:12]])
-def test_what_is_deleted_is_named_in_full(store: Store, name: str) -> None:
+def test_only_a_full_name_deletes(store: Store, name: str) -> None:
     with pytest.raises(UsageError, match="no run"):
         queries.delete(store, [name])
     assert len(queries.runs(store, Filter(), 10)) == 3
 
 
-def test_pruning_keeps_the_newest_and_what_is_tagged(store: Store) -> None:
+def test_pruning_keeps_the_newest_and_tagged_runs(store: Store) -> None:
     queries.tag(store, "good", stored(1).name)
     assert queries.prune(store, Filter(), keep=1, dry_run=True) == [stored(2).name]
     assert len(queries.runs(store, Filter(), 10)) == 3
@@ -144,7 +144,7 @@ def test_an_acknowledged_run_keeps_its_note(store: Store) -> None:
     assert [point.acknowledged for point in one.points] == [None, "torch 2.14"]
 
 
-def test_what_was_exported_is_imported_once(store: Store) -> None:
+def test_an_export_is_imported_once(store: Store) -> None:
     text = export(stored(6).model_copy(update={"schedule": [["a"]], "timing": {"wall": 1.0}}))
     assert queries.import_(store, text, "f") == (stored(6).name, True)
     assert queries.import_(store, text, "f") == (stored(6).name, False)
@@ -165,7 +165,7 @@ def test_what_was_exported_is_imported_once(store: Store) -> None:
         (lambda d: json.dumps({**d, "records": [{"status": "ok"}]}), "not a document"),
     ],
 )
-def test_what_is_no_export_is_refused(store: Store, change: Callable[[dict[str, object]], str], message: str) -> None:
+def test_other_documents_are_refused(store: Store, change: Callable[[dict[str, object]], str], message: str) -> None:
     with pytest.raises(BenchError, match=message):
         queries.import_(store, change(json.loads(export(stored(6)))), "file.json")
     assert len(queries.runs(store, Filter(), 10)) == 3

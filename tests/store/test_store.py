@@ -1,4 +1,4 @@
-"""The store: what goes in comes out, one transaction at a time, with clear errors."""
+"""The store: round trips, transactions, migrations, and errors."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ def test_round_trip(store_url: str) -> None:
     Store(store_url).add_run(run())
     Store(store_url).save(run().name, record())
     Store(store_url).save(run().name, record("keras"))
-    found = Store(store_url).load()
-    assert [r.job.backend for r in found.records] == ["pytorch", "keras"]
-    assert found.records[0] == record()
-    assert found.schedule == [["pytorch"]]
+    loaded = Store(store_url).load()
+    assert [r.job.backend for r in loaded.records] == ["pytorch", "keras"]
+    assert loaded.records[0] == record()
+    assert loaded.schedule == [["pytorch"]]
 
 
-def test_a_row_is_written_over_by_what_it_came_to(store_url: str) -> None:
+def test_a_later_record_replaces_that_of_the_same_row(store_url: str) -> None:
     store = Store(store_url)
     store.add_run(run())
     store.save(run().name, record(value=1.0))
     store.save(run().name, record(value=2.0, status="crashed"))
-    (found,) = store.load().records
-    assert (found.status, found.figures[0].value) == ("crashed", 2.0)
+    (loaded,) = store.load().records
+    assert (loaded.status, loaded.figures[0].value) == ("crashed", 2.0)
 
 
 def test_runs_by_name_and_beginning(store_url: str) -> None:
@@ -89,23 +89,23 @@ def test_a_store_of_an_older_version_is_brought_up_to_date(path: Path) -> None:
         values = "'old', 'bench run', '2026-01-01T00:00:00+00:00', 3, '[[\"pytorch\"]]'"
         connection.exec_driver_sql(f"INSERT INTO runs (name, command, started_at, rounds, schedule) VALUES ({values})")
     engine.dispose()
-    found = Store(str(path)).load("old")
-    assert (found.rounds, found.schedule, found.timing, found.precision_target) == (3, [["pytorch"]], {}, None)
+    loaded = Store(str(path)).load("old")
+    assert (loaded.rounds, loaded.schedule, loaded.timing, loaded.precision_target) == (3, [["pytorch"]], {}, None)
 
 
-def test_what_is_known_only_at_the_end_of_a_run(store_url: str) -> None:
+def test_fields_that_are_known_only_at_the_end_of_a_run(store_url: str) -> None:
     store = Store(store_url)
     store.add_run(run())
-    told = {
+    fields = {
         "rounds": 5,
         "schedule": [["a", "b"]] * 5,
         "timing": {"wall": 1.5},
         "precision_target": 0.02,
         "budget": 300.0,
     }
-    store.end_run(run().model_copy(update=told))
-    found = store.load()
-    assert {name: getattr(found, name) for name in told} == told
+    store.end_run(run().model_copy(update=fields))
+    loaded = store.load()
+    assert {name: getattr(loaded, name) for name in fields} == fields
 
 
 def test_a_newer_store_is_refused(path: Path) -> None:
@@ -195,7 +195,7 @@ def test_a_stored_record_of_every_schema_is_read(version: int) -> None:
     assert trained.figure("throughput", "train", "end-to-end").n >= 1
 
 
-def test_export_is_the_document_of_the_design() -> None:
+def test_export_has_the_documented_fields() -> None:
     document = json.loads(export(run().model_copy(update={"records": [record()]})))
     assert document["schema"] == SCHEMA
     assert document["run"] == run().name
@@ -214,7 +214,7 @@ def test_numbers_that_are_not_finite_are_refused(value: float) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("process")
 def test_processes_that_write_at_once_lose_nothing(store_url: str) -> None:
-    """Eight processes open a store that does not exist yet and write 1,000 rounds each into it."""
+    """Eight processes open a store that does not exist yet; each writes 1,000 rounds."""
     code = (
         "import sys; from stored import record, run; from bench.store.store import Store\n"
         "url, number = sys.argv[1:]\n"
@@ -234,7 +234,7 @@ def test_processes_that_write_at_once_lose_nothing(store_url: str) -> None:
         assert values == {f"backend-{turn}": 990.0 + turn for turn in range(10)}
 
 
-def test_a_round_is_stored_whole_or_not_at_all(store_url: str) -> None:
+def test_a_round_is_stored_in_one_transaction(store_url: str) -> None:
     store = Store(store_url)
     store.add_run(run())
     store.save(run().name, record(value=1.0), record("keras", value=1.0))
@@ -246,7 +246,7 @@ def test_a_round_is_stored_whole_or_not_at_all(store_url: str) -> None:
 
 @pytest.mark.usefixtures("process")
 def test_killed_at_any_moment_it_loses_one_round_at_most(tmp_path: Path) -> None:
-    """A writer tells every round that it has stored; it is killed by SIGKILL in the middle of it all."""
+    """A writer prints every stored round, and is killed by SIGKILL in between."""
     code = (
         "import sys; from stored import record, run; from bench.store.store import Store\n"
         "store = Store(sys.argv[1]); store.add_run(run())\n"
@@ -264,10 +264,10 @@ def test_killed_at_any_moment_it_loses_one_round_at_most(tmp_path: Path) -> None
             pass
         writer.kill()
         out, _ = writer.communicate()
-        told = [int(line) for line in out.split()] or [kill_after]
+        printed = [int(line) for line in out.split()] or [kill_after]
         one, two = (r.figures[0].value for r in Store(str(path)).load().records)
         assert one == two, "a round is one transaction"
-        assert told[-1] <= one <= told[-1] + 1
+        assert printed[-1] <= one <= printed[-1] + 1
 
 
 def test_a_store_that_was_cut_off_is_refused_and_left_alone(path: Path) -> None:
@@ -283,7 +283,7 @@ def test_a_store_that_was_cut_off_is_refused_and_left_alone(path: Path) -> None:
 
 @pytest.fixture
 def tmpfs(process: None, tmp_path: Path) -> Iterator[Callable[[str], Path]]:
-    """Mounts a small file system with these options; only root may."""
+    """A function that mounts a small file system with these options; needs root."""
     if sys.platform != "linux" or os.getuid() != 0:
         pytest.skip("mounting a small file system needs root on Linux")
     folder = tmp_path / "small"
@@ -332,7 +332,7 @@ def test_a_server_that_is_not_there_is_one_line() -> None:
         Store("postgresql://bench@127.0.0.1:1/postgres")
 
 
-def test_the_newest_revision_is_the_one_that_is_asked_for() -> None:
+def test_head_is_the_newest_revision() -> None:
     from alembic.script import ScriptDirectory
 
     import bench.store.migrations
@@ -342,8 +342,8 @@ def test_the_newest_revision_is_the_one_that_is_asked_for() -> None:
 
 
 @pytest.mark.parametrize("revision", ["0001", "0002"])
-def test_the_figures_of_older_stores_are_found(store_url: str, revision: str) -> None:
-    """A store of an older schema with real records: after opening they are in their series."""
+def test_the_metrics_of_older_stores_are_indexed(store_url: str, revision: str) -> None:
+    """Real records of an older schema are in their series after the store is opened."""
     from bench.store.migrations import upgrade
     from bench.store.store import _parse_url
 
@@ -367,7 +367,7 @@ def test_the_figures_of_older_stores_are_found(store_url: str, revision: str) ->
             )
     engine.dispose()
     store = Store(store_url)
-    found = queries.series(store, queries.Filter(), "throughput", 10)
-    assert {one.points[0].run for one in found} == {"old"}
-    assert len(found) > 5
+    listed = queries.series(store, queries.Filter(), "throughput", 10)
+    assert {one.points[0].run for one in listed} == {"old"}
+    assert len(listed) > 5
     assert len(store.load("old").records) == len(document["records"])

@@ -19,7 +19,7 @@ from bed import Bed, placement_of, placement_values, run, write
 from scipy.stats import binomtest
 
 from bench.analysis import intervals
-from bench.analysis.ratios import of_round
+from bench.analysis.ratios import round_ratio
 from bench.records.record import Sample
 from bench.runner.record_builder import sample, throughput
 
@@ -59,7 +59,7 @@ def _pair(bed: Bed, name: str, task: str, number: int) -> dict[str, Any]:
     measured = bed.measure(twins if number % 2 else twins[::-1], [metric])
     sides: list[Sample] = [sample(number, measured[twin.id].metrics[0], throughput, keep=True) for twin in twins]
     slices = [[[s.turn, s.images, round(s.seconds, 7), bool(s.disturbed)] for s in side.slices] for side in sides]
-    return {"ratio": of_round("throughput", *sides), "slices": slices}
+    return {"ratio": round_ratio("throughput", *sides), "slices": slices}
 
 
 def _print_summary(what: str, ratios: list[float]) -> None:

@@ -56,7 +56,9 @@ class Bed:
         return {row_id: outcome for row_id, outcome in outcomes.items() if isinstance(outcome, MeasuredRound)}
 
 
-def make_plan(backends: Sequence[str], placement: Placement, model: str = "article-keras", quick: bool = False) -> Plan:
+def article_plan(
+    backends: Sequence[str], placement: Placement, model: str = "article-keras", quick: bool = False
+) -> Plan:
     """A plan with the embedded data. If ``quick``, nothing is trained: the initial weights are exported."""
     recipe = RECIPES["article-keras"]
     workload = Workload(MODELS[model], "digits", replace(recipe, epochs=0) if quick else recipe)
@@ -67,7 +69,7 @@ def run(
     backends: Sequence[str], placement: Placement, experiment: Callable[[Bed], None], model: str, quick: bool = False
 ) -> None:
     """Certify and fit the rows, then run the experiment."""
-    plan, dataset = make_plan(backends, placement, model, quick), digits.load()
+    plan, dataset = article_plan(backends, placement, model, quick), digits.load()
     data = Data(name=dataset.name, sha256=dataset.sha256, train=len(dataset.train_y), test=len(dataset.test_y))
     context = Context(fingerprint(), data, None, datetime.now(UTC).isoformat(timespec="seconds"))
     workspace = Workspace(plan, DatasetInputs(dataset))

@@ -29,7 +29,7 @@ LENGTH, SHORT, BEFORE, AFTER, SIZE, RHO = 100, 20, 30, 5, 4.0, 0.3
 
 def ours(series: Series) -> list[int]:
     """Indices of the changes by evenbench."""
-    return [change.index for change in change_points.find(list(series))]
+    return [change.index for change in change_points.find_changes(list(series))]
 
 
 def pelt(series: Series) -> list[int]:

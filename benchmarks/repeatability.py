@@ -21,7 +21,7 @@ from typing import Any
 from bed import write
 from scipy.stats import ttest_ind
 
-from bench.analysis.ratios import of_round
+from bench.analysis.ratios import round_ratio
 from bench.records.export import parse_export
 from bench.records.metrics import decisive
 from bench.records.record import Record
@@ -69,7 +69,7 @@ def _rounds(records: list[Record]) -> dict[str, Any]:
             base = measured[0][1]
             for record, peer in measured:
                 key = f"{record.job.backend}<-{record.job.source} {peer.task} {peer.name} {peer.boundary}"
-                logs = [math.log(of_round(peer.name, a, b)) for a, b in zip(peer.samples, base.samples, strict=True)]
+                logs = [math.log(round_ratio(peer.name, a, b)) for a, b in zip(peer.samples, base.samples, strict=True)]
                 values[key] = {"value": peer.value, "logs": None if peer is base else logs}
     return values
 

@@ -73,5 +73,5 @@ def pages() -> dict[str, str]:
         "hostile": html.run_page(hostile_run()),
         "check": html.check_page(check()),
         "comparison": html.comparison_page(compared, {"throughput": 0.005}, "bench compare a b"),
-        "history": html.history_page(trend, trends.all_turns(trend), "bench history --format html"),
+        "history": html.history_page(trend, trends.all_level_shifts(trend), "bench history --format html"),
     }

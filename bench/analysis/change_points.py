@@ -43,7 +43,7 @@ class Change:
         return abs(self.after - self.before) / self.noise if self.noise else math.inf
 
 
-def find(values: Sequence[float]) -> list[Change]:
+def find_changes(values: Sequence[float]) -> list[Change]:
     """Changes of level, oldest first; none in fewer than ``FEWEST`` points."""
     observed = np.asarray(values, np.float64)
     if len(observed) < FEWEST:
@@ -60,9 +60,9 @@ def find(values: Sequence[float]) -> list[Change]:
     return [Change(at, levels[i], levels[i + 1], noise) for i, at in enumerate(borders)]
 
 
-def of_logs(values: Sequence[float]) -> list[Change]:
+def find_relative_changes(values: Sequence[float]) -> list[Change]:
     """As ``find``, on logarithms of the values: changes and noise are relative."""
-    return find([math.log(value) for value in values])
+    return find_changes([math.log(value) for value in values])
 
 
 def _segment(observed: npt.NDArray[np.float64], noise: float) -> list[int]:

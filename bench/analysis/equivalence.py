@@ -55,7 +55,7 @@ def tost(differences: Sequence[float], margin: float) -> Equivalence:
     return Equivalence("inconclusive", mean, low, high, n, _needed(mean, deviation, margin, n))
 
 
-def of(records: Sequence[Record], margin: float) -> list[tuple[Record, Record, Equivalence]]:
+def judge_pairs(records: Sequence[Record], margin: float) -> list[tuple[Record, Record, Equivalence]]:
     """The verdict on every pair of trained rows that share seeds; none where there is one seed only."""
     trained = [(record, found) for record in records if (found := _by_seed(record))]
     verdicts = []

@@ -55,7 +55,7 @@ def _ratio(metric: Metric, figure: Figure, records: Sequence[Record]) -> Ratio |
     rivals = [(other, peer) for other, peer in measured if peer.contender] or measured
     choose = min if metric.lower_is_better else max
     best, fastest = choose(rivals, key=lambda rival: rival[0].value or 0.0)
-    estimate = between(figure, best)
+    estimate = ratio_between(figure, best)
     if estimate is None:
         return None
     return Ratio.model_validate(
@@ -73,14 +73,14 @@ def _ratio(metric: Metric, figure: Figure, records: Sequence[Record]) -> Ratio |
     )
 
 
-def between(ours: Figure, theirs: Figure) -> Measured | None:
+def ratio_between(ours: Figure, theirs: Figure) -> Measured | None:
     """Ratio of two figures of one run from the rounds that both were measured in; None where there is none."""
     others = {sample.round: sample for sample in theirs.samples}
     pairs = [(sample, others[sample.round]) for sample in ours.samples if sample.round in others]
-    return intervals.geometric_mean([of_round(ours.name, a, b) for a, b in pairs]) if pairs else None
+    return intervals.geometric_mean([round_ratio(ours.name, a, b) for a, b in pairs]) if pairs else None
 
 
-def of_round(name: str, ours: Sample, theirs: Sample) -> float:
+def round_ratio(name: str, ours: Sample, theirs: Sample) -> float:
     """Ratio of a round: the median over its turns, of slices that followed one another and were not disturbed, so that
     neither a drift nor a burst on one slice moves it; of the two values where there are no turns to compare."""
     if name not in decisive():

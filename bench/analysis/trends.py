@@ -15,7 +15,7 @@ from bench.workloads.onnx_file import RANDOM
 
 
 @dataclass(frozen=True)
-class Turn:
+class LevelShift:
     """A new level of a series: ``first`` is its first run, ``last`` the last one before."""
 
     series: Series
@@ -63,15 +63,15 @@ class Turn:
         return shlex.join(["bench", "check", "--against", against, *options])
 
 
-def turns(series: Series) -> list[Turn]:
+def level_shifts(series: Series) -> list[LevelShift]:
     """Change points of one series, oldest first. Metrics that can be zero have none: levels are relative."""
     points = series.points
     if any(point.value <= 0 for point in points):
         return []
-    found = change_points.of_logs([point.value for point in points])
+    found = change_points.find_relative_changes([point.value for point in points])
     ends = [*(change.index for change in found), len(points)][1:]
     return [
-        Turn(
+        LevelShift(
             series,
             last=points[change.index - 1],
             first=points[change.index],
@@ -84,7 +84,7 @@ def turns(series: Series) -> list[Turn]:
     ]
 
 
-def all_turns(series: Sequence[Series]) -> list[Turn]:
+def all_level_shifts(series: Sequence[Series]) -> list[LevelShift]:
     """The level shifts of all series, newest first."""
-    found = [turn for one in series for turn in turns(one)]
-    return sorted(found, key=lambda turn: turn.first.started_at, reverse=True)
+    found = [shift for one in series for shift in level_shifts(one)]
+    return sorted(found, key=lambda shift: shift.first.started_at, reverse=True)

@@ -85,7 +85,7 @@ def bisect(
     versions = bisection.candidates(environments.list_releases(package), good, bad)
     lock = environments.current_lock(sorted({row.job.backend for row in plan.rows if row.problem is None}))
     decides: list[object] = [package, versions[0], versions[-1], asdict(job), dict(criteria.margins)]
-    decides += [asdict(plan.request.placement), repeat.seed, data.sha256, fingerprint()["id"], lock.to_dict()]
+    decides += [asdict(plan.request.placement), repeat.seed, data.sha256, fingerprint()["id"], asdict(lock)]
     key = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
     begun = bisection.Bisection(package=package, metric=metric, versions=versions)
     longer = (LONGER_LOOKS, LONGER * criteria.budget)

@@ -69,9 +69,9 @@ def history_(
     which = _filter(backend, workload, machine, commit, since)
     if change_points or format_ == PAGE:
         series = stored.series(Store(store), which, metric, limit or LAST)
-        turns = trends.all_turns(series)
-        page = partial(html.history_page, series, turns, options.command_line())
-        tell(shown.change_points(series, turns), format_, output, page)
+        shifts = trends.all_level_shifts(series)
+        page = partial(html.history_page, series, shifts, options.command_line())
+        tell(shown.change_points(series, shifts), format_, output, page)
     else:
         tell(shown.runs(stored.runs(Store(store), which, limit or LIMIT), limit or LIMIT), format_, output)
 

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ class Baseline:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {"lock": self.lock.to_dict(), "job": self.job.to_dict(), "data": self.data, "commit": self.commit}
+        return {"lock": asdict(self.lock), "job": asdict(self.job), "data": self.data, "commit": self.commit}
 
     @classmethod
     def from_dict(cls, name: str, plain: dict[str, Any]) -> Baseline:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from bench import quantities
@@ -81,13 +81,9 @@ class CheckJob:
         changed = [each.name for each in fields(self) if getattr(self, each.name) != getattr(default, each.name)]
         return " ".join(f"{OPTIONS[name]} {_format(getattr(self, name))}" for name in changed)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return asdict(self)
-
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> CheckJob:
-        """The inverse of ``to_dict``; also reads the command-line options that earlier versions kept."""
+        """The inverse of ``asdict``; also reads the command-line options that earlier versions kept."""
         if "figure" in plain:
             plain = _from_options(plain)
         fields_: dict[str, Any] = {n: tuple(value) if isinstance(value, list) else value for n, value in plain.items()}

@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -43,13 +43,9 @@ class Lock:
     roots: tuple[str, ...]
     pins: Mapping[str, str]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return {"python": self.python, "roots": list(self.roots), "pins": dict(self.pins)}
-
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Lock:
-        """The inverse of ``to_dict``."""
+        """The inverse of ``asdict``."""
         return cls(plain["python"], tuple(plain["roots"]), dict(plain["pins"]))
 
 
@@ -127,7 +123,7 @@ def build_changed(lock: Lock, requirements: Sequence[Requirement], cache: Path) 
     for requirement in requirements:
         if canonicalize_name(requirement.name) not in lock.pins:
             raise UsageError(f"{requirement.name} is not needed by these rows; bench list shows their versions")
-    key = {**lock.to_dict(), "changed": sorted(map(str, requirements))}
+    key = {**asdict(lock), "changed": sorted(map(str, requirements))}
 
     def install(python: Path) -> None:
         unpinned: set[str] = set()
@@ -153,7 +149,7 @@ def build_locked(lock: Lock, label: str, cache: Path) -> Path:
         problem = f"{label} was saved under Python {lock.python}, this is {_python_version()}"
         raise UsageError(f"{problem}; run it under that one")
     roots = [f"{root}=={lock.pins[root]}" for root in lock.roots]
-    return _build(lock.to_dict(), label, cache, lambda python: _pip_install(python, roots, lock.pins))
+    return _build(asdict(lock), label, cache, lambda python: _pip_install(python, roots, lock.pins))
 
 
 def _find_unpinned(requirement: Requirement, requires: Sequence[str], pins: Mapping[str, str]) -> set[str]:

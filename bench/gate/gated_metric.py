@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from bench.analysis.ratios import of_round
+from bench.analysis.ratios import round_ratio
 from bench.analysis.sequential_test import LOOKS
 from bench.records.gate_result import Pair
 from bench.records.metrics import METRICS, Metric, gated
@@ -100,7 +100,7 @@ def read_pair(
     for side in (base, present):
         readings = next(readings for readings in side.metrics if needs(gated_metric, readings.metric))
         samples.append(sample(number, readings, value, keep=True))
-    ratio = math.log(of_round(gated_metric.name, samples[1], samples[0]))
+    ratio = math.log(round_ratio(gated_metric.name, samples[1], samples[0]))
     disturbed = [one for one in samples if one.disturbed]
     reasons = [reason for one in disturbed for piece in one.slices for reason in piece.reasons]
     return Pair(

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from bench.analysis.ratios import of_round, widest, with_ratios
+from bench.analysis.ratios import round_ratio, widest, with_ratios
 from bench.machine import allocators, nvml
 from bench.machine.host import available_memory
 from bench.records.record import Sample
@@ -130,4 +130,4 @@ class Rounds:
             if isinstance(outcome, WorkerError):
                 raise outcome
             samples.append(sample(number, outcome.metrics[0], throughput, keep=True))
-        return of_round(metric.name, *samples)
+        return round_ratio(metric.name, *samples)

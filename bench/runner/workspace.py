@@ -6,7 +6,7 @@ import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -167,7 +167,7 @@ class Workspace:
         return Work(
             job=row.job,
             model=model.to_dict() if isinstance(model, ModelSpec) else None,
-            recipe=request.workload.recipe.to_dict(),
+            recipe=asdict(request.workload.recipe),
             frozen_weights=tuple(sorted(request.frozen)),
             data=self.scratch,
             first_batch=request.first_batch,

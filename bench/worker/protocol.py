@@ -105,7 +105,7 @@ class Work:
     model: Json | None
     """``ModelSpec.to_dict()``; None: the model is a user's ONNX file."""
     recipe: Json
-    """``Recipe.to_dict()``."""
+    """``asdict`` of a ``Recipe``."""
     frozen_weights: tuple[str, ...] = ()
     """Canonical names of the weights that are not trained."""
     data: Path

@@ -7,7 +7,7 @@ import math
 import re
 import tomllib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 from backends.base import Optimizer, Training
@@ -165,13 +165,9 @@ class Recipe:
         suffix = ",".join(f"{name}={_as_option(value)}" for name, value in sorted(changes.items()))
         return replace(self, name=f"{self.name}[{suffix}]", **own)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return asdict(self)
-
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> Recipe:
-        """The recipe that ``to_dict`` wrote."""
+        """The inverse of ``asdict``; lists may stand for tuples, as in JSON."""
         schedule, augmentation = plain["schedule"], plain["augmentation"]
         nested = {
             "schedule": Schedule(**{**schedule, "milestones": tuple(schedule["milestones"])}),

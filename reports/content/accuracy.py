@@ -11,7 +11,7 @@ def same_accuracy(run: Run) -> Table | None:
     """The verdict on every pair of trained rows; None if no two rows share two seeds."""
     jobs = [record.job for record in run.records]
     rows = []
-    for a, b, verdict in equivalence.of(run.records, run.accuracy_margin):
+    for a, b, verdict in equivalence.judge_pairs(run.records, run.accuracy_margin):
         interval = (
             "-" if verdict.low is None or verdict.high is None else f"[{_points(verdict.low)}, {_points(verdict.high)}]"
         )

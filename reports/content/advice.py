@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from bench.analysis import equivalence
-from bench.analysis.ratios import between
+from bench.analysis.ratios import ratio_between
 from bench.records.record import Figure, Record, Run, label
 from bench.values import Measured
 from reports.content.footnotes import form_differences
@@ -80,7 +80,7 @@ def larger_batch(run: Run) -> Iterator[Advice]:
             best = max(figures, key=lambda figure: figure.value or 0.0, default=None)
             if best is None or best is figures[0]:
                 continue
-            gain = between(best, figures[0])
+            gain = ratio_between(best, figures[0])
             if gain is not None and is_clear(gain):
                 yield Advice(
                     f"{row_name(record.job)} {verb} fastest at batch {best.batch_size} of those tried, {gain.value:.2g}"
@@ -116,7 +116,7 @@ def published_forms(run: Run) -> Iterator[Advice]:
 def accuracy_not_settled(run: Run) -> Iterator[Advice]:
     """The number of seeds that would settle whether the accuracy is the same."""
     jobs = [record.job for record in run.records]
-    for a, b, verdict in equivalence.of(run.records, run.accuracy_margin):
+    for a, b, verdict in equivalence.judge_pairs(run.records, run.accuracy_margin):
         if verdict.kind == "inconclusive" and verdict.seeds_needed is not None:
             yield Advice(
                 f"{label(a.job, jobs)} and {label(b.job, jobs)}: {verdict.n} seeds do not settle whether their accuracy"

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench.analysis import equivalence
-from bench.analysis.ratios import between
+from bench.analysis.ratios import ratio_between
 from bench.records.metrics import METRICS, Metric
 from bench.records.record import Figure, Record, Run, label
 from bench.values import Measured
@@ -94,8 +94,8 @@ def _answer(records: Sequence[Record], question: Question) -> Answer | None:
 def _lead(question: Question, best: _Rival, other: _Rival) -> Measured | None:
     """By what factor the best is better: 1 or more."""
     if question.metric.lower_is_better:
-        return between(other.figure, best.figure)
-    return between(best.figure, other.figure)
+        return ratio_between(other.figure, best.figure)
+    return ratio_between(best.figure, other.figure)
 
 
 def _rivals(records: Sequence[Record], question: Question) -> list[_Rival]:
@@ -120,7 +120,7 @@ def _rivals(records: Sequence[Record], question: Question) -> list[_Rival]:
 def _accuracy(run: Run) -> Answer | None:
     """The result of the equivalence test for every pair of trained rows, in one sentence."""
     jobs, text = [record.job for record in run.records], "Same accuracy"
-    pairs = equivalence.of(run.records, run.accuracy_margin)
+    pairs = equivalence.judge_pairs(run.records, run.accuracy_margin)
     if not pairs:
         return None
     verdicts = {

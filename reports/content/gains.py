@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from bench.analysis.ratios import between
+from bench.analysis.ratios import ratio_between
 from bench.records.metrics import METRICS
 from bench.records.record import Record, Run
 from bench.values import Measured
@@ -59,7 +59,7 @@ def clear_gain(ours: Record, theirs: Record, name: str, task: str, boundary: str
     mine, other = (record.figure(name, task, boundary, size) for record in (ours, theirs))
     if mine is None or other is None or not mine.value or not other.value:
         return None
-    gain = between(other, mine) if METRICS[name].lower_is_better else between(mine, other)
+    gain = ratio_between(other, mine) if METRICS[name].lower_is_better else ratio_between(mine, other)
     return gain if gain is not None and is_clear(gain) else None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench.analysis.change_points import AFTER, FEWEST
-from bench.analysis.trends import Turn
+from bench.analysis.trends import LevelShift
 from bench.records.series import Listed, Series, row_name
 from reports.content.comparison import metric_name
 from reports.content.trend_plots import changed
@@ -34,7 +34,7 @@ def runs(listed: Sequence[Listed], limit: int) -> Document:
     return Document([Table(f"Runs{more}", headers, rows, optional_columns=(4, 5, 7, 1))])
 
 
-def change_points(series: Sequence[Series], shifts: Sequence[Turn]) -> Document:
+def change_points(series: Sequence[Series], shifts: Sequence[LevelShift]) -> Document:
     """A table of level shifts, the newest first; the notes say how many series were searched."""
     judged = [one for one in series if len(one.points) >= FEWEST]
     lines = [

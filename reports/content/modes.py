@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench.analysis.ratios import between
+from bench.analysis.ratios import ratio_between
 from bench.records.metrics import METRICS
 from bench.records.record import Figure, Record, Run
 from reports.content.cells import half_width
@@ -43,7 +43,7 @@ def _fastest(records: Sequence[Record], task: str, boundary: str) -> str:
 
 
 def _times(figure: Figure, other: Figure) -> str:
-    ratio = between(figure, other)
+    ratio = ratio_between(figure, other)
     if ratio is None:
         return "no round in common with"
     if ratio.low is None or ratio.high is None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from bench.analysis.trends import Turn
+from bench.analysis.trends import LevelShift
 from bench.records.metrics import METRICS
 from bench.records.series import Point, Series, row_name
 from reports import plot as plots
@@ -27,7 +27,7 @@ class Trend:
     plot: Plot
 
 
-def all_trends(series: Sequence[Series], shifts: Sequence[Turn]) -> list[Trend]:
+def all_trends(series: Sequence[Series], shifts: Sequence[LevelShift]) -> list[Trend]:
     """One trend for each series that has points."""
     return [
         _trend(number, one, row_name(one, series), [shift for shift in shifts if shift.series is one])
@@ -36,7 +36,7 @@ def all_trends(series: Sequence[Series], shifts: Sequence[Turn]) -> list[Trend]:
     ]
 
 
-def _trend(number: int, series: Series, row: str, shifts: Sequence[Turn]) -> Trend:
+def _trend(number: int, series: Series, row: str, shifts: Sequence[LevelShift]) -> Trend:
     name = metric_name(series.figure)
     title = f"{row}: {name}"
     scale, axis = _scale(series)
@@ -70,7 +70,7 @@ def _line(row: str, series: Series, scale: float) -> plots.Series:
     return plots.Series(row, "line", xs, ys, low, high, hover=tuple(_hover(point) for point in series.points))
 
 
-def changed(shift: Turn) -> str:
+def changed(shift: LevelShift) -> str:
     """The versions and the commit that differ since the shift."""
     changes = [f"{name} {old or 'not there'} to {new or 'not there'}" for name, (old, new) in shift.changed.items()]
     if shift.last.commit != shift.first.commit:

@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from bench.analysis.run_comparison import Comparison
-from bench.analysis.trends import Turn
+from bench.analysis.trends import LevelShift
 from bench.records.gate_result import Check
 from bench.records.record import Run
 from bench.records.series import Series
@@ -69,7 +69,7 @@ def _comparison(document: Document, headline: str, sections: Sequence[Section], 
     )
 
 
-def history_page(series: Sequence[Series], shifts: Sequence[Turn], command: str) -> str:
+def history_page(series: Sequence[Series], shifts: Sequence[LevelShift], command: str) -> str:
     """The page of the history: every series over time, with its level shifts."""
     document = history.change_points(series, shifts)
     trends = trend_plots.all_trends(series, shifts)

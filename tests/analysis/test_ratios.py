@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from worker_replies import CONTEXT, result
 
-from bench.analysis.ratios import of_round, widest, with_ratios
+from bench.analysis.ratios import round_ratio, widest, with_ratios
 from bench.records.record import Sample, Slice
 from bench.runner.record_builder import to_record
 
@@ -30,26 +30,28 @@ def test_a_drift_and_a_burst_on_one_slice_cancel() -> None:
     drift = np.linspace(1.0, 3.0, 9)
     ours, theirs = 100 * drift, 200 * drift
     theirs[4] /= 10
-    assert of_round("throughput", sample(list(ours)), sample(list(theirs))) == pytest.approx(0.5)
+    assert round_ratio("throughput", sample(list(ours)), sample(list(theirs))) == pytest.approx(0.5)
 
 
 def test_disturbed_slices_are_left_out_with_their_partner() -> None:
     ours, theirs = sample([100, 1, 100], disturbed=[1]), sample([100, 100, 50, 50], disturbed=[2])
-    assert of_round("throughput", ours, theirs) == pytest.approx(1.0)
+    assert round_ratio("throughput", ours, theirs) == pytest.approx(1.0)
 
 
 def test_where_all_are_disturbed_all_count() -> None:
-    assert of_round("throughput", sample([50], [0]), sample([100], [0])) == pytest.approx(0.5)
+    assert round_ratio("throughput", sample([50], [0]), sample([100], [0])) == pytest.approx(0.5)
 
 
 def test_records_without_turns_are_compared_by_their_values() -> None:
-    assert of_round("throughput", sample([50], first_turn=None), sample([100], first_turn=None)) == pytest.approx(0.5)
-    assert of_round("throughput", sample([50]), sample([100], first_turn=7)) == pytest.approx(0.5)
+    assert round_ratio("throughput", sample([50], first_turn=None), sample([100], first_turn=None)) == pytest.approx(
+        0.5
+    )
+    assert round_ratio("throughput", sample([50]), sample([100], first_turn=7)) == pytest.approx(0.5)
 
 
 def test_tails_and_starts_are_ratios_of_values() -> None:
     ours, theirs = sample([1, 100, 100]), sample([100, 100, 100])
-    assert of_round("cold_start", ours, theirs) == pytest.approx(ours.value / theirs.value)
+    assert round_ratio("cold_start", ours, theirs) == pytest.approx(ours.value / theirs.value)
 
 
 def test_latency_is_of_each_slices_median() -> None:
@@ -57,7 +59,7 @@ def test_latency_is_of_each_slices_median() -> None:
         slices = [Slice(seconds=sum(calls), images=len(calls), turn=i, latencies=calls) for i in range(3)]
         return Sample(round=0, value=0, slices=slices)
 
-    assert of_round("latency_p50", made([2, 2, 90]), made([1, 1, 1])) == pytest.approx(2.0)
+    assert round_ratio("latency_p50", made([2, 2, 90]), made([1, 1, 1])) == pytest.approx(2.0)
 
 
 def test_the_widest_of_the_decisive_ratios() -> None:

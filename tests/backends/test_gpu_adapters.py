@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import types
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ def on_cuda(backend: str, mode: str, folder: Path) -> Prepare:
         work=Work(
             job=replace(JOB, backend=backend, device="cuda", mode=mode),
             model=MODELS["article-pytorch"].to_dict(),
-            recipe=RECIPES["article-pytorch"].to_dict(),
+            recipe=asdict(RECIPES["article-pytorch"]),
             data=folder,
             onnx=folder / "model.onnx",
         )

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -186,7 +187,7 @@ def test_a_baseline_of_an_earlier_version_keeps_its_workload(bench: Bench) -> No
         backends=("reference", "pytorch"), model="article-pytorch", recipe="one-cycle", changes={"epochs": 1},
         precisions=("fp32",), task="infer", batch_size=4, metrics=("throughput",), boundary="device",
     )  # fmt: skip
-    assert CheckJob.from_dict(json.loads(json.dumps(baseline.job.to_dict()))) == baseline.job
+    assert CheckJob.from_dict(json.loads(json.dumps(asdict(baseline.job)))) == baseline.job
 
 
 def test_the_old_name_of_an_option_works_and_says_so_once(bench: Bench) -> None:

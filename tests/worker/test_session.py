@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
 
 def work(folder: Path) -> Work:
     job = Job(backend="recorder", mode="m", model=MODEL.name, dataset="d", recipe="article-pytorch", threads=1)
-    return Work(job=job, model=MODEL.to_dict(), recipe=RECIPES["article-pytorch"].to_dict(), data=folder)
+    return Work(job=job, model=MODEL.to_dict(), recipe=asdict(RECIPES["article-pytorch"]), data=folder)
 
 
 @pytest.fixture
@@ -129,8 +130,8 @@ def test_a_line_that_is_no_request_is_told(capsys: pytest.CaptureFixture[str]) -
         assert json.loads(replies.getvalue())["error"]["status"] == "failed"
 
 
-def test_the_files_of_an_adapter_are_not_the_standard_librarys() -> None:
+def test_the_adapter_files_an_adapter_are_not_the_standard_librarys() -> None:
     from backends.reference import Adapter
 
-    files = session_module._files_of("reference", Adapter("cpu", "fp64", "numpy", 1, 0))
+    files = session_module._adapter_files("reference", Adapter("cpu", "fp64", "numpy", 1, 0))
     assert [Path(file).name for file in files] == ["base.py", "reference.py"]

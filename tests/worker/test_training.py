@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ def fit(
     recipe = Recipe("r", "sgd", **plain)
     monkeypatch.setattr(clock, "now", lambda: backend.now)
     job = Job(backend="b", mode="m", model="m", dataset="d", recipe="r", threads=1, seed=3)
-    work = Work(job=job, model=None, recipe=recipe.to_dict(), data=folder)
+    work = Work(job=job, model=None, recipe=asdict(recipe), data=folder)
     run = TrainingRun(backend, work, target, alive)  # type: ignore[arg-type]
     run.run()
     return run

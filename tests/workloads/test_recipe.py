@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 
 import pytest
 
@@ -21,7 +22,7 @@ def test_the_articles_recipes_are_as_written() -> None:
 def test_plain_form_and_back(recipe: Recipe) -> None:
     import json
 
-    assert Recipe.from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
+    assert Recipe.from_dict(json.loads(json.dumps(asdict(recipe)))) == recipe
 
 
 def test_schedules_by_hand() -> None:

@@ -184,7 +184,7 @@ def test_hostile_names_are_shown_as_text(opens: Opens) -> None:
 
 def test_filters_of_the_history(opens: Opens) -> None:
     both = [series(30, "pytorch", 0.9), series(30, "keras")]
-    page = opens(html.history_page(both, trends.all_turns(both), "bench history"))
+    page = opens(html.history_page(both, trends.all_level_shifts(both), "bench history"))
     assert page.locator("#series figure:visible").count() == 2
     page.locator('select[data-filter="backend"]').select_option("keras")
     assert page.locator("#series figure:visible").count() == 1

@@ -72,7 +72,7 @@ def select_masks(masks: Weights, index: npt.NDArray[np.int64] | slice) -> Weight
 class Trial:
     """The training steps of a certificate: ``STEPS`` steps of SGD and as many of Adam. The rates follow the recipe's
     schedule, compressed to these steps and with a peak of ``PEAKS``. The recipe's own optimizer keeps its settings; a
-    weight decay is raised to ``LEAST_DECAY``."""
+    weight decay is raised to at least ``LEAST_DECAY``."""
 
     recipe: Recipe
     frozen: frozenset[str] = frozenset()

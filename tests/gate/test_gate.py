@@ -351,7 +351,7 @@ def test_a_saved_baseline_keeps_the_job_the_data_and_the_lock(bench: Bench) -> N
         (("check", "--against", "flask==2.0", "--backend", "reference"), "flask is not needed by these rows"),
         (("check", "--against", "/no/such/python"), "no such file; give the path of an interpreter"),
         (("check", "--against", "git:main"), "run it inside the repository"),
-        (("check", "--against", "x==1", "--figure", "speed"), "unknown metric 'speed'; one of throughput, latency"),
+        (("check", "--against", "x==1", "--metric", "speed"), "unknown metric 'speed'; one of throughput, latency"),
         (("check", "--against", "x==1", "--boundary", "outer"), "unknown boundary 'outer'"),
         (("check", "--against", "x==1", "--margin", "throughput"), "not METRIC=PERCENT"),
         (("check", "--against", "x==1", "--margin", "speed=1%"), "no margin 'speed'"),

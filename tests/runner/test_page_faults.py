@@ -14,7 +14,7 @@ from bench.runner.planner import timed_metrics
 from bench.runner.record_builder import RowResult, to_record
 
 METRICS = tuple(timed_metrics(REQUEST))
-TRAINING = next(f for f in METRICS if (f.task, f.name, f.boundary) == ("train", "throughput", "device"))
+TRAINING = next(m for m in METRICS if (m.task, m.name, m.boundary) == ("train", "throughput", "device"))
 
 
 def with_faults(per_step: int, status: str = "ok", allocator: str = "system") -> Record:

@@ -371,9 +371,14 @@ def read_request(line: str) -> tuple[str, Request[Any], float]:
     Raises:
         ProtocolError: the line is not a request.
     """
-    plain = json.loads(line)
-    command = plain["command"]
-    return command, decode(REQUESTS[command], plain["content"]), float(plain["spawned_at"])
+    try:
+        plain = json.loads(line)
+        command = plain["command"]
+        return command, decode(REQUESTS[command], plain["content"]), float(plain["spawned_at"])
+    except ProtocolError:
+        raise
+    except (ValueError, KeyError, TypeError) as error:
+        raise ProtocolError(f"not a request: {type(error).__name__}: {error}") from error
 
 
 def write_reply(reply: Any) -> bytes:

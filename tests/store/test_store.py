@@ -190,8 +190,9 @@ def test_a_stored_record_of_every_schema_is_read(version: int) -> None:
     path = RECORDS / f"schema{version}.json"
     records = parse_export(path.read_text(), path.name).records
     assert {r.job.backend for r in records} >= {"pytorch", "keras", "onnxruntime", "reference"}
-    assert all(r.comparable for r in records)
-    trained = next(r for r in records if r.job.backend == "pytorch")
+    assert {r.status for r in records} <= {"ok", "unsupported"}
+    assert all(r.comparable for r in records if r.status == "ok")
+    trained = next(r for r in records if r.job.backend == "pytorch" and r.status == "ok")
     assert trained.figure("throughput", "train", "end-to-end").n >= 1
 
 

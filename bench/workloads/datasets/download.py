@@ -38,7 +38,7 @@ def fetch(url: str, known_hash: str, otherwise: str) -> Path:
     try:
         return Path(pooch.retrieve(url, known_hash, name, cache(), downloader=_resuming(cache() / f"{name}.partial")))
     except requests.RequestException as error:
-        reason = type(error).__name__ if not getattr(error, "response", None) else str(error)
+        reason = type(error).__name__ if getattr(error, "response", None) is None else str(error)
         raise UsageError(f"cannot download {url}: {reason}; run again to resume it, or {otherwise}") from error
     except ValueError as error:
         raise UsageError(

@@ -109,7 +109,7 @@ def test_a_whole_partial_file_is_taken(server: Server) -> None:
 
 
 def test_no_server_and_no_such_file(server: Server) -> None:
-    with pytest.raises(UsageError, match="cannot download .*404 Client Error"):
+    with pytest.raises(UsageError, match=r"cannot download .*404 Client Error"):
         fetch(server, "missing.bin")
     with pytest.raises(UsageError, match="ConnectionError; run again"):
         download.fetch("http://127.0.0.1:9/data.bin", HASH, "do without")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import signal
 import sys
 from dataclasses import asdict, replace
@@ -86,7 +84,7 @@ def bisect(
     lock = environments.current_lock(sorted({row.job.backend for row in plan.rows if row.problem is None}))
     decides: list[object] = [package, versions[0], versions[-1], asdict(job), dict(criteria.margins)]
     decides += [asdict(plan.request.placement), repeat.seed, data.sha256, fingerprint()["id"], asdict(lock)]
-    key = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
+    key = options.search_key(decides)
     begun = bisection.Bisection(package=package, metric=metric, versions=versions)
     longer = (LONGER_LOOKS, LONGER * criteria.budget)
     cache = gate.cache or baselines.default_cache()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shlex
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -305,6 +308,11 @@ def plan_on_data(request: Request) -> tuple[Plan, Dataset]:
     make_plan(request)
     dataset = registry.load(request.workload.dataset, request.data_dir)
     return make_plan(replace(request, workload=request.workload.on(dataset))), dataset
+
+
+def search_key(decides: Sequence[object]) -> str:
+    """The key under which a search that can be resumed is stored: a hash of what decides its result."""
+    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def command_line() -> str:

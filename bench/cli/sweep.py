@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import signal
 import sys
@@ -92,7 +91,7 @@ def sweep(
     rows = {row.id: row.name for row in plan.rows if row.asked}
     decides = [plan.request.workload.name, sorted(rows), care.seeds, care.seed, data.sha256]
     decides.append([trial.changes for trial in planned])
-    key = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
+    key = options.search_key(decides)
     begun = searching.Sweep(name=f"sweep-{key}", workload=base.name, seeds=care.seeds, trials=planned, rows=rows)
     found = _search(begun, _Attempt(plan.request, data, store, workloads), store, key, restart)
     show(with_notes(sweeps.document(found), f"{found.name} in {store.shown_url}"), output.format)

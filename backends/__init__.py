@@ -53,7 +53,7 @@ def installed(adapter: type[Backend]) -> tuple[dict[str, str], list[str]]:
     versions: dict[str, str] = {}
     missing: list[str] = []
     for alternatives in adapter.REQUIRES:
-        present = {name: found for name in alternatives if (found := _version(name)) is not None}
+        present = {name: version for name in alternatives if (version := _version(name)) is not None}
         versions |= present
         if not present:
             missing.append(" or ".join(alternatives))

@@ -70,8 +70,8 @@ def _segment(observed: npt.NDArray[np.float64], noise: float) -> list[int]:
     import ruptures
 
     scaled = (observed - np.median(observed)) / noise
-    found = ruptures.KernelCPD(kernel="linear", min_size=AFTER).fit(scaled.reshape(-1, 1))
-    return [int(at) for at in found.predict(pen=PENALTY * math.log(len(observed)))[:-1]]
+    search = ruptures.KernelCPD(kernel="linear", min_size=AFTER).fit(scaled.reshape(-1, 1))
+    return [int(at) for at in search.predict(pen=PENALTY * math.log(len(observed)))[:-1]]
 
 
 def _noise(observed: npt.NDArray[np.float64]) -> float:

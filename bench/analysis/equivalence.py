@@ -57,7 +57,7 @@ def tost(differences: Sequence[float], margin: float) -> Equivalence:
 
 def judge_pairs(records: Sequence[Record], margin: float) -> list[tuple[Record, Record, Equivalence]]:
     """The verdict on every pair of trained rows that share seeds; none where there is one seed only."""
-    trained = [(record, found) for record in records if (found := _by_seed(record))]
+    trained = [(record, by_seed) for record in records if (by_seed := _by_seed(record))]
     verdicts = []
     for (a, of_a), (b, of_b) in combinations(trained, 2):
         shared = sorted(of_a.keys() & of_b.keys())

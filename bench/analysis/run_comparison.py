@@ -115,13 +115,13 @@ def _rows(run: Run) -> dict[str, Record]:
 
 def _changed(a: Mapping[str, Record], b: Mapping[str, Record], both: Sequence[str]) -> tuple[tuple[str, str, str], ...]:
     """Facts that differ between the rows of both, each once."""
-    found: dict[tuple[str, str, str], None] = {}
+    differences: dict[tuple[str, str, str], None] = {}
     for name in both:
         before, after = _facts(a[name]), _facts(b[name])
         for fact in sorted({*before, *after}):
             if before.get(fact) != after.get(fact):
-                found[fact, str(before.get(fact, "not there")), str(after.get(fact, "not there"))] = None
-    return tuple(found)
+                differences[fact, str(before.get(fact, "not there")), str(after.get(fact, "not there"))] = None
+    return tuple(differences)
 
 
 def _facts(record: Record) -> dict[str, object]:
@@ -130,12 +130,12 @@ def _facts(record: Record) -> dict[str, object]:
 
 
 def _figures(name: str, a: Record, b: Record, history: History) -> list[Compared]:
-    found = []
+    compared = []
     for figure in a.figures:
         other = next((f for f in b.figures if f.key == figure.key), None)
         if other is not None and min(figure.value or 0, other.value or 0) > 0:
-            found.append(_compared(name, a, b, figure, other, history))
-    return found
+            compared.append(_compared(name, a, b, figure, other, history))
+    return compared
 
 
 def _compared(name: str, a: Record, b: Record, figure: Figure, other: Figure, history: History) -> Compared:

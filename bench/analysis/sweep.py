@@ -72,12 +72,12 @@ class Sweep(_Plain):
 
     def best(self) -> dict[str, Trial]:
         """By id of the row: the trial with the highest mean accuracy on the held-out images."""
-        found: dict[str, Trial] = {}
+        best: dict[str, Trial] = {}
         for trial in self.trials:
             for row, result in trial.results.items():
-                if row not in found or _mean(result.validation) > _mean(found[row].results[row].validation):
-                    found[row] = trial
-        return found
+                if row not in best or _mean(result.validation) > _mean(best[row].results[row].validation):
+                    best[row] = trial
+        return best
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -150,24 +150,24 @@ def trials(entries: Sequence[str], count: int | None, seed: int) -> list[Trial]:
 
 
 def _space(entries: Sequence[str]) -> Space:
-    found: Space = {}
+    space: Space = {}
     for entry in entries:
         name, _, text = entry.partition("=")
         parts = quantities.split_commas(text)
         if not name or not parts:
             raise UsageError(f"--over {entry}: not FIELD=A,B,C or FIELD=LOW..HIGH, such as learning_rate=0.001,0.01")
         whole_range = _range(text.strip())
-        found[name] = whole_range or [parse_changes([f"{name}={part}"])[name] for part in parts]
-    if not found:
+        space[name] = whole_range or [parse_changes([f"{name}={part}"])[name] for part in parts]
+    if not space:
         raise UsageError("nothing to search: --over FIELD=A,B,C, such as learning_rate=0.001,0.01")
-    return found
+    return space
 
 
 def _range(text: str) -> LogUniform | None:
     number = r"(\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)"
-    found = re.fullmatch(rf"{number}\.\.{number}", text)
-    if found is None:
+    ends = re.fullmatch(rf"{number}\.\.{number}", text)
+    if ends is None:
         return None
-    if not 0 < float(found[1]) < float(found[2]):
+    if not 0 < float(ends[1]) < float(ends[2]):
         raise UsageError(f"--over ...={text}: a range goes from a number above 0 to a larger one")
-    return LogUniform(found[1], found[2])
+    return LogUniform(ends[1], ends[2])

@@ -68,8 +68,8 @@ def level_shifts(series: Series) -> list[LevelShift]:
     points = series.points
     if any(point.value <= 0 for point in points):
         return []
-    found = change_points.find_relative_changes([point.value for point in points])
-    ends = [*(change.index for change in found), len(points)][1:]
+    changes = change_points.find_relative_changes([point.value for point in points])
+    ends = [*(change.index for change in changes), len(points)][1:]
     return [
         LevelShift(
             series,
@@ -80,11 +80,11 @@ def level_shifts(series: Series) -> list[LevelShift]:
             noise=change.noise,
             points=end - change.index,
         )
-        for change, end in zip(found, ends, strict=True)
+        for change, end in zip(changes, ends, strict=True)
     ]
 
 
 def all_level_shifts(series: Sequence[Series]) -> list[LevelShift]:
     """The level shifts of all series, newest first."""
-    found = [shift for one in series for shift in level_shifts(one)]
-    return sorted(found, key=lambda shift: shift.first.started_at, reverse=True)
+    shifts = [shift for one in series for shift in level_shifts(one)]
+    return sorted(shifts, key=lambda shift: shift.first.started_at, reverse=True)

@@ -57,7 +57,7 @@ def list_(store: options.StoreUrl = None, format_: options.Format = "simple") ->
     from reports.table import Document, Table
 
     opened = Store(store)
-    found = [kept for name in opened.names(BASELINES) if (kept := baselines.load_baseline(opened, name)) is not None]
+    saved = [kept for name in opened.names(BASELINES) if (kept := baselines.load_baseline(opened, name)) is not None]
     rows = [
         [
             kept.name,
@@ -67,7 +67,7 @@ def list_(store: options.StoreUrl = None, format_: options.Format = "simple") ->
             kept.data[:12],
             (kept.commit or "none")[:12],
         ]
-        for kept in found
+        for kept in saved
     ]
     headers = ["baseline", "Python", "packages", "job", "data", "commit"]
     nothing = Document(headline="none; bench baseline save NAME")

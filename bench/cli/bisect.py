@@ -89,10 +89,10 @@ def bisect(
     longer = (LONGER_LOOKS, LONGER * criteria.budget)
     cache = gate.cache or baselines.default_cache()
     judge = ReleaseJudge(plan, data, store, criteria, package, versions[0], lock, cache, options.command_line(), longer)
-    found = _search(begun, judge, store, key, restart)
-    show(verdicts.bisection(found), output.format)
-    newest = found.outcome(versions[-1])
-    sys.exit(3 if newest == "skipped" or (newest == "bad" and len(found.suspects) > 2) else 0)
+    finished = _search(begun, judge, store, key, restart)
+    show(verdicts.bisection(finished), output.format)
+    newest = finished.outcome(versions[-1])
+    sys.exit(3 if newest == "skipped" or (newest == "bad" and len(finished.suspects) > 2) else 0)
 
 
 def _search(begun: Bisection, judge: ReleaseJudge, store: Store, key: str, restart: bool) -> Bisection:

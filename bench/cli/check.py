@@ -134,12 +134,12 @@ def _check(
     base = baselines.resolve(against, names, store, gate.cache or baselines.default_cache())
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     sides = (base, Side(PRESENT, "this environment"))
-    found = checking.check(plan, dataset, store, criteria, sides, options.command_line())
-    _show(found, output, file)
-    return options.INTERRUPTED if found.interrupted else found.check.exit_code(INCONCLUSIVE[care.inconclusive])
+    finished = checking.check(plan, dataset, store, criteria, sides, options.command_line())
+    _show(finished, output, file)
+    return options.INTERRUPTED if finished.interrupted else finished.check.exit_code(INCONCLUSIVE[care.inconclusive])
 
 
-def _show(found: FinishedCheck, output: OutputOptions, file: FileOptions) -> None:
+def _show(finished: FinishedCheck, output: OutputOptions, file: FileOptions) -> None:
     from bench.records.export import export_check
     from reports.content import verdicts
     from reports.pages import html
@@ -147,9 +147,9 @@ def _show(found: FinishedCheck, output: OutputOptions, file: FileOptions) -> Non
     from reports.render.terminal import with_notes
 
     if file.summary:
-        put(check_comment(found.check), file.output)
+        put(check_comment(finished.check), file.output)
     elif output.format == JSON:
-        put(export_check(found.check), file.output)
+        put(export_check(finished.check), file.output)
     else:
-        document = with_notes(verdicts.document(found.check), f"{found.check.name} in {found.stored_in}")
-        tell(document, output.format, file.output, lambda: html.check_page(found.check))
+        document = with_notes(verdicts.document(finished.check), f"{finished.check.name} in {finished.stored_in}")
+        tell(document, output.format, file.output, lambda: html.check_page(finished.check))

@@ -33,21 +33,21 @@ def given(rows: RowOptions, workload: WorkloadOptions, device: DeviceOptions, me
     from bench.gate.gated_metric import NAMES
     from bench.workloads.recipe import parse_changes
 
-    found: dict[str, Any] = {**workload.names, "devices": device.device}
+    values: dict[str, Any] = {**workload.names, "devices": device.device}
     lists = {"backends": rows.backend, "modes": rows.mode, "precisions": rows.precision, "metrics": metrics.chosen}
-    found |= {name: None if text is None else quantities.split_commas(text) for name, text in lists.items()}
-    found["changes"] = None if workload.changes is None else parse_changes(workload.changes)
-    found["task"] = None if rows.task is None else options.one_of("task", rows.task, options.TASKS)
+    values |= {name: None if text is None else quantities.split_commas(text) for name, text in lists.items()}
+    values["changes"] = None if workload.changes is None else parse_changes(workload.changes)
+    values["task"] = None if rows.task is None else options.one_of("task", rows.task, options.TASKS)
     if metrics.boundary is not None:
-        found["boundary"] = options.one_of("boundary", metrics.boundary, options.BOUNDARIES)
-    for name in found["metrics"] or ():
+        values["boundary"] = options.one_of("boundary", metrics.boundary, options.BOUNDARIES)
+    for name in values["metrics"] or ():
         options.one_of("metric", name, NAMES)
     if rows.batch_size is not None:
         sizes = options.batch_sizes(rows.batch_size)
         if len(sizes) > 1:
             raise UsageError(f"--batch-size {rows.batch_size}: a check judges one batch size; give one number")
-        found["batch_size"] = sizes[0]
-    return options.given_fields(found)
+        values["batch_size"] = sizes[0]
+    return options.given_fields(values)
 
 
 def criteria(job: CheckJob, gate: GateOptions, budget: str, seeds: int = 1) -> Criteria:

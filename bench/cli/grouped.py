@@ -51,12 +51,12 @@ def ungrouped(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _options(group: Any) -> list[inspect.Parameter]:
     hints = typing.get_type_hints(group, include_extras=True)
-    found = []
+    parameters = []
     for field in fields(group):
         for info in typing.get_args(hints[field.name]):
             if isinstance(info, OptionInfo):
                 info.rich_help_panel = info.rich_help_panel or group.PANEL
         default = inspect.Parameter.empty if field.default is MISSING else field.default
         kind = inspect.Parameter.KEYWORD_ONLY
-        found.append(inspect.Parameter(field.name, kind, default=default, annotation=hints[field.name]))
-    return found
+        parameters.append(inspect.Parameter(field.name, kind, default=default, annotation=hints[field.name]))
+    return parameters

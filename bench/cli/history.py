@@ -110,8 +110,8 @@ def checks(
     from reports.content import verdicts
 
     opened = Store(store)
-    found = [check for name in opened.names(CHECKS)[:limit] if (check := opened.read(CHECKS, name, Check)) is not None]
-    tell(verdicts.listing(found), format_, None)
+    kept = [check for name in opened.names(CHECKS)[:limit] if (check := opened.read(CHECKS, name, Check)) is not None]
+    tell(verdicts.listing(kept), format_, None)
 
 
 def tag(

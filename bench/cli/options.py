@@ -184,13 +184,13 @@ class InterpreterOptions:
         Raises:
             UsageError: another form.
         """
-        found = {}
+        paths = {}
         for entry in self.python or []:
             name, separator, path = entry.partition("=")
             if not (name and separator and path):
                 raise UsageError(f"--python {entry}: not BACKEND=PATH, such as keras=.venv-keras/bin/python")
-            found[name] = path
-        return found
+            paths[name] = path
+        return paths
 
 
 @dataclass(frozen=True)

@@ -55,14 +55,14 @@ class FileOptions:
         Raises:
             UsageError: another form.
         """
-        found = {}
+        sizes = {}
         for entry in self.input_shape or []:
             name, separator, text = entry.rpartition("=")
             sides = quantities.split_commas(text)
             if not (name and separator and sides and all(side.isdigit() and int(side) > 0 for side in sides)):
                 raise UsageError(f"--input-shape {entry}: not INPUT=SIDES without the batch, such as x=3,224,224")
-            found[name] = tuple(int(side) for side in sides)
-        return found
+            sizes[name] = tuple(int(side) for side in sides)
+        return sizes
 
 
 @dataclass(frozen=True)
@@ -222,6 +222,6 @@ def _started(plan: Plan, store: Store, init: str, new_head: bool) -> Plan:
 
     model = plan.request.workload.model
     assert isinstance(model, ModelSpec), "a file of the user's is not trained"
-    whose, found = weights.load_weights(store, init)
-    kept = weights.starting_weights(model, found, whose, new_head)
+    whose, stored = weights.load_weights(store, init)
+    kept = weights.starting_weights(model, stored, whose, new_head)
     return make_plan(replace(plan.request, init=kept, started_from=whose))

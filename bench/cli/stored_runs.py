@@ -50,18 +50,18 @@ def report(
 
     if format_ != "markdown":
         check_format(format_)
-    found = load_run(store, run_name)
+    run = load_run(store, run_name)
     if figures is not None:
-        written = images.write(plots.run_sections(found), figures)
+        written = images.write(plots.run_sections(run), figures)
         print(f"{len(written)} pictures in {figures}", file=sys.stderr)
     if timing:
-        tell(Document([timing_table(found)]), "github" if format_ == "markdown" else format_, output)
+        tell(Document([timing_table(run)]), "github" if format_ == "markdown" else format_, output)
     elif summary:
-        put(comment.run_comment(found), output)
+        put(comment.run_comment(run), output)
     elif format_ == "markdown":
-        put(markdown.render(found), output)
+        put(markdown.render(run), output)
     else:
-        tell(tables.document(found), format_, output, lambda: html.run_page(found))
+        tell(tables.document(run), format_, output, lambda: html.run_page(run))
 
 
 def export(
@@ -136,7 +136,12 @@ def compare(
     with opened.reading() as connection:
         series = [one for digest in sorted(digests) for one in stored.series_of_digest(connection, digest, last=LATEST)]
     points = {(one.digest, one.figure): one.points for one in series}
-    found = run_comparison.compare(a, b, points, parts)
+    comparison = run_comparison.compare(a, b, points, parts)
 
     shaded = {gated()[name].name: margin for name, margin in margins.read([]).items()}
-    tell(shown.document(found), format_, output, lambda: html.comparison_page(found, shaded, options.command_line()))
+    tell(
+        shown.document(comparison),
+        format_,
+        output,
+        lambda: html.comparison_page(comparison, shaded, options.command_line()),
+    )

@@ -93,9 +93,9 @@ def sweep(
     decides.append([trial.changes for trial in planned])
     key = options.search_key(decides)
     begun = searching.Sweep(name=f"sweep-{key}", workload=base.name, seeds=care.seeds, trials=planned, rows=rows)
-    found = _search(begun, _Attempt(plan.request, data, store, workloads), store, key, restart)
-    show(with_notes(sweeps.document(found), f"{found.name} in {store.shown_url}"), output.format)
-    sys.exit(any(trial.failed for trial in found.trials))
+    finished = _search(begun, _Attempt(plan.request, data, store, workloads), store, key, restart)
+    show(with_notes(sweeps.document(finished), f"{finished.name} in {store.shown_url}"), output.format)
+    sys.exit(any(trial.failed for trial in finished.trials))
 
 
 def _search(begun: Sweep, attempt: _Attempt, store: Store, key: str, restart: bool) -> Sweep:
@@ -146,9 +146,9 @@ class _Attempt:
             raise KeyboardInterrupt
         results, failed = {}, {}
         for record in finished.run.records:
-            found = searching.result(record)
-            if found is None:
+            result = searching.result(record)
+            if result is None:
                 failed[record.id] = f"{record.status}: {record.error or 'not comparable'}"
             else:
-                results[record.id] = found
+                results[record.id] = result
         return trial.model_copy(update={"run": finished.run.name, "results": results, "failed": failed})

@@ -110,9 +110,9 @@ class Check(Frozen):
     @property
     def verdict(self) -> Kind:
         """The one that decides the exit code: the first there is of regression, invalid, inconclusive, improvement."""
-        found = {figure.verdict for figure in self.figures}
+        verdicts = {figure.verdict for figure in self.figures}
         order: tuple[Kind, ...] = ("regression", "invalid", "inconclusive", "improvement", "no change")
-        return next((kind for kind in order if kind in found), "invalid")
+        return next((kind for kind in order if kind in verdicts), "invalid")
 
     def exit_code(self, inconclusive: int = EXIT_CODES["inconclusive"]) -> int:
         """0; 1 for a regression; 3 for inconclusive, or the code that the caller gives; 4 for invalid."""

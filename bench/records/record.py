@@ -57,8 +57,8 @@ class Slice(Frozen):
 
     def reading(self, name: str) -> float | None:
         """A number that was read meanwhile; None where it was not visible."""
-        found = self.noise.get(name)
-        return None if found is None or isinstance(found, list) else float(found)
+        reading = self.noise.get(name)
+        return None if reading is None or isinstance(reading, list) else float(reading)
 
 
 class Sample(Frozen):

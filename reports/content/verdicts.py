@@ -106,25 +106,27 @@ def _notes(check: Check) -> list[str]:
     return lines
 
 
-def bisection(found: Bisection) -> Document:
+def bisection(search: Bisection) -> Document:
     """The steps of a bisection, and its conclusion."""
-    rows = [[f"{found.package} {step.version}", step.outcome, step.evidence, step.check or ""] for step in found.steps]
-    steps = Table(f"Bisection of {found.package} by {found.metric}", ["version", "outcome", "seen", "check"], rows)
-    return Document([steps], [conclusion(found)])
+    rows = [
+        [f"{search.package} {step.version}", step.outcome, step.evidence, step.check or ""] for step in search.steps
+    ]
+    steps = Table(f"Bisection of {search.package} by {search.metric}", ["version", "outcome", "seen", "check"], rows)
+    return Document([steps], [conclusion(search)])
 
 
-def conclusion(found: Bisection) -> str:
+def conclusion(search: Bisection) -> str:
     """The first bad release, or the reason why it is not known."""
-    first, last = found.versions[0], found.versions[-1]
-    if found.outcome(last) == "skipped":
-        evidence = next(step.evidence for step in reversed(found.steps) if step.version == last)
-        return printable(f"{found.package} {last} could not be judged ({evidence}); the same command tries it again")
-    if found.outcome(last) != "bad":
-        return f"{found.package} {last} is not called a regression against {first}: there is nothing to search for."
-    suspects = found.suspects[1:]
+    first, last = search.versions[0], search.versions[-1]
+    if search.outcome(last) == "skipped":
+        evidence = next(step.evidence for step in reversed(search.steps) if step.version == last)
+        return printable(f"{search.package} {last} could not be judged ({evidence}); the same command tries it again")
+    if search.outcome(last) != "bad":
+        return f"{search.package} {last} is not called a regression against {first}: there is nothing to search for."
+    suspects = search.suspects[1:]
     if len(suspects) == 1:
-        return f"first bad release: {found.package} {suspects[0]} (good: {found.suspects[0]})"
+        return f"first bad release: {search.package} {suspects[0]} (good: {search.suspects[0]})"
     return (
-        f"the first bad release is one of {', '.join(suspects)} (good: {found.suspects[0]});"
+        f"the first bad release is one of {', '.join(suspects)} (good: {search.suspects[0]});"
         " the others could not be judged"
     )

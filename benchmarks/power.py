@@ -106,8 +106,10 @@ def measure(case: str, count: int, on_end: Callable[[dict[str, Any]], None]) -> 
     backend, task, _ = CASES[case]
     request = Request((backend,), parse(DEFAULT_WORKLOAD), task=task, devices="cpu", placement=place("precise"))
     plan = make_plan(request)
-    if len([row for row in plan.rows if row.asked]) > 1:  # a runtime: read the file of one exporter
-        kept = next(row for row in plan.rows if row.asked and row.source is not None and row.job.source == "pytorch")
+    if len([row for row in plan.rows if row.requested]) > 1:  # a runtime: read the file of one exporter
+        kept = next(
+            row for row in plan.rows if row.requested and row.source is not None and row.job.source == "pytorch"
+        )
         plan = replace(plan, rows=tuple(row for row in plan.rows if row is kept or row == kept.source))
     sides = Side(BASE, "as it is"), Side(PRESENT, "slowed", variables=(("EVENBENCH_SLOWED", str(HARM)),))
     criteria = Criteria(metrics=("throughput",), budget=1800.0)

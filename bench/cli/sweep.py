@@ -88,7 +88,7 @@ def sweep(
     )
     plan, data = options.plan_on_data(request)
     store = Store(output.store)
-    rows = {row.id: row.name for row in plan.rows if row.asked}
+    rows = {row.id: row.name for row in plan.rows if row.requested}
     decides = [plan.request.workload.name, sorted(rows), care.seeds, care.seed, data.sha256]
     decides.append([trial.changes for trial in planned])
     key = options.search_key(decides)
@@ -116,12 +116,12 @@ def _entries(changes: dict[str, Any]) -> list[str]:
     return [f"{name}={json.dumps(value)}" for name, value in changes.items()]
 
 
-def _that_train(asked: tuple[str, ...]) -> tuple[str, ...]:
-    """The backends that train to a recipe's end, of those asked for."""
+def _that_train(requested: tuple[str, ...]) -> tuple[str, ...]:
+    """The backends that train to a recipe's end, of the requested ones."""
     import backends
     from bench.runner.plan import ALL
 
-    names = backends.names() if ALL in asked else asked
+    names = backends.names() if ALL in requested else requested
     return tuple(name for name in names if name not in backends.names() or "fit" in backends.load(name).TASKS)
 
 

@@ -52,8 +52,8 @@ def two_sided(plan: Plan, base: Side, present: Side, criteria: Criteria) -> Plan
 
 def expected_jobs(plan: Plan, criteria: Criteria) -> int:
     """Number of jobs of a check until its first look, for progress."""
-    asked = sum(row.asked for row in plan.rows) // 2
-    return len(plan.rows) + sum(trainings(plan, row, trains=False) for row in plan.rows) + criteria.looks[0] * asked
+    requested = sum(row.requested for row in plan.rows) // 2
+    return len(plan.rows) + sum(trainings(plan, row, trains=False) for row in plan.rows) + criteria.looks[0] * requested
 
 
 @dataclass
@@ -130,7 +130,7 @@ class Gate:
         return metrics
 
     def _rows_of(self, side: Side) -> list[Row]:
-        return [row for row in self.results.plan.rows if row.side == side and row.asked]
+        return [row for row in self.results.plan.rows if row.side == side and row.requested]
 
     def _sides(self, row_id: str) -> tuple[Row, Row]:
         """The base and present row of a row id without its side."""

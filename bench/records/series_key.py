@@ -53,8 +53,8 @@ def across(text: str | None) -> frozenset[str]:
     Raises:
         UsageError: not a part of a key.
     """
-    asked = [part.strip() for part in (text or "").split(",") if part.strip()]
-    names = {PLURALS.get(part, part) for part in asked}
+    given = [part.strip() for part in (text or "").split(",") if part.strip()]
+    names = {PLURALS.get(part, part) for part in given}
     known = {*(field.name for field in fields(Job)), DATA, MACHINE, *ALWAYS} - {"seed"}
     if unknown := sorted(names - known):
         raise UsageError(

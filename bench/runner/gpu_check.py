@@ -48,7 +48,7 @@ def check(backends: Sequence[str], pythons: dict[str, str]) -> list[Finding]:
         checker.probe_all()
     findings = [Finding("machine", "driver", *gpu_checks.driver(nvml.driver()))]
     for row in plan.rows:
-        if row.asked and (row.problem is None or row.problem[0] != "unsupported"):
+        if row.requested and (row.problem is None or row.problem[0] != "unsupported"):
             findings += checker.findings(row)
     return findings
 

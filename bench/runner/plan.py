@@ -23,7 +23,7 @@ DEFAULT_BUDGET = 300.0
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked for, names not yet checked."""
+    """What the user requested, names not yet checked."""
 
     backends: tuple[str, ...]
     workload: Workload
@@ -100,7 +100,7 @@ class Row:
     python: str
     gpu_uuid: str | None
     source: Row | None = None
-    asked: bool = True
+    requested: bool = True
     """False for a source that is only fitted, not measured."""
     required: bool = True
     """Whether the command fails if this row cannot run here; False under ``all``."""
@@ -146,10 +146,10 @@ class Plan:
     @property
     def rounds(self) -> int:
         """The minimum number of rounds; a precision target may add more."""
-        asked = self.request.rounds
-        return self.request.placement.profile.rounds if asked is None else asked
+        rounds = self.request.rounds
+        return self.request.placement.profile.rounds if rounds is None else rounds
 
     def order(self, number: int) -> tuple[Row, ...]:
         """The rows of round ``number``: a randomized complete block, every row once, in seeded random order."""
-        measured = [row for row in self.rows if row.asked and row.problem is None]
+        measured = [row for row in self.rows if row.requested and row.problem is None]
         return tuple(random.Random(f"{self.request.seed}/{number}").sample(measured, len(measured)))

@@ -24,7 +24,7 @@ def make_plan(request: Request) -> Plan:
     """
     _check_names(request)
     rows = _add_names(_make_rows(request))
-    if not any(row.asked for row in rows):
+    if not any(row.requested for row in rows):
         raise UsageError("nothing to run: no backend here can do it (bench list says what is missing)")
     return Plan(request, tuple(rows), tuple(timed_metrics(request)))
 
@@ -74,20 +74,20 @@ def _check_names(request: Request) -> None:
 def _check_modes_and_precisions(request: Request) -> None:
     """Check that some backend has each requested mode and precision."""
     adapters = _adapters([])[0].values()
-    for kind, asked, known in (
+    for kind, requested, known in (
         ("mode", request.modes, {mode for adapter in adapters for mode in adapter.MODES} | {DEFAULT, ALL, BEST}),
         ("precision", request.precisions, {p for adapter in adapters for p in adapter.PRECISIONS} | {DEFAULT, ALL}),
     ):
-        for name in asked:
+        for name in requested:
             if name not in known:
                 raise unknown(kind, name, sorted(known))
 
 
 def _make_rows(request: Request) -> list[Row]:
     under_all = ALL in request.backends
-    asked = list(dict.fromkeys(name for name in request.backends if name != ALL))
-    names = [name for name in backends.names() if under_all or name in asked]
-    adapters, broken = _adapters(asked)
+    requested = list(dict.fromkeys(name for name in request.backends if name != ALL))
+    names = [name for name in backends.names() if under_all or name in requested]
+    adapters, broken = _adapters(requested)
     trained, runtimes = [_broken_row(request, name, why) for name, why in broken.items() if name in names], []
     for asked_device, asked_gpu in resolve_devices(request.devices):
         for name, adapter in adapters.items():
@@ -99,10 +99,10 @@ def _make_rows(request: Request) -> list[Row]:
             else:
                 variants = _variants(adapter, request) if wanted else []
                 rows = [_make_row(request, name, device, gpu, variant) for variant in variants]
-                trained += [replace(row, required=name in asked) for row in rows]
+                trained += [replace(row, required=name in requested) for row in rows]
                 if "export" in adapter.TASKS:
                     exporter = _make_row(request, name, device, gpu, _default_variant(adapter))
-                    trained.append(replace(exporter, asked=False, required=name in asked))
+                    trained.append(replace(exporter, requested=False, required=name in requested))
     trained = list({row.job.row: row for row in reversed(trained)}.values())[::-1]  # requested before needed
     rows = list(trained)
     for name, device, gpu in runtimes:
@@ -115,11 +115,11 @@ def _make_rows(request: Request) -> list[Row]:
             and (row.job.precision, row.job.mode) == defaults[row.job.backend][:2]
         ]
         runtime_rows = [
-            replace(_make_row(request, name, device, gpu, variant, source), required=name in asked)
+            replace(_make_row(request, name, device, gpu, variant, source), required=name in requested)
             for source in exporters
             for variant in _variants(adapters[name], request)
         ]
-        rows += _drop_sourceless(runtime_rows) or [_row_without_source(request, name, device, gpu, name in asked)]
+        rows += _drop_sourceless(runtime_rows) or [_row_without_source(request, name, device, gpu, name in requested)]
     return _drop_unread_sources(list({row.job.row: row for row in rows}.values()))
 
 
@@ -148,12 +148,12 @@ def _variants(adapter: type[Backend], request: Request) -> list[Variant]:
     return supported + [(name, modes[0], f"it has no precision {name}; {has}") for name in unsupported]
 
 
-def _choose(supported: tuple[str, ...], asked: tuple[str, ...]) -> list[str]:
+def _choose(supported: tuple[str, ...], requested: tuple[str, ...]) -> list[str]:
     """The requested ones of a backend's modes or precisions; ``default`` becomes the name of the first."""
-    if ALL in asked or BEST in asked:
+    if ALL in requested or BEST in requested:
         return list(supported)
     known = (*supported, DEFAULT)
-    return list(dict.fromkeys(supported[0] if name == DEFAULT else name for name in asked if name in known))
+    return list(dict.fromkeys(supported[0] if name == DEFAULT else name for name in requested if name in known))
 
 
 def _device_of(adapter: type[Backend], device: str, gpu: Gpu | None) -> tuple[str, Gpu | None]:
@@ -165,7 +165,7 @@ def _device_of(adapter: type[Backend], device: str, gpu: Gpu | None) -> tuple[st
 
 def _drop_sourceless(rows: list[Row]) -> list[Row]:
     """Drop the rows whose source was not requested and cannot run here."""
-    return [row for row in rows if row.source and (row.source.asked or row.source.problem is None)]
+    return [row for row in rows if row.source and (row.source.requested or row.source.problem is None)]
 
 
 def _row_without_source(request: Request, name: str, device: str, gpu: Gpu | None, required: bool) -> Row:
@@ -178,10 +178,10 @@ def _drop_unread_sources(rows: list[Row]) -> list[Row]:
     """Drop the sources that no row reads; a row that cannot run here reads none."""
     rows = [row if row.problem is None else replace(row, source=None) for row in rows]
     read = {row.source.job.row for row in rows if row.source is not None}
-    return [row for row in rows if row.asked or row.job.row in read]
+    return [row for row in rows if row.requested or row.job.row in read]
 
 
-def _adapters(asked: list[str]) -> tuple[dict[str, type[Backend]], dict[str, str]]:
+def _adapters(requested: list[str]) -> tuple[dict[str, type[Backend]], dict[str, str]]:
     """All adapters by name, and by name the reason why an adapter cannot be imported.
 
     Raises:
@@ -194,7 +194,7 @@ def _adapters(asked: list[str]) -> tuple[dict[str, type[Backend]], dict[str, str
             adapters[name] = backends.load(name)
         except Exception as error:
             broken[name] = f"cannot be imported: {type(error).__name__}: {error}"
-            if name in asked:
+            if name in requested:
                 raise UsageError(f"backend '{name}' {broken[name]}") from error
     return adapters, broken
 

@@ -58,8 +58,8 @@ class Results:
 
     def records(self, rows: Sequence[Row] | None = None) -> list[Record]:
         """The current records of the requested rows."""
-        asked = [row for row in (self.plan.rows if rows is None else rows) if row.asked]
-        return [to_record(self[row], self.context) for row in asked]
+        requested = [row for row in (self.plan.rows if rows is None else rows) if row.requested]
+        return [to_record(self[row], self.context) for row in requested]
 
     def report(self, rows: Sequence[Row]) -> None:
         """Pass the current records of these rows to the observer."""
@@ -80,7 +80,7 @@ class Results:
         unfinished = [
             row
             for row in self.plan.rows
-            if row.asked and self[row].status == "ok" and len(self[row].rounds) < self.plan.rounds
+            if row.requested and self[row].status == "ok" and len(self[row].rounds) < self.plan.rounds
         ]
         for row in unfinished:
             self[row].fail("interrupted", "stopped by the user")

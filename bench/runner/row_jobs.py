@@ -28,7 +28,7 @@ def trainings(plan: Plan, row: Row, trains: bool = True) -> int:
     """How often a row is trained."""
     if "fit" not in row.tasks:
         return 0
-    return plan.request.seeds if row.asked and trains else 1
+    return plan.request.seeds if row.requested and trains else 1
 
 
 @dataclass

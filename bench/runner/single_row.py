@@ -27,17 +27,17 @@ def one_row(plan: Plan, source: str | None, boundary: str) -> Plan:
     Raises:
         UsageError: there is no such row or metric, or more than one.
     """
-    rows = [row for row in plan.rows if row.asked and source in (None, row.job.source)]
+    rows = [row for row in plan.rows if row.requested and source in (None, row.job.source)]
     metrics = tuple(m for m in plan.metrics if m.name == "throughput" and m.boundary == boundary)
     if len(rows) != 1:
-        names = ", ".join(row.name for row in plan.rows if row.asked)
+        names = ", ".join(row.name for row in plan.rows if row.requested)
         raise UsageError(f"{len(rows)} rows fit (of {names}); name one backend, and source='pytorch' for a runtime")
     if len(metrics) != 1:
         raise UsageError(f"{len(metrics)} metrics fit; give task 'train' or 'infer', boundary 'end-to-end' or 'device'")
     if rows[0].problem is not None:
         raise BenchError(f"{rows[0].name} is {rows[0].problem[0]}: {rows[0].problem[1]}")
     kept = [row for row in plan.rows if row is rows[0] or row == rows[0].source]
-    kept = [replace(row, asked=row is rows[0]) for row in kept]
+    kept = [replace(row, requested=row is rows[0]) for row in kept]
     return replace(plan, rows=tuple(kept), metrics=metrics)
 
 
@@ -47,7 +47,7 @@ def measure(plan: Plan, dataset: Dataset, context: Context, rounds: Rounds) -> R
     Raises:
         BenchError: the row does not run.
     """
-    row = next(row for row in plan.rows if row.asked)
+    row = next(row for row in plan.rows if row.requested)
     workspace = Workspace(plan, DatasetInputs(dataset))
     results = Results(plan, context, Silent(), total=0)
     measuring = interleaved.Rounds(workspace, results, began=time.monotonic())

@@ -44,10 +44,10 @@ def steps_from_run(plan: Plan, trainings: Sequence[int], earlier: Run) -> list[f
             certify, fit = _mean_life(record, "certify"), _mean_life(record, "fit")
             if certify is None or (fits and fit is None):
                 return None
-            if row.asked and _recorded_throughputs(record) != _planned_throughputs(plan, row):
+            if row.requested and _recorded_throughputs(record) != _planned_throughputs(plan, row):
                 return None
             steps += [certify, *[fit or 0.0] * fits]
-            measured += [record] if row.asked else []
+            measured += [record] if row.requested else []
     together = plan.order(0)
     lives = [phase for record in measured for phase in record.phases if phase.kind == "measure"]
     by_round: dict[int, float] = {}

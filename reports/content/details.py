@@ -97,7 +97,7 @@ def _rows(run: Run) -> Table:
             record.job.device,
             record.job.precision,
             record.job.mode,
-            f"{record.job.threads} asked, {record.settings.get('threads', 'not read')} in force",
+            f"{record.job.threads} requested, {record.settings.get('threads', 'not read')} used",
             "not pinned" if record.job.cpus is None else ",".join(map(str, record.job.cpus)),
             record.job.allocator,
             ", ".join(f"{package} {version}" for package, version in record.versions.items()),

@@ -116,7 +116,7 @@ def test_missing_extra_is_listed_with_the_command_that_adds_it(monkeypatch: pyte
     entry = next(entry for entry in installed.backends() if entry.name == "pytorch")
     assert entry.problem == "not installed: torch; pip install 'evenbench[pytorch]'"
     made = planner.make_plan(plan.Request(("all",), _workload(), devices="cpu"))
-    problems = {row.name: row.problem for row in made.rows if row.asked}
+    problems = {row.name: row.problem for row in made.rows if row.requested}
     assert problems["pytorch"] == ("unavailable", entry.problem)
     assert problems["keras"] is None
     assert not next(row for row in made.rows if row.name == "pytorch").required, "under all it does not fail the run"

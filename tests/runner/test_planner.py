@@ -90,7 +90,7 @@ def test_an_unsupported_precision_yields_an_unsupported_row() -> None:
 
     workload = Workload(MODELS["article-pytorch"], "digits", RECIPES["article-keras"])
     requested = Request(("pytorch", "onnxruntime"), workload, devices="cpu", precisions=("fp32", "int8"))
-    problems = {(row.job.backend, row.job.precision): row.problem for row in make_plan(requested).rows if row.asked}
+    problems = {(row.job.backend, row.job.precision): row.problem for row in make_plan(requested).rows if row.requested}
     assert problems["pytorch", "int8"] == ("unsupported", "it has no precision int8; it has fp32, bf16, fp16")
     assert problems["pytorch", "fp32"] is None
     assert problems["onnxruntime", "int8"] is None

@@ -20,7 +20,8 @@ class Bench:
 
     def __init__(self, folder: Path) -> None:
         self.store = folder / "history.db"
-        self.environment = {**os.environ, "BENCH_STORE": str(self.store), "CUDA_VISIBLE_DEVICES": ""}
+        outside = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+        self.environment = {**outside, "BENCH_STORE": str(self.store), "CUDA_VISIBLE_DEVICES": ""}
         self.folder = folder
 
     def command(self, *arguments: str) -> list[str]:

@@ -78,7 +78,7 @@ def test_options_of_pytest_and_of_pytest_benchmark_work(suite: Bench) -> None:
         ("evenbench('pytroch')", "unknown backend 'pytroch'; did you mean 'pytorch'?"),
         ("evenbench('onnxruntime')", "2 rows fit (of onnxruntime <- keras, onnxruntime <- pytorch)"),
         ("evenbench('constant', workload='a/b')", "not MODEL/DATASET/RECIPE"),
-        ("evenbench('reference', boundary='outer')", "0 figures fit"),
+        ("evenbench('reference', boundary='outer')", "0 metrics fit"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(suite: Bench, call: str, message: str) -> None:

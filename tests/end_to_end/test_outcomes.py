@@ -154,7 +154,7 @@ def test_weights_of_one_framework_start_another(trained: tuple[Bench, str], by_b
     options = ("--init", f"{run}:pytorch", "--set", "epochs=0", "--task", "infer")
     (record,) = bench.run("--backend", "keras", *options)
     assert figure(record, "accuracy")["value"] == pytest.approx(before, abs=0.003)
-    assert record["job"]["started_from"] == f"{run}:pytorch"
+    assert record["job"]["started_from"] == f"{run}:pytorch/cpu/fp32/eager", "by the row's id"
     assert record["parity"]["comparable"], "certified with those weights"
 
 

@@ -153,6 +153,7 @@ def test_accuracy_over_paired_seeds(bench: Bench) -> None:
     assert "+0.00 points" in done.stdout
 
 
+@pytest.mark.alone
 def test_a_model_of_the_users_in_another_mode_and_precision(bench: Bench) -> None:
     (bench.folder / "mine.toml").write_text(MINE)
     how = ("--precision", "bf16", "--mode", "channels-last", "--model", "mine.toml", "--recipe", "one-cycle")

@@ -30,7 +30,7 @@ REQUEST = Request(("all",), Workload(MODELS["article-keras"], "digits", RECIPES[
 CONTEXT = Context({"gpus": []}, Data(name="digits", sha256="0" * 64, train=10, test=5), None, "2026-01-01T00:00:00")
 QUIET = Noise(steal=0.0, others=0.01, waited=0.0, ran=0.9, switches=3, minor_faults=20, major_faults=0)
 PASSED = CheckResult(name="logits", value=1e-7, tolerance=1e-6, passed=True)
-REPORT = WorkerReport(versions={"x": "1"}, settings={"threads": 2}, phases={}, held=100_000_000, life=1.0)
+REPORT = WorkerReport(versions={"x": "1"}, settings={"threads": 2}, phases={}, peak_rss=100_000_000, life=1.0)
 CERTIFICATE = Certified(checks=(PASSED,), adapter_files=(), report=REPORT)
 FAILED = replace(CERTIFICATE, checks=(replace(PASSED, passed=False),))
 
@@ -44,9 +44,9 @@ def slice_reading(metric: TimedMetric, number: int, speed: float) -> SliceReadin
     """500, 1000, 2000 images in half a second, by the number of the round; or 100 calls of 1 to 100 ms."""
     if metric.name == "latency":
         calls = tuple(i / 1000 / speed for i in range(1, 101))
-        timed = TimedSlice(seconds=1.0, images=100, latencies=calls, own={}, elapsed=1.0)
+        timed = TimedSlice(seconds=1.0, images=100, latencies=calls, counters={}, elapsed=1.0)
     else:
-        timed = TimedSlice(seconds=0.5 / speed, images=500 * 2**number, latencies=None, own={}, elapsed=0.5)
+        timed = TimedSlice(seconds=0.5 / speed, images=500 * 2**number, latencies=None, counters={}, elapsed=0.5)
     return SliceReading(timed, 0, QUIET, [])
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -49,6 +51,17 @@ class CareOptions:
         "precise"
     )
 
+    @property
+    def inconclusive_code(self) -> int:
+        """The exit code of an inconclusive check.
+
+        Raises:
+            UsageError: neither pass nor fail.
+        """
+        if self.inconclusive not in INCONCLUSIVE:
+            raise UsageError(f"--inconclusive {self.inconclusive}: pass or fail")
+        return INCONCLUSIVE[self.inconclusive]
+
 
 @dataclass(frozen=True)
 class FileOptions:
@@ -84,32 +97,8 @@ def check(
 ) -> None:
     """Measure BASE and the present environment now, as live pairs that take turns, and judge every metric.
 
-    Exit code: 0; 1 regression; 2 error; 3 inconclusive; 4 invalid (disturbed, changed meanwhile, or not sound).
+    Exit code: 0; 1 regression; 2 error; 3 inconclusive; 4 invalid (disturbed, changed meanwhile, or not certified).
     """
-    try:
-        code = _check(against, rows, workload, metrics, device, place, interpreters, gate, care, repeat, output, file)
-    except BenchError as error:  # exit code 1 would say: a regression
-        print(f"bench: {error}", file=sys.stderr)
-        code = 2
-    except KeyboardInterrupt:
-        code = options.INTERRUPTED
-    sys.exit(code)
-
-
-def _check(
-    against: str,
-    rows: RowOptions,
-    workload: WorkloadOptions,
-    metrics: MetricOptions,
-    device: DeviceOptions,
-    place: PlaceOptions,
-    interpreters: InterpreterOptions,
-    gate: GateOptions,
-    care: CareOptions,
-    repeat: RepeatOptions,
-    output: OutputOptions,
-    file: FileOptions,
-) -> int:
     from bench.gate import baselines
     from bench.gate import check as checking
     from bench.gate.check_job import CheckJob
@@ -117,26 +106,38 @@ def _check(
     from bench.runner.plan import Side
     from bench.store.store import Store
 
-    if care.inconclusive not in INCONCLUSIVE:
-        raise UsageError(f"--inconclusive {care.inconclusive}: pass or fail")
-    store = Store(output.store)
-    saved = baselines.load_baseline(store, against)
-    given = check_options.given(rows, workload, device, metrics)
-    job = CheckJob().with_options(given) if saved is None else saved.job.with_options(given, saved_as=against)
-    criteria = check_options.criteria(job, gate, care.budget, care.seeds)
-    request = check_options.request(job, care.profile, device, place, repeat, interpreters.pythons)
-    plan, dataset = options.plan_on_data(request)
-    if saved is not None and saved.data != dataset.sha256:
-        raise BenchError(
-            f"baseline {against} was saved on other data ({saved.data[:12]}); this is {dataset.sha256[:12]}"
-        )
-    names = sorted({row.job.backend for row in plan.rows if row.problem is None})
-    base = baselines.resolve(against, names, store, gate.cache or baselines.default_cache())
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    sides = (base, Side(PRESENT, "this environment"))
-    finished = checking.check(plan, dataset, store, criteria, sides, options.command_line())
-    _show(finished, output, file)
-    return options.INTERRUPTED if finished.interrupted else finished.check.exit_code(INCONCLUSIVE[care.inconclusive])
+    with _exit_codes():
+        inconclusive = care.inconclusive_code
+        store = Store(output.store)
+        saved = baselines.load_baseline(store, against)
+        given = check_options.given(rows, workload, device, metrics)
+        job = CheckJob().with_options(given) if saved is None else saved.job.with_options(given, saved_as=against)
+        criteria = check_options.criteria(job, gate, care.budget, care.seeds)
+        request = check_options.request(job, care.profile, device, place, repeat, interpreters.pythons)
+        plan, dataset = options.plan_on_data(request)
+        if saved is not None and saved.data != dataset.sha256:
+            raise BenchError(
+                f"baseline {against} was saved on other data ({saved.data[:12]}); this is {dataset.sha256[:12]}"
+            )
+        names = sorted({row.job.backend for row in plan.rows if row.problem is None})
+        base = baselines.resolve(against, names, store, gate.cache or baselines.default_cache())
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        sides = (base, Side(PRESENT, "this environment"))
+        finished = checking.check(plan, dataset, store, criteria, sides, options.command_line())
+        _show(finished, output, file)
+        sys.exit(options.INTERRUPTED if finished.interrupted else finished.check.exit_code(inconclusive))
+
+
+@contextmanager
+def _exit_codes() -> Iterator[None]:
+    """Errors end with 2: the usual 1 would mean a regression."""
+    try:
+        yield
+    except BenchError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(options.INTERRUPTED)
 
 
 def _show(finished: FinishedCheck, output: OutputOptions, file: FileOptions) -> None:

@@ -90,8 +90,8 @@ class Watch:
         busy, steal = self._busy_and_steal()
         return Reading(busy, steal, self._pressure(), self._threads())
 
-    def since(self, before: Reading, asleep: bool | None, own: Mapping[str, int | None]) -> Noise:
-        """The load since ``before``; ``own`` holds the counters that the worker read about itself."""
+    def since(self, before: Reading, asleep: bool | None, counters: Mapping[str, int | None]) -> Noise:
+        """The load since ``before``; ``counters``: the ones that the worker read about itself."""
         after = self.read()
         ran, waited = _ran_and_waited(before.threads, after.threads)
         busy = _difference(before.busy, after.busy)
@@ -105,7 +105,7 @@ class Watch:
             gpu_clock=None if self._gpu_uuid is None else nvml.clock(self._gpu_uuid),
             throttled=None if self._gpu_uuid is None else nvml.throttled(self._gpu_uuid),
             asleep=asleep,
-            **own,
+            **counters,
         )
 
     def _text(self, path: str) -> str | None:

@@ -12,7 +12,8 @@ import time
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from bench.worker.protocol import ALIVE, ProtocolError, Request, command_of, decode, write_request
+from bench.worker.coding import ProtocolError, decode
+from bench.worker.protocol import ALIVE, Request, command_of, write_request
 
 Reply = TypeVar("Reply")
 

@@ -197,7 +197,7 @@ class Workspace:
     def keep_report(self, row: Row, report: WorkerReport) -> None:
         """Add a finished worker's report to the timing and to the peak bytes."""
         self.timing.add(report.phases)
-        self._keep_peak(row.id, report.held)
+        self._keep_peak(row.id, report.peak_rss)
 
     def _keep_peak(self, key: str, held: int) -> None:
         self.held_bytes[key] = max(self.held_bytes.get(key, 0), held)

@@ -184,9 +184,9 @@ class Session:
                 self._step, self.backend.synchronize, request.seconds, self._step_seconds, self._metric.batch_size
             )
         elapsed, after = clock.now() - begin, memory.usage()
-        own = {} if before is None or after is None else {name: after[name] - before[name] for name in after}
+        counters = {} if before is None or after is None else {name: after[name] - before[name] for name in after}
         return TimedSlice(
-            seconds=timed.seconds, images=timed.images, latencies=timed.latencies, own=own, elapsed=elapsed
+            seconds=timed.seconds, images=timed.images, latencies=timed.latencies, counters=counters, elapsed=elapsed
         )
 
     def finish(self, request: Finish) -> Finished:
@@ -226,7 +226,7 @@ class Session:
             versions=self.backend.versions(),
             settings=self._settings(),
             phases=self._phases,
-            held=memory.peak_rss(),
+            peak_rss=memory.peak_rss(),
             life=time.monotonic() - self._spawned_at,
         )
 

@@ -26,7 +26,7 @@ TRAINING = TimedMetric("throughput", "train", 8, "device")
 ANSWERS = {
     "prepare": Prepared(first_call=0.1, cold_start=1.0),
     "warm_up": WarmedUp(steps=10, steady=True, step_seconds=0.01),
-    "slice": TimedSlice(seconds=0.1, images=80, latencies=None, own={"switches": 1}, elapsed=0.1),
+    "slice": TimedSlice(seconds=0.1, images=80, latencies=None, counters={"switches": 1}, elapsed=0.1),
     "finish": finished(),
 }
 
@@ -69,8 +69,8 @@ class FakeWatch:
     def read(self) -> None:
         pass
 
-    def since(self, before: None, asleep: bool | None, own: dict[str, int]) -> Noise:
-        return self.queue.pop(0) if self.queue else Noise(others=0.0, ran=0.1, waited=0.0, asleep=asleep, **own)
+    def since(self, before: None, asleep: bool | None, counters: dict[str, int]) -> Noise:
+        return self.queue.pop(0) if self.queue else Noise(others=0.0, ran=0.1, waited=0.0, asleep=asleep, **counters)
 
 
 BUSY = Noise(others=0.5, ran=0.1, waited=0.0)

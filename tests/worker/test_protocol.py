@@ -12,6 +12,7 @@ import pytest
 from bench.machine.gpu_checks import Energy
 from bench.values import Missing
 from bench.worker import protocol
+from bench.worker.coding import ProtocolError, decode, encode
 from bench.worker.protocol import (
     Certified,
     Certify,
@@ -28,7 +29,6 @@ from bench.worker.protocol import (
     Prepare,
     Prepared,
     ProbeGpu,
-    ProtocolError,
     Request,
     Scores,
     TimedMetric,
@@ -38,15 +38,15 @@ from bench.worker.protocol import (
     WarmUp,
     Work,
     WorkerReport,
-    decode,
-    encode,
 )
 from bench.worker.session import Session
 
 JOB = Job(backend="b", source="s", mode="m", model="x", dataset="d", recipe="r", threads=2, cpus=(0, 3))
 WORK = Work(job=JOB, model={"layers": []}, recipe={"epochs": 1}, data=Path("/scratch"), onnx=Path("/scratch/m.onnx"))
 METRIC = TimedMetric("throughput", "infer", 8, "device")
-REPORT = WorkerReport(versions={"b": "1"}, settings={"threads": 2, "tf32": None}, phases={"fit": 1.5}, held=7, life=2.0)
+REPORT = WorkerReport(
+    versions={"b": "1"}, settings={"threads": 2, "tf32": None}, phases={"fit": 1.5}, peak_rss=7, life=2.0
+)
 SCORES = Scores(accuracy=0.5, correct=1, images=2, loss=0.7)
 POINT = CurvePoint(epoch=1.0, seconds=2.0, train_loss=None, split="test", loss=0.7, accuracy=0.5)
 CHECK = CheckResult(name="logits", value=1e-7, tolerance=1e-5, passed=True, details={"form": "x"})
@@ -68,7 +68,7 @@ EXCHANGES: list[tuple[Request[Any], list[Any]]] = [
     (WarmUp(metric=METRIC), [WarmedUp(steps=5, steady=True, step_seconds=0.1), Missing("no room")]),
     (
         TimeSlice(seconds=0.1),
-        [TimedSlice(seconds=0.1, images=8, latencies=(0.1, 0.2), own={"switches": 1}, elapsed=0.2)],
+        [TimedSlice(seconds=0.1, images=8, latencies=(0.1, 0.2), counters={"switches": 1}, elapsed=0.2)],
     ),
     (Finish(), [Finished(peak_rss={"infer": 5}, rss=4, framework_memory={}, report=REPORT)]),
     (

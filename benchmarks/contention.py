@@ -18,7 +18,8 @@ from typing import Any
 from bed import Bed, placement_of, placement_values, run, write
 
 from bench.machine.host import available_cpus
-from bench.runner.record_builder import RowResult, to_record
+from bench.runner.record_builder import to_record
+from bench.runner.row_result import RowResult
 
 ROWS = ("pytorch", "onnxruntime <- pytorch")
 

@@ -10,7 +10,8 @@ from bench.records.record import Data
 from bench.runner.interleaving import MeasuredRound, MetricReadings, SliceReading
 from bench.runner.plan import Plan, Request, Row
 from bench.runner.planner import timed_metrics
-from bench.runner.record_builder import Context, RowResult
+from bench.runner.record_builder import Context
+from bench.runner.row_result import RowResult
 from bench.values import Missing
 from bench.worker.protocol import (
     Certified,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from pydantic import ValidationError
@@ -13,11 +13,10 @@ from bench.analysis import intervals
 from bench.records.metrics import METRICS
 from bench.records.record import Check, Data, Figure, Outcome, Parity, Phase, Ratio, Record, Sample, Slice, Training
 from bench.runner import disturbance, invariants
-from bench.runner.classification import ClassReport
-from bench.runner.interleaving import DeviceMemory, MeasuredRound, MetricReadings, SliceReading
-from bench.runner.plan import Plan, Row
+from bench.runner.interleaving import DeviceMemory, MetricReadings, SliceReading
+from bench.runner.row_result import RowResult
 from bench.values import Missing
-from bench.worker.protocol import Certified, Exported, Fitted, NotExported, TimedMetric, WarmedUp, WorkerReport
+from bench.worker.protocol import Exported, NotExported, Scores, TimedMetric, WarmedUp, WorkerReport
 
 PERCENTILES = (50, 90, 99)
 
@@ -30,60 +29,6 @@ class Context:
     data: Data
     commit: str | None
     started_at: str
-
-
-@dataclass
-class RowResult:
-    """What is known of a row so far."""
-
-    row: Row
-    plan: Plan
-    source: RowResult | None = None
-    """The row whose ONNX file this row reads."""
-    status: str = "ok"
-    error: str | None = None
-    log: str = ""
-    certified: Certified | None = None
-    fits: list[Fitted] = field(default_factory=list)
-    """One per seed, the first seed's first."""
-    classes: ClassReport | None = None
-    """The class scores of the first seed."""
-    rounds: list[MeasuredRound] = field(default_factory=list)
-    arena: list[tuple[TimedMetric, list[float]]] = field(default_factory=list)
-    """Ratios of throughput with glibc's arena settings over throughput without them, from pairs of live workers."""
-    arena_error: str | None = None
-    """Why that trial failed."""
-    untrained: str = ""
-    """Why the row is not trained at all; empty if it is."""
-
-    @property
-    def export(self) -> Exported | NotExported | None:
-        """The ONNX file of the first training; None if there is no training yet, or the row exports nothing."""
-        return self.fits[0].export if self.fits else None
-
-    @property
-    def name(self) -> str:
-        """The row's name in tables."""
-        return self.row.name
-
-    def fail(self, status: str, reason: str, log: str = "") -> None:
-        """End the row; earlier measurements stay."""
-        self.status, self.error, self.log = status, reason, log
-
-    @property
-    def reports(self) -> list[tuple[str, int | None, WorkerReport]]:
-        """``(kind, round, report)`` of every worker that finished."""
-        reports: list[tuple[str, int | None, WorkerReport]] = []
-        if self.certified is not None:
-            reports.append(("certify", None, self.certified.report))
-        reports += [("fit", None, fitted.report) for fitted in self.fits]
-        return reports + [("measure", i, measured.finished.report) for i, measured in enumerate(self.rounds)]
-
-    def why_missing(self, task: str | None = None) -> Missing:
-        """The reason for a missing value: an unsupported task, a failed row, or no finished round."""
-        if task is not None and task not in self.row.tasks:
-            return Missing(f"{self.row.job.backend} does not {task}")
-        return Missing(f"{self.status}: {self.error}" if self.status != "ok" else "no round has ended yet")
 
 
 def to_record(result: RowResult, context: Context) -> Record:
@@ -323,7 +268,7 @@ def _fit_seconds(result: RowResult) -> list[float] | Missing:
     return _why_no_fit(result) or [fitted.fit_seconds for fitted in result.fits]
 
 
-def _scores(result: RowResult) -> Any:
+def _scores(result: RowResult) -> list[Scores] | Missing:
     """The scores of every seed's model (for a runtime: of the exported model), or why there are none."""
     if result.untrained:
         return Missing(result.untrained)
@@ -331,10 +276,10 @@ def _scores(result: RowResult) -> Any:
         return [fitted.scores for fitted in result.fits]
     if result.certified is not None and result.certified.scores is not None:
         return [result.certified.scores]
-    return _why_no_fit(result) if result.row.source is None else result.why_missing()
+    return (_why_no_fit(result) if result.row.source is None else None) or result.why_missing()
 
 
-def _top5(result: RowResult, scores: Any) -> float | Missing:
+def _top5(result: RowResult, scores: list[Scores] | Missing) -> float | Missing:
     if isinstance(scores, Missing):
         return scores
     accuracy = None if result.classes is None else result.classes.top5_accuracy

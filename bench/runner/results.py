@@ -8,7 +8,8 @@ from typing import Protocol
 
 from bench.records.record import Record
 from bench.runner.plan import Plan, Row
-from bench.runner.record_builder import Context, RowResult, to_record
+from bench.runner.record_builder import Context, to_record
+from bench.runner.row_result import RowResult
 
 
 class Observer(Protocol):

@@ -14,8 +14,8 @@ import numpy as np
 
 from bench.runner import classification
 from bench.runner.plan import Plan, Row
-from bench.runner.record_builder import RowResult
 from bench.runner.results import Results
+from bench.runner.row_result import RowResult
 from bench.runner.worker_process import WorkerError
 from bench.runner.workspace import Workspace
 from bench.worker.protocol import Certify, Fit, NotExported

@@ -85,7 +85,7 @@ def larger_batch(run: Run) -> Iterator[Advice]:
                 yield Advice(
                     f"{row_name(record.job)} {verb} fastest at batch {best.batch_size} of those tried, {gain.value:.2g}"
                     f" times as fast as at batch {figures[0].batch_size}.",
-                    f"throughput of {task}, end-to-end: {times(gain)}",
+                    f"throughput of {task}, {boundary}: {times(gain)}",
                     f"bench run --backend {record.job.backend} --task {task} --batch-size {best.batch_size}",
                 )
 

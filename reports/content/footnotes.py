@@ -85,8 +85,9 @@ def _arena(name: str, record: Record, ratio: Ratio) -> str:
     figure = record.figure(ratio.name, ratio.task, ratio.boundary, ratio.batch_size)
     per_step = None if figure is None else figure.faults_per_step
     faults = "" if per_step is None else f"; {per_step:,.0f} page faults per step without"
-    interval = f"95% interval {ratio.low:.3g} to {ratio.high:.3g}, n = {ratio.n}" if ratio.low else "n = 1, no interval"
-    bounds = f"{ratio.value:.3g} times, {interval}"
+    known = ratio.low is not None and ratio.high is not None
+    interval = f"95% interval {ratio.low:.3g} to {ratio.high:.3g}" if known else "no interval"
+    bounds = f"{ratio.value:.3g} times, {interval}, n = {ratio.n}"
     gain = f"{100 * (ratio.value - 1):.0f}% higher with --allocator arena"
     return f"{name}: {ratio.task} {ratio.name} {ratio.boundary} is {gain} ({bounds}{faults})"
 

@@ -73,8 +73,8 @@ def history_page(series: Sequence[Series], shifts: Sequence[LevelShift], command
     """The page of the history: every series over time, with its level shifts."""
     document = history.change_points(series, shifts)
     trends = trend_plots.all_trends(series, shifts)
-    kinds = {"backend": "backend", "machine": "machine", "workload": "workload", "kind": "metric"}
-    filters = {kind: sorted({getattr(trend, field) for trend in trends}) for kind, field in kinds.items()}
+    names = ("backend", "machine", "workload", "metric")
+    filters = {name: sorted({getattr(trend, name) for trend in trends}) for name in names}
     notes = [*([document.headline] if document.headline else []), *document.notes]
     return _render(
         "history.html.j2",

@@ -11,7 +11,8 @@ from worker_replies import CONTEXT, finished, result, spoil_round
 
 from bench.records.record import Record
 from bench.runner.invariants import CHECKS, violations
-from bench.runner.record_builder import RowResult, to_record
+from bench.runner.record_builder import to_record
+from bench.runner.row_result import RowResult
 
 
 def test_a_correct_record_passes() -> None:

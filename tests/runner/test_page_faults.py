@@ -11,7 +11,8 @@ from bench.machine import allocators
 from bench.records.record import Record
 from bench.runner import page_faults
 from bench.runner.planner import timed_metrics
-from bench.runner.record_builder import RowResult, to_record
+from bench.runner.record_builder import to_record
+from bench.runner.row_result import RowResult
 
 METRICS = tuple(timed_metrics(REQUEST))
 TRAINING = next(m for m in METRICS if (m.task, m.name, m.boundary) == ("train", "throughput", "device"))

@@ -1,0 +1,65 @@
+"""What is known of a row while its run goes on: the replies of its workers, and how it ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from bench.runner.classification import ClassReport
+from bench.runner.interleaving import MeasuredRound
+from bench.runner.plan import Plan, Row
+from bench.values import Missing
+from bench.worker.protocol import Certified, Exported, Fitted, NotExported, TimedMetric, WorkerReport
+
+
+@dataclass
+class RowResult:
+    """What is known of a row so far."""
+
+    row: Row
+    plan: Plan
+    source: RowResult | None = None
+    """The row whose ONNX file this row reads."""
+    status: str = "ok"
+    error: str | None = None
+    log: str = ""
+    certified: Certified | None = None
+    fits: list[Fitted] = field(default_factory=list)
+    """One per seed, the first seed's first."""
+    classes: ClassReport | None = None
+    """The class scores of the first seed."""
+    rounds: list[MeasuredRound] = field(default_factory=list)
+    arena: list[tuple[TimedMetric, list[float]]] = field(default_factory=list)
+    """Ratios of throughput with glibc's arena settings over throughput without them, from pairs of live workers."""
+    arena_error: str | None = None
+    """Why that trial failed."""
+    untrained: str = ""
+    """Why the row is not trained at all; empty if it is."""
+
+    @property
+    def export(self) -> Exported | NotExported | None:
+        """The ONNX file of the first training; None if there is no training yet, or the row exports nothing."""
+        return self.fits[0].export if self.fits else None
+
+    @property
+    def name(self) -> str:
+        """The row's name in tables."""
+        return self.row.name
+
+    def fail(self, status: str, reason: str, log: str = "") -> None:
+        """End the row; earlier measurements stay."""
+        self.status, self.error, self.log = status, reason, log
+
+    @property
+    def reports(self) -> list[tuple[str, int | None, WorkerReport]]:
+        """``(kind, round, report)`` of every worker that finished."""
+        reports: list[tuple[str, int | None, WorkerReport]] = []
+        if self.certified is not None:
+            reports.append(("certify", None, self.certified.report))
+        reports += [("fit", None, fitted.report) for fitted in self.fits]
+        return reports + [("measure", i, measured.finished.report) for i, measured in enumerate(self.rounds)]
+
+    def why_missing(self, task: str | None = None) -> Missing:
+        """The reason for a missing value: an unsupported task, a failed row, or no finished round."""
+        if task is not None and task not in self.row.tasks:
+            return Missing(f"{self.row.job.backend} does not {task}")
+        return Missing(f"{self.status}: {self.error}" if self.status != "ok" else "no round has ended yet")

@@ -80,6 +80,8 @@ class Backend(Protocol):
     """False for the reference: it is measured, but no other row is compared with it."""
     NEEDS_SOURCE: ClassVar[bool] = False
     """True for a runtime that reads the ONNX file another backend exported."""
+    UNOPTIMIZED_MODE: ClassVar[str | None] = None
+    """The mode of a runtime with all optimizations off; it is the second judge of a user's ONNX file. None: none."""
     TOLERANCES: ClassVar[Mapping[str, Mapping[str, float]]] = {}
     """Tolerances by precision and check, such as ``{"fp8": {"logits": 0.1, "gradients": 0.6, ...}}``, for a precision
     that ``bench.worker.tolerances`` does not have (relative, as there). The certificate says that they are the
@@ -154,6 +156,10 @@ class Backend(Protocol):
     def infer(self, x: Images) -> npt.NDArray[Any]:
         """End to end, as the framework's users would write it: host images to host logits ``(N, classes)``."""
         return self.to_numpy(self.forward(self.to_device(x)[0]))
+
+    def outputs(self, x: Mapping[str, npt.NDArray[Any]]) -> dict[str, Any]:
+        """All outputs by name for these inputs by name (``NEEDS_SOURCE`` only): arrays, or lists for sequences."""
+        raise Unsupported("it reads no ONNX files")
 
     def export_onnx(self, path: Path) -> None:
         """Write the model as one ONNX file with a free batch dimension, with the framework's own exporter."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import platform
 import time
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -41,6 +42,7 @@ class Adapter(Backend):
     PRECISIONS: ClassVar[tuple[str, ...]] = ("fp32", "fp16", "int8")
     MODES: ClassVar[tuple[str, ...]] = tuple(_LEVELS)
     NEEDS_SOURCE: ClassVar[bool] = True
+    UNOPTIMIZED_MODE: ClassVar[str | None] = "no-optimizations"
     REQUIRES: ClassVar[tuple[tuple[str, ...], ...]] = (("onnxruntime-gpu", "onnxruntime"),)
     EXTRA: ClassVar[str | None] = "onnx"
 
@@ -113,26 +115,28 @@ class Adapter(Backend):
 
     def load(self, onnx_path: Path) -> None:
         self._path = str(onnx_path)
-        self._sessions: dict[int | None, Any] = {}
-        session = self._declaration() if self._device == "cuda" else self._session(1)
-        self._inputs, self._output = session.get_inputs(), session.get_outputs()[0]
-        self._input = self._inputs[0]
-        self._session(1)  # on CUDA too, create the session now and not at the first call
+        self._sessions: dict[tuple[int, ...], Any] = {}
+        session = self._declaration() if self._device == "cuda" else self._session({})
+        self._inputs, self._outputs = session.get_inputs(), session.get_outputs()
+        self._input, self._output = (self._inputs or [None])[0], self._outputs[0]
+        if self._device == "cuda" and len(self._open_sides()) == 1 and len(self._inputs) == 1:
+            self._session_of((1,))  # create the session now and not at the first call
 
     def to_device(self, x: Images, y: Labels | None = None) -> tuple[Bound, Labels | None]:
         named = self._named(x)
-        size = len(next(iter(named.values())))
-        session = self._session(size)
+        size = len(next(iter(named.values()))) if y is not None or not isinstance(x, dict) else 0
+        session = self._session(named)
         binding = session.io_binding()
         placed = {name: self._ort.OrtValue.ortvalue_from_numpy(each, self._device, 0) for name, each in named.items()}
         for name, value in placed.items():
             binding.bind_ortvalue_input(name, value)
         output, shape = None, [size, *self._output.shape[1:]]
-        if all(isinstance(side, int) for side in shape) and self._output.type == "tensor(float)":
+        fixed = size and all(isinstance(side, int) for side in shape) and self._output.type == "tensor(float)"
+        if fixed:
             output = self._ort.OrtValue.ortvalue_from_shape_and_type(shape, np.float32, self._device, 0)
             binding.bind_ortvalue_output(self._output.name, output)
-        else:  # the size is known only after the run
-            binding.bind_output(self._output.name, self._device)
+        for each in self._outputs[1:] if fixed else self._outputs:  # the sizes are known only after the run
+            binding.bind_output(each.name, self._device if each.type.startswith("tensor(") else "cpu")
         binding.synchronize_inputs()
         return Bound(session, binding, (placed, named), output), y
 
@@ -144,7 +148,11 @@ class Adapter(Backend):
 
     def infer(self, x: Images) -> Any:
         named = self._named(x)
-        return self._session(len(next(iter(named.values())))).run(None, named)[0]
+        return self._session(named).run(None, named)[0]
+
+    def outputs(self, x: Mapping[str, Any]) -> dict[str, Any]:
+        values = self._session(dict(x)).run(None, dict(x))
+        return dict(zip((each.name for each in self._outputs), values, strict=True))
 
     def _named(self, x: Images | dict[str, Images]) -> dict[str, Images]:
         """Arrays by input. A single input is in canonical layout; several are as the file declares them."""
@@ -198,11 +206,26 @@ class Adapter(Backend):
         return self._ort.InferenceSession(self._path, options, providers=["CPUExecutionProvider"])
 
     def _any_session(self) -> Any:
-        return next(iter(self._sessions.values())) if self._sessions else self._session(1)
+        return (
+            next(iter(self._sessions.values())) if self._sessions else self._session_of((1,) * len(self._open_sides()))
+        )
 
-    def _session(self, batch_size: int) -> Any:
-        """The session for a batch size: the CPU has one for all, CUDA has one for each."""
-        key = batch_size if self._device == "cuda" else None
+    def _open_sides(self) -> dict[str, tuple[str, int]]:
+        """The symbols of sides that the inputs leave open, each with an input and the side's number."""
+        return {
+            side: (each.name, number)
+            for each in self._inputs
+            for number, side in enumerate(each.shape)
+            if isinstance(side, str)
+        }
+
+    def _session(self, named: Mapping[str, Any]) -> Any:
+        """The session for these inputs: the CPU has one for all, CUDA has one for the lengths of the open sides."""
+        if self._device != "cuda":
+            return self._session_of(())
+        return self._session_of(tuple(named[name].shape[number] for name, number in self._open_sides().values()))
+
+    def _session_of(self, key: tuple[int, ...]) -> Any:
         if key not in self._sessions:
             options = self._ort.SessionOptions()
             options.intra_op_num_threads = self._threads
@@ -212,7 +235,8 @@ class Adapter(Backend):
             options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
             provider: Any = "CPUExecutionProvider"
             if self._device == "cuda":
-                options.add_free_dimension_override_by_name(str(self._input.shape[0]), batch_size)
+                for symbol, length in zip(self._open_sides(), key, strict=True):
+                    options.add_free_dimension_override_by_name(symbol, length)
                 options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
                 provider = (
                     "CUDAExecutionProvider",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
 from dataclasses import dataclass, replace
@@ -30,16 +31,20 @@ if TYPE_CHECKING:
     from bench.runner.workspace import Inputs
     from bench.store.store import Store
     from bench.workloads.datasets.dataset import Dataset
+    from bench.workloads.onnx_inputs import InputOptions
 
 
 @dataclass(frozen=True)
 class FileOptions:
-    """A file of the user's in place of a workload."""
+    """A file of the user's in place of a workload, and what is fed into it."""
 
     PANEL: ClassVar = "What to run"
 
     onnx: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A file of yours for the runtimes, instead of a workload.")
+        list[Path] | None, typer.Option(metavar="FILE", help="A file of yours for the runtimes, instead of a workload.")
+    ] = None
+    input: Annotated[
+        Path | None, typer.Option(metavar="FILE.npz", help="With --onnx: real inputs by name, any number of samples.")
     ] = None
     input_shape: Annotated[
         list[str] | None,
@@ -47,22 +52,53 @@ class FileOptions:
             metavar="INPUT=SIDES", help="With --onnx: a shape left open, without the batch, such as x=3,224,224."
         ),
     ] = None
+    input_range: Annotated[
+        list[str] | None,
+        typer.Option(metavar="INPUT=LOW..HIGH", help="With --onnx: drawn values, such as ids=0..30521 or rate=16000."),
+    ] = None
+    batch_axis: Annotated[
+        list[str] | None,
+        typer.Option(metavar="INPUT=SIDE", help="With --onnx: the side that is the batch, such as state=1, or none."),
+    ] = None
 
     @property
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """``INPUT=3,224,224`` entries by input.
+    def inputs(self) -> InputOptions:
+        """What the user says of the inputs.
 
         Raises:
-            UsageError: another form.
+            UsageError: an entry of another form.
         """
-        sizes = {}
-        for entry in self.input_shape or []:
-            name, separator, text = entry.rpartition("=")
-            sides = quantities.split_commas(text)
-            if not (name and separator and sides and all(side.isdigit() and int(side) > 0 for side in sides)):
-                raise UsageError(f"--input-shape {entry}: not INPUT=SIDES without the batch, such as x=3,224,224")
-            sizes[name] = tuple(int(side) for side in sides)
-        return sizes
+        from bench.workloads.onnx_inputs import InputOptions
+
+        shapes = {
+            name: tuple(int(side) for side in quantities.split_commas(text))
+            for name, text in _entries(
+                "input-shape", self.input_shape, r"\d+(\s*,\s*\d+)*", "x=3,224,224, without the batch"
+            )
+        }
+        number = r"-?\d+(\.\d+)?"
+        ranges = {}
+        for name, text in _entries("input-range", self.input_range, rf"{number}(\.\.{number})?", "ids=0..30521"):
+            low, _, high = text.partition("..")
+            ranges[name] = (float(low), float(high or low))
+            if ranges[name][0] > ranges[name][1]:
+                raise UsageError(f"--input-range {name}={text}: the first number is above the second")
+        axes = {
+            name: -1 if text == "none" else int(text)
+            for name, text in _entries("batch-axis", self.batch_axis, r"\d+|none", "state=1, or state=none")
+        }
+        return InputOptions(self.input, shapes, ranges, axes)
+
+
+def _entries(option: str, entries: list[str] | None, form: str, example: str) -> list[tuple[str, str]]:
+    """``INPUT=TEXT`` entries; the text must have this form (a regular expression)."""
+    pairs = []
+    for entry in entries or []:
+        name, _, text = entry.rpartition("=")
+        if not name or re.fullmatch(form, text.strip()) is None:
+            raise UsageError(f"--{option} {entry}: not of the form {example}")
+        pairs.append((name, text.strip()))
+    return pairs
 
 
 @dataclass(frozen=True)
@@ -151,12 +187,12 @@ def run(
         data_dir=device.data_dir,
         pythons=interpreters.pythons,
     )
-    if file.onnx is None:
+    if not file.onnx:
         sys.exit(_run(request, start, output))
-    of_training = start.init or care.target_accuracy or care.seeds > 1 or rows.task == "train"
-    if workload != WorkloadOptions() or device.data_dir or of_training:
-        raise UsageError("--onnx runs a file as it is: leave out what is for a workload or for training")
-    sys.exit(_run_file(request, file.onnx, file.shapes, output))
+    _refuse_with_file(workload, start, rows, device, care)
+    if len(file.onnx) > 1:
+        raise UsageError("--onnx was given more than once: run one file at a time, then bench compare the two runs")
+    sys.exit(_run_file(request, file.onnx[0], file.inputs, output))
 
 
 def _refuse_contradictions(file: FileOptions, start: StartOptions, care: CareOptions) -> None:
@@ -166,8 +202,36 @@ def _refuse_contradictions(file: FileOptions, start: StartOptions, care: CareOpt
     if start.init is None and (start.new_head or start.freeze):
         option = "new-head" if start.new_head else "freeze"
         raise UsageError(f"--{option} goes with --init RUN, whose weights it keeps")
-    if file.onnx is None and file.input_shape:
-        raise UsageError("--input-shape goes with --onnx FILE, whose inputs it describes")
+    if not file.onnx:
+        for option in ("input", "input_shape", "input_range", "batch_axis"):
+            if getattr(file, option):
+                name = option.replace("_", "-")
+                raise UsageError(f"--{name} goes with --onnx FILE, whose inputs it describes")
+
+
+def _refuse_with_file(
+    workload: WorkloadOptions, start: StartOptions, rows: RowOptions, device: DeviceOptions, care: CareOptions
+) -> None:
+    """Name the options that make no sense for a user's file."""
+    given = {
+        "workload": workload.workload,
+        "model": workload.model,
+        "dataset": workload.dataset,
+        "recipe": workload.recipe,
+        "set": workload.changes,
+        "data-dir": device.data_dir,
+        "init": start.init,
+        "target-accuracy": care.target_accuracy,
+        "seeds": care.seeds > 1,
+        "accuracy-margin": care.accuracy_margin != CareOptions().accuracy_margin,
+        "precision": rows.precision,
+        "task": rows.task == "train",
+    }
+    named = [f"--{name}" for name, value in given.items() if value]
+    if named:
+        raise UsageError(
+            f"--onnx runs a file as it is: leave out what is for a workload or for training ({', '.join(named)})"
+        )
 
 
 def _share(option: str, text: str | None) -> float | None:
@@ -184,12 +248,12 @@ def _run(request: Request, start: StartOptions, output: OutputOptions) -> int:
     return _measured(plan, dataset, store, output.format)
 
 
-def _run_file(request: Request, file: Path, shapes: dict[str, tuple[int, ...]], output: OutputOptions) -> int:
+def _run_file(request: Request, file: Path, inputs: InputOptions, output: OutputOptions) -> int:
     from bench.runner import onnx_run
     from bench.store.store import Store
     from bench.workloads import onnx_file
 
-    model = onnx_file.describe(file, shapes)
+    model = onnx_file.describe(file, inputs)
     plan, (dataset, data) = onnx_run.plan(request, model), onnx_run.data(model)
     return _measured(plan, dataset, Store(output.store), output.format, onnx_run.FileInputs(model), data)
 

@@ -174,6 +174,8 @@ class Parity(Frozen):
 
     comparable: bool
     checks: list[Check]
+    uncertified: str | None = None
+    """Why no judge could certify a user's file; its row is timed, marked, and compared with rows of the same file."""
 
 
 class Disturbance(Frozen):

@@ -25,6 +25,7 @@ from bench.values import Missing
 from bench.worker.protocol import (
     Finish,
     Finished,
+    NotTaken,
     Prepare,
     Prepared,
     Request,
@@ -182,7 +183,7 @@ class _Turns:
         limit = self._block.too_large.get((live.row.id, metric.task))
         if limit is None or metric.batch_size < limit:
             return True
-        live.readings.append(MetricReadings(metric, Missing(f"batch {limit} did not fit into memory")))
+        live.readings.append(MetricReadings(metric, Missing(f"out of memory: batch {limit} did not fit into memory")))
         return False
 
     def _note_too_large(self, live: _Live, metric: TimedMetric) -> bool:
@@ -213,8 +214,12 @@ class _Turns:
     def _warm_up(self, live: _Live, metric: TimedMetric) -> None:
         self._wait_asleep(live.worker)
         warm_up = live.ask(WarmUp(metric=metric), self._block.timeout)
-        if isinstance(warm_up, Missing) and not self._note_too_large(live, metric):
-            raise WorkerError("out-of-memory", warm_up.reason)
+        if isinstance(warm_up, NotTaken):
+            warm_up = Missing(f"the file does not take batch size {warm_up.batch_size}: {warm_up.why}")
+        elif isinstance(warm_up, Missing):
+            if not self._note_too_large(live, metric):
+                raise WorkerError("out-of-memory", warm_up.reason)
+            warm_up = Missing(f"out of memory: {warm_up.reason}")
         live.readings.append(MetricReadings(metric, warm_up))
 
     def _time_slice(self, live: _Live, turn: int) -> None:

@@ -55,6 +55,8 @@ class Request:
     """The run and row that ``init`` comes from."""
     freeze: bool = False
     """Whether only the last dense layer is trained."""
+    inputs: str = ""
+    """The inputs of a user's file, as text."""
     timeout: float = 600.0
     data_dir: Path | None = None
     pythons: dict[str, str] = field(default_factory=dict)
@@ -71,6 +73,11 @@ class Request:
     def tasks(self) -> tuple[Task, ...]:
         """The tasks in order: inference first, so that its memory is read before training adds to it."""
         return tuple(task for task in TASKS if self.task in (task, "all"))
+
+
+def batch_of_first_call(usual: int, certified: int | None) -> int:
+    """The batch size of a row's first call: the usual one, or the one that its file takes."""
+    return usual if certified is None else certified
 
 
 @dataclass(frozen=True)

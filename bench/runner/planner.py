@@ -29,8 +29,8 @@ def make_plan(request: Request) -> Plan:
     return Plan(request, tuple(rows), tuple(timed_metrics(request)))
 
 
-def make_runtime_plan(request: Request) -> Plan:
-    """Like ``make_plan``, for a user's ONNX file: only the rows of runtimes can read it.
+def make_runtime_plan(request: Request, precision: str = "fp32") -> Plan:
+    """Like ``make_plan``, for a user's ONNX file of this precision: only the rows of runtimes can read it.
 
     Raises:
         UsageError: an unknown name, no such device, or no runtime among the backends.
@@ -43,17 +43,14 @@ def make_runtime_plan(request: Request) -> Plan:
         for name, adapter in adapters.items():
             if name in request.backends or (under_all and adapter.NEEDS_SOURCE):
                 device, gpu = _device_of(adapter, asked_device, asked_gpu)
-                for variant in _variants(adapter, request):
-                    row = _make_row(request, name, device, gpu, variant)
-                    problem = row.problem
+                for _, mode, why in _variants(adapter, request):
+                    row = _make_row(request, name, device, gpu, (precision, mode, why))
                     if not adapter.NEEDS_SOURCE:
-                        problem = "unsupported", "it reads no ONNX files"
-                    elif variant[0] != adapter.PRECISIONS[0]:
-                        problem = (
-                            "unsupported",
-                            "a user's file is run unchanged: there are no images to calibrate a conversion",
-                        )
-                    rows.append(replace(row, required=name in request.backends, problem=problem))
+                        row = replace(row, problem=("unsupported", "it reads no ONNX files"))
+                    rows.append(replace(row, required=adapter.NEEDS_SOURCE and name in request.backends))
+    if rows and not any(adapters[row.job.backend].NEEDS_SOURCE for row in rows):
+        runtimes = ", ".join(name for name, adapter in adapters.items() if adapter.NEEDS_SOURCE)
+        raise UsageError(f"nothing to run: {rows[0].job.backend} reads no ONNX files; --backend {runtimes} does")
     if not rows:
         raise UsageError("nothing to run: no runtime here reads ONNX files; pip install 'evenbench[onnx]'")
     rows = _add_names(list({row.job.row: row for row in rows}.values()))
@@ -233,6 +230,7 @@ def _make_job(request: Request, name: str, device: str, precision: str, mode: st
         validation=request.workload.recipe.validation,
         started_from=request.started_from,
         frozen=request.freeze,
+        inputs=request.inputs,
         seed=request.seed,
     )
 

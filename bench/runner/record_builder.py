@@ -14,11 +14,13 @@ from bench.records.metrics import METRICS
 from bench.records.record import Check, Data, Figure, Outcome, Parity, Phase, Ratio, Record, Sample, Slice, Training
 from bench.runner import disturbance, invariants
 from bench.runner.interleaving import DeviceMemory, MetricReadings, SliceReading
+from bench.runner.plan import batch_of_first_call
 from bench.runner.row_result import RowResult
 from bench.values import Missing
 from bench.worker.protocol import Exported, NotExported, Scores, TimedMetric, WarmedUp, WorkerReport
 
 PERCENTILES = (50, 90, 99)
+FILE_AS_IT_IS = "a user's file is run as it is: no training, no export, no labels"
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,8 @@ def _parity(result: RowResult) -> Parity | None:
         holds = source is not None and source.comparable
         note = f"{result.source.name} is {'comparable' if holds else 'not comparable'}"
         checks.append(Check(name="source", value=0 if holds else 1, tolerance=0, passed=holds, note=note))
-    return Parity(comparable=all(check.passed for check in checks), checks=checks)
+    uncertified = result.certified.uncertified or None
+    return Parity(comparable=all(check.passed for check in checks), checks=checks, uncertified=uncertified)
 
 
 def _all_metrics(result: RowResult) -> list[Figure]:
@@ -129,8 +132,8 @@ def _timed_metrics(result: RowResult, metric: TimedMetric) -> list[Figure]:
         for readings in measured.metrics
         if readings.metric == metric
     ]
-    too_large = next((r.warm_up for _, r in measured_in_round if isinstance(r.warm_up, Missing)), None)
-    missing = result.why_missing(metric.task) if too_large is None else Missing(f"out of memory: {too_large.reason}")
+    why_not = next((r.warm_up for _, r in measured_in_round if isinstance(r.warm_up, Missing)), None)
+    missing = why_not or result.why_missing(metric.task)
     readings = [(number, r) for number, r in measured_in_round if isinstance(r.warm_up, WarmedUp)]
     if metric.name == "throughput":
         return [_speed_metric("throughput", metric, readings, throughput, missing)]
@@ -222,7 +225,9 @@ def _single_value(name: str, value: float | Missing, **place: Any) -> Figure:
 
 
 def _start_metrics(result: RowResult) -> list[Figure]:
-    place = {"task": "infer", "batch_size": result.plan.request.first_batch, "boundary": "end-to-end"}
+    batch = result.certified.batch if result.certified is not None else None
+    first = batch_of_first_call(result.plan.request.first_batch, batch)
+    place = {"task": "infer", "batch_size": first, "boundary": "end-to-end"}
     return [
         _over_processes(
             name,
@@ -257,6 +262,8 @@ def _why_no_fit(result: RowResult) -> Missing | None:
     """The reason why there is no training; None if there is at least one."""
     if result.untrained:
         return Missing(result.untrained)
+    if result.row.job.inputs:
+        return Missing(FILE_AS_IT_IS)
     if result.fits:
         return None
     if "fit" not in result.row.tasks:
@@ -295,6 +302,8 @@ def _export_seconds(result: RowResult) -> float | Missing:
 def _why_no_export(result: RowResult) -> Missing:
     if isinstance(result.export, NotExported):
         return Missing(result.export.reason)
+    if result.row.job.inputs:
+        return Missing(FILE_AS_IT_IS)
     if "export" not in result.row.tasks:
         return Missing(f"{result.row.job.backend} has no exporter")
     return _why_no_fit(result) or result.why_missing()
@@ -366,6 +375,9 @@ def _size_metrics(result: RowResult) -> list[Figure]:
 
 def _model_size(result: RowResult) -> float | Missing:
     """Bytes of the file that the row reads or converts, else of the file that it exports."""
+    of_file = getattr(result.plan.request.workload.model, "bytes", None)
+    if of_file is not None:
+        return float(of_file)
     if result.certified is not None and result.certified.bytes is not None:
         return result.certified.bytes
     exporter = result.source or result

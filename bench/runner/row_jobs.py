@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.runner import classification
-from bench.runner.plan import Plan, Row
+from bench.runner.plan import Plan, Row, batch_of_first_call
 from bench.runner.results import Results
 from bench.runner.row_result import RowResult
 from bench.runner.worker_process import WorkerError
@@ -87,8 +87,12 @@ class RowJobs:
         result = self.results[row]
         result.untrained = "" if self.trains else UNTRAINED
         folder = self.workspace.folder(row)
-        request = Certify(work=self.workspace.work(row), out=folder, batch=self.workspace.certified_batch)
+        plan = self.results.plan.request
+        sizes = (plan.first_batch, *plan.batch_sizes)
+        request = Certify(work=self.workspace.work(row), out=folder, batches=sizes)
         result.certified = self.workspace.ask_fresh_worker(row, "certify", request)
+        if result.certified.batch is not None:
+            self.workspace.first_batches[row.fit_id] = batch_of_first_call(plan.first_batch, result.certified.batch)
         if row.source is not None and self.trains:
             result.classes = self._class_report(folder)
 

@@ -57,10 +57,6 @@ class Timing:
 class Inputs(Protocol):
     """The inputs of a run's workers: a data set's images, or random inputs for a user's file."""
 
-    @property
-    def certified_batch(self) -> int:
-        """Inputs that a user's file is certified on; unused for a data set, where the certificate chooses images."""
-
     def write(self, folder: Path, plan: Plan) -> None:
         """Write the files that workers read into the scratch folder."""
 
@@ -73,7 +69,6 @@ class DatasetInputs:
     """Pixels and labels of both splits, a normalized sample of images, and the run's starting weights, if any."""
 
     dataset: Dataset
-    certified_batch: int = 1
 
     def write(self, folder: Path, plan: Plan) -> None:
         """Write ``.npy`` files, which workers map into memory."""
@@ -111,8 +106,9 @@ class Workspace:
         self.plan = plan
         self.timing = Timing()
         self.held_bytes: dict[str, int] = {}
+        self.first_batches: dict[str, int] = {}
+        """By ``Row.fit_id``: the batch size of the first call, where a user's file does not take the usual one."""
         self._inputs = inputs
-        self.certified_batch = inputs.certified_batch
 
     @contextmanager
     def opened(self) -> Iterator[None]:
@@ -177,7 +173,7 @@ class Workspace:
     def prepare(self, row: Row) -> Prepare:
         """The first request of a measuring worker."""
         weights = self.folder(row) / "weights.npz" if "fit" in row.tasks else None
-        return Prepare(work=self.work(row), weights=weights)
+        return Prepare(work=self.work(row), weights=weights, batch=self.first_batches.get(row.fit_id))
 
     def ask_fresh_worker(self, row: Row, kind: str, request: Request[Reply]) -> Reply:
         """Start a fresh worker, send it one request, and return the reply, which holds a ``WorkerReport``.

@@ -239,20 +239,6 @@ def certify_runtime(
     ]
 
 
-def certify_file(backend: Backend, job: Job, path: str, x: Any) -> Result:
-    """Compare a runtime's first output for a user's file with ``onnx.reference``, the specification in NumPy."""
-    from onnx.reference import ReferenceEvaluator
-
-    evaluator = ReferenceEvaluator(path)
-    named = x if isinstance(x, dict) else {evaluator.input_names[0]: x}
-    want = np.asarray(evaluator.run(None, named)[0])
-    note = f"first output of {len(next(iter(named.values())))} random inputs, against onnx.reference"
-    value = relative_l2(np.asarray(backend.infer(x), np.float64), want.astype(np.float64))
-    stated = adapter_tolerances(backend, job.precision)
-    allowed = tolerance(job.precision, job.device, "logits_of_source", stated=stated)
-    return Result("output_of_reference", value, allowed, add_origin(note, stated, "logits_of_source"))
-
-
 def accuracy(logits: npt.NDArray[Any], labels: Labels) -> float:
     """Top-1 accuracy: the share of images whose largest logit is that of the label."""
     return float((logits.argmax(axis=1) == labels).mean())

@@ -70,6 +70,8 @@ class Job:
     """The run whose weights training started from; None: weights drawn from the seed."""
     frozen: bool = False
     """Only the last dense layer was trained."""
+    inputs: str = ""
+    """The inputs of a user's ONNX file: names, shapes, types and values; empty: a data set."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -114,7 +116,13 @@ class Work:
     source_logits: Path | None = None
     """The source's logits on the test split (npy)."""
     inputs: Path | None = None
-    """Random inputs for a user's ONNX file (npz)."""
+    """The inputs of a user's ONNX file (npz, ``input NAME``)."""
+    batch_axes: Mapping[str, int] = field(default_factory=dict)
+    """By input of that file: the side that is the batch; absent: the input has no batch."""
+    fixed_batch: int | None = None
+    """The batch size that the file fixes; None: any may work."""
+    bytes: int | None = None
+    """Size of that file with its external data."""
     first_batch: int = 1
     """Batch size of latencies and of the first call."""
 
@@ -197,6 +205,10 @@ class Certified:
     """The paths of the adapter's source files."""
     scores: Scores | None = None
     bytes: int | None = None
+    uncertified: str = ""
+    """Why no judge could certify a user's file; empty: one could."""
+    batch: int | None = None
+    """The batch size at which a user's file was certified."""
     report: WorkerReport
 
 
@@ -230,6 +242,14 @@ class WarmedUp:
     steps: int
     steady: bool | None
     step_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotTaken:
+    """A user's file does not take a batch of this size."""
+
+    batch_size: int
+    why: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -287,8 +307,8 @@ class Certify(Request[Certified]):
     work: Work
     out: Path
     """Folder for the logits."""
-    batch: int = 1
-    """For a user's ONNX file: number of inputs that it is certified on."""
+    batches: tuple[int, ...] = ()
+    """For a user's ONNX file: the batch sizes that are timed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -308,11 +328,14 @@ class Prepare(Request[Prepared]):
     work: Work
     weights: Path | None = None
     """The trained weights (npz); None: the initial weights, or those of the ONNX file."""
+    batch: int | None = None
+    """Batch size of the first call; None: that of ``work``."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class WarmUp(Request[WarmedUp | Missing]):
-    """Create a metric's batches and repeat its step until it is steady. ``Missing``: it does not fit into memory."""
+class WarmUp(Request[WarmedUp | Missing | NotTaken]):
+    """Create a metric's batches and repeat its step until it is steady. ``Missing``: it does not fit into memory, or a
+    user's file does not take such a batch."""
 
     metric: TimedMetric
 

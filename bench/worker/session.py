@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO, cast
 
@@ -23,7 +25,7 @@ from backends.base import Backend, Unavailable, Unsupported
 from backends.model import ModelSpec, Weights
 from bench.machine import allocators, memory
 from bench.values import Missing
-from bench.worker import certificate, clock, protocol, reference_outputs, training
+from bench.worker import certificate, clock, file_certificate, protocol, reference_outputs, training
 from bench.worker.protocol import (
     Certified,
     Certify,
@@ -32,6 +34,7 @@ from bench.worker.protocol import (
     Fit,
     Fitted,
     GpuFacts,
+    NotTaken,
     Prepare,
     Prepared,
     ProbeGpu,
@@ -101,14 +104,38 @@ class Session:
         return replace(self._certificate(backend, results), scores=training.score(got, labels), bytes=_size(work))
 
     def _certify_file(self, backend: Backend, request: Certify) -> Certified:
-        """Compare a user's file with ONNX's reference evaluator on a few random inputs."""
-        work = request.work
-        x, _ = _batch(work, request.batch)
+        """Compare all outputs for a user's file with those of two judges, at a small batch that the file takes."""
+        work, path = request.work, _onnx(request.work)
         with self._phase("load"):
-            backend.load(_onnx(work))
+            backend.load(path)
         with self._phase("certify"):
-            result = certificate.certify_file(backend, work.job, str(work.onnx), x)
-        return replace(self._certificate(backend, [result]), bytes=_size(work))
+            fixed = () if work.fixed_batch is None else (work.fixed_batch,)
+            sample = sum(values.nbytes for values in _batch(work, 1)[0].values())
+            sizes = (*fixed, *file_certificate.first_batches(sample), *sorted(request.batches))
+            batch, refused = file_certificate.smallest_working(sizes, partial(self._why_not_taken, backend))
+            if batch is None:
+                raise ValueError(next(iter(refused.values())))
+            certifier = file_certificate.FileCertifier(
+                backend, work.job.precision, work.job.device, work.job.mode, path, work.data, self._alive
+            )
+            certificate_of_file = certifier.certify(_batch(work, batch)[0], batch)
+        taken = request.batches[0] if not self._why_not_taken(backend, request.batches[0]) else batch
+        return replace(
+            self._certificate(backend, [certificate_of_file.result]),
+            bytes=work.bytes,
+            uncertified=certificate_of_file.uncertified,
+            batch=taken,
+        )
+
+    def _why_not_taken(self, backend: Backend, size: int) -> str:
+        """Why a user's file does not run with this batch size; empty if it does."""
+        try:
+            backend.outputs(_batch(self._work, size)[0])
+        except Exception as error:
+            if isinstance(error, MemoryError) or backend.out_of_memory(error):
+                raise
+            return _sentence(error)
+        return ""
 
     def _certificate(self, backend: Backend, results: list[certificate.Result]) -> Certified:
         checks = tuple(result.as_check() for result in results)
@@ -151,14 +178,14 @@ class Session:
                 backend.load(_onnx(request.work))
             else:
                 backend.build(self._model, self._weights(), None)
-        x, _ = _batch(request.work, request.work.first_batch)
+        x, _ = _batch(request.work, request.batch or request.work.first_batch)
         with self._phase("first_call"):
             begin = clock.now()
             backend.infer(x)
             first_call = clock.now() - begin
         return Prepared(first_call=first_call, cold_start=time.monotonic() - self._spawned_at)
 
-    def warm_up(self, request: WarmUp) -> WarmedUp | Missing:
+    def warm_up(self, request: WarmUp) -> WarmedUp | Missing | NotTaken:
         """Create a metric's batches and run its step until it is steady."""
         self._metric = request.metric
         if self._metric.task != self._task:
@@ -171,6 +198,8 @@ class Session:
             if isinstance(error, MemoryError) or self.backend.out_of_memory(error):
                 self._step = lambda: None  # frees its batches
                 return Missing(_reason(error))
+            if self._work.inputs is not None:  # a user's file may take some batch sizes only
+                return NotTaken(batch_size=self._metric.batch_size, why=_sentence(error))
             raise
         self._step_seconds = warmed_up.step_seconds
         return warmed_up
@@ -299,13 +328,18 @@ def _size(work: Work) -> int:
 
 def _batch(work: Work, size: int, start: int = 0) -> tuple[Any, Any]:
     """``size`` normalized images for timing and certificates, from ``start`` on, repeated if there are fewer, and their
-    labels. For a user's file: random inputs (a dictionary if there are several), and None."""
+    labels. For a user's file: its inputs by name, and None."""
     if work.inputs is not None:
         with np.load(work.inputs, allow_pickle=False) as stored:
-            drawn = {name: stored[name] for name in stored.files}
-        index = (start + np.arange(size)) % len(next(iter(drawn.values())))
-        batches = {name: np.ascontiguousarray(values[index]) for name, values in drawn.items()}
-        return (batches if len(batches) > 1 else next(iter(batches.values()))), None
+            drawn = {key.removeprefix("input "): stored[key] for key in stored.files}
+        batches = {}
+        for name, values in drawn.items():
+            axis = work.batch_axes.get(name)
+            if axis is not None:
+                index = (start + np.arange(size)) % values.shape[axis]
+                values = np.ascontiguousarray(np.take(values, index, axis=axis))
+            batches[name] = values
+        return batches, None
     x = np.load(work.data / "sample_x.npy", mmap_mode="r", allow_pickle=False)
     y = np.load(work.data / "sample_y.npy", mmap_mode="r", allow_pickle=False)
     index = (start + np.arange(size)) % len(x)
@@ -364,7 +398,14 @@ def _reason(error: Exception) -> str:
     import traceback
 
     traceback.print_exception(error)
-    text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
     if isinstance(error, Unsupported | Unavailable):
-        return text
-    return f"{type(error).__name__}: {text}"[:500]
+        return next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return f"{type(error).__name__}: {_sentence(error)}"[:500]
+
+
+def _sentence(error: Exception) -> str:
+    """The part of an error's text that helps: its lines as one, without places in C++ sources; 300 characters."""
+    text = " ".join(line.strip() for line in str(error).splitlines() if line.strip())
+    text = re.sub(r"\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
+    text = re.sub(r"\S+\.(?:cc|h|cpp|cu|hpp):\d+\s+(?:\S+ )?\S*\([^)]*\)[^:]*?(?=[A-Z]|$)", "", text)
+    return text[:300] or type(error).__name__

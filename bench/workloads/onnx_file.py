@@ -1,11 +1,12 @@
-"""A user's ONNX file: its checks, and the inputs that it declares. Nothing in it is executed here."""
+"""A user's ONNX file: its checks, and the facts about it. Nothing in it is executed here."""
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.errors import UsageError
+from bench.workloads import onnx_graph, onnx_inputs
+from bench.workloads.onnx_inputs import LARGEST_SAMPLE, SAMPLES, Declared, Input, InputOptions
 
 RANDOM = "random-inputs"
 """Takes the place of the data set's name."""
-SAMPLES = 512
-"""Largest number of random inputs."""
-LARGEST_SAMPLE = 256 * 2**20
-"""Largest size of all samples of one input, bytes."""
-DTYPES = ("float32", "float16", "float64", "int64", "int32", "int8", "uint8", "bool")
-TOKENS = 100
-"""Random integers are below this, because they may be indices into a table of the model."""
-
-
-@dataclass(frozen=True)
-class Input:
-    """One input; ``shape`` is without the batch dimension."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
 
 
 @dataclass(frozen=True)
@@ -46,35 +33,43 @@ class OnnxModel:
     """The batch size, if the file fixes it."""
     parameters: int
     """Number of values in its initializers."""
+    bytes: int = 0
+    """Size of the file and of its external data."""
+    precision: str = "fp32"
+    """Of its tensors and nodes."""
+    note: str = ""
+    """What is odd about the file, though runtimes take it."""
+    given: Path | None = None
+    """The user's inputs (npz)."""
     flops: None = None
     """Not counted."""
     trained: tuple[str, ...] = ()
 
+    @property
+    def inputs_text(self) -> str:
+        """All inputs with their shapes, types and values; a part of the comparability key."""
+        return "; ".join(each.text for each in self.inputs)
+
     def samples(self, seed: int, count: int) -> dict[str, npt.NDArray[Any]]:
-        """Random inputs by name: normal values, or integers below ``TOKENS``; fewer than ``count`` if large."""
+        """The inputs by name: the user's, or drawn from the seed; fewer drawn samples than ``count`` if large."""
         rng = np.random.default_rng(seed)
+        given = {} if self.given is None else onnx_inputs.read(self.given, self.inputs)
+        axes = {each.name: each.batch_axis for each in self.inputs}
+        counts = [array.shape[axis] for name, array in given.items() if (axis := axes[name]) is not None]
         size = max(math.prod(each.shape) * np.dtype(each.dtype).itemsize for each in self.inputs)
-        minimum = self.batch or 1
-        count = max(min(count, SAMPLES, LARGEST_SAMPLE // max(size, 1)), minimum)
-        return {each.name: _draw(rng, (count, *each.shape), each.dtype) for each in self.inputs}
+        count = max(min(count, SAMPLES, LARGEST_SAMPLE // max(size, 1)), self.batch or 1)
+        count = next(iter(counts), count)
+        return {each.name: given.get(each.name, each.draw(rng, count)) for each in self.inputs}
 
 
-def _draw(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> npt.NDArray[Any]:
-    if dtype == "bool":
-        return rng.random(shape) < 0.5
-    if dtype.startswith("float"):
-        return rng.standard_normal(shape).astype(dtype)
-    return rng.integers(0, TOKENS, shape).astype(dtype)
-
-
-def describe(path: Path, shapes: Mapping[str, tuple[int, ...]] | None = None) -> OnnxModel:
-    """Check a file and read its inputs. ``shapes`` (without the batch) are for inputs whose shape the file leaves open.
+def describe(path: Path, options: InputOptions | None = None) -> OnnxModel:
+    """Check a file and read its inputs. What a runtime would take is not refused.
 
     Raises:
-        UsageError: it cannot be read, is not valid ONNX, has external data outside its folder, or a shape is missing.
+        UsageError: it cannot be read, has external data outside its folder, or an option does not fit its inputs.
     """
-    if not path.is_file():
-        raise UsageError(f"--onnx {path}: no such file")
+    options = options or InputOptions()
+    _check_kind(path)
     try:
         import onnx
     except ImportError as error:
@@ -85,49 +80,91 @@ def describe(path: Path, shapes: Mapping[str, tuple[int, ...]] | None = None) ->
         model = onnx.load(str(path), load_external_data=False)
     except Exception as error:  # protobuf's own exceptions
         raise UsageError(f"{path} is not an ONNX file: {_first_line(error)}") from error
+    if not model.graph.node:
+        raise UsageError(f"{path} is not an ONNX file: it has no nodes")
     for tensor in _tensors(model.graph):
         _check_location(path, tensor)
-    try:
-        onnx.checker.check_model(str(path), full_check=True)
-    except Exception as error:  # the checker raises several kinds
-        raise UsageError(f"{path} is not valid ONNX: {_first_line(error)}") from error
     weights = {tensor.name for tensor in model.graph.initializer}
-    declared = [each for each in model.graph.input if each.name not in weights]
+    highest = onnx_graph.highest_indices(model)
+    declared = [_declared(path, each, highest) for each in model.graph.input if each.name not in weights]
     if not declared:
         raise UsageError(f"{path} has no inputs")
-    open_shapes = dict(shapes or {})
-    inputs, batches = zip(*(_input(path, each, open_shapes) for each in declared), strict=True)
-    fixed = {batch for batch in batches if batch is not None}
-    if len(fixed) > 1:
-        raise UsageError(f"{path} fixes different batch sizes for its inputs: {', '.join(map(str, sorted(fixed)))}")
-    if open_shapes:
-        raise UsageError(f"--input-shape {next(iter(open_shapes))}: {path} has no such input")
-    digest = _digest(path, model)
+    try:
+        inputs, batch = onnx_inputs.resolve(declared, options)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from error
+    if options.file is not None:
+        given = {name: _array_digest(array) for name, array in onnx_inputs.read(options.file, inputs).items()}
+        inputs = tuple(replace(each, given=given.get(each.name, "")) for each in inputs)
+    digest, size = _digest(path, model)
     count = sum(math.prod(tensor.dims) for tensor in model.graph.initializer)
-    return OnnxModel(f"{path.stem}@{digest[:8]}", path.absolute(), digest, inputs, next(iter(fixed), None), count)
+    return OnnxModel(
+        name=f"{path.stem}@{digest[:8]}",
+        path=path.absolute(),
+        sha256=digest,
+        inputs=inputs,
+        batch=batch,
+        parameters=count,
+        bytes=size,
+        precision=onnx_graph.precision(model),
+        note=_oddities(path),
+        given=options.file,
+    )
 
 
-def _input(path: Path, declared: Any, open_shapes: dict[str, tuple[int, ...]]) -> tuple[Input, int | None]:
-    """An input, and its batch size (None: free)."""
+def _check_kind(path: Path) -> None:
+    """Raise UsageError for what is plainly no ONNX file, with its kind."""
+    if path.is_dir():
+        raise UsageError(f"--onnx {path}: a folder; name the .onnx file in it")
+    if not path.is_file():
+        raise UsageError(f"--onnx {path}: no such file")
+    try:
+        with path.open("rb") as opened:
+            start = opened.read(512)
+    except OSError as error:
+        raise UsageError(f"--onnx {path}: cannot be read: {error.strerror}") from error
+    kind = ""
+    if not start:
+        kind = "it is empty (0 bytes)"
+    elif start.startswith(b"version https://git-lfs"):
+        kind = "it is a pointer of Git LFS; get the file with git lfs pull"
+    elif start.startswith(b"PK\x03\x04"):
+        kind = "it is a zip archive; unpack it first"
+    elif start.startswith(b"\x1f\x8b"):
+        kind = "it is a gzip archive; unpack it first"
+    elif all(byte >= 32 or byte in b"\t\n\r\f" for byte in start):
+        kind = "it is a text file"
+    if kind:
+        raise UsageError(f"{path} is not an ONNX file: {kind}")
+
+
+def _oddities(path: Path) -> str:
+    """What ONNX's checker complains of; runtimes often take the file all the same."""
     import onnx
 
-    kind = declared.type.tensor_type
+    try:
+        onnx.checker.check_model(str(path), full_check=True)
+    except Exception as error:  # noqa: BLE001  (the checker raises several kinds)
+        return f"onnx.checker: {_first_line(error)}"[:200]
+    return ""
+
+
+def _declared(path: Path, value: Any, highest: dict[str, int]) -> Declared:
+    import onnx
+
+    kind = value.type.tensor_type
+    if not value.type.HasField("tensor_type"):
+        raise UsageError(f"{path}: input '{value.name}' is no tensor; only tensors can be given")
     dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type).name if kind.elem_type else "unknown"
-    if dtype not in DTYPES:
-        raise UsageError(
-            f"{path}: input '{declared.name}' has type {dtype}; random inputs can be one of {', '.join(DTYPES)}"
-        )
-    sides = [side.dim_value if side.HasField("dim_value") else None for side in kind.shape.dim]
-    if not sides:
-        raise UsageError(f"{path}: input '{declared.name}' has no batch dimension")
-    inner = open_shapes.pop(declared.name, None) or sides[1:]
-    if any(side is None or side < 1 for side in inner):
-        shape = ",".join("?" if side is None else str(side) for side in inner)
-        raise UsageError(
-            f"{path}: input '{declared.name}' leaves its shape open ({shape} after the batch);"
-            f" give it: --input-shape {declared.name}={shape.replace('?', '64')}"
-        )
-    return Input(declared.name, tuple(int(side) for side in inner if side is not None), dtype), sides[0]
+    sides = tuple(
+        side.dim_value if side.HasField("dim_value") and side.dim_value > 0 else side.dim_param
+        for side in kind.shape.dim
+    )
+    return Declared(value.name, sides, dtype, highest.get(value.name))
+
+
+def _array_digest(array: npt.NDArray[Any]) -> str:
+    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
 
 
 def _tensors(graph: Any) -> Iterator[Any]:
@@ -150,26 +187,47 @@ def _external(tensor: Any) -> str | None:
 
 
 def _check_location(path: Path, tensor: Any) -> None:
-    """Raise UsageError if external data is not in the file's own folder, or is missing."""
+    """Raise UsageError if external data is not in the file's own folder or model cache, or is missing."""
     location = _external(tensor)
     if location is None:
         return
-    folder = path.parent.resolve()
-    target = (folder / location).resolve()
-    if not location or Path(location).is_absolute() or not target.is_relative_to(folder):
+    folder = path.parent.absolute()
+    named = Path(os.path.normpath(folder / location))
+    inside = bool(location) and not Path(location).is_absolute() and named.is_relative_to(folder)
+    target = named.resolve()
+    if not inside or not any(target.is_relative_to(place) for place in (folder.resolve(), _cache(folder))):
         raise UsageError(f"{path} takes data of '{tensor.name}' from {location!r}, outside its folder: refused")
     if not target.is_file():
         raise UsageError(f"{path} takes data of '{tensor.name}' from {location!r}, which does not exist")
 
 
-def _digest(path: Path, model: Any) -> str:
-    """SHA-256 of the file and of its external data."""
+def _cache(folder: Path) -> Path:
+    """The folder of one model in a model cache (``MODEL/snapshots/REVISION``, with links to ``MODEL/blobs``), or the
+    folder itself."""
+    for parent in folder.parents:
+        if parent.name == "snapshots":
+            return parent.parent.resolve()
+    return folder.resolve()
+
+
+def parts(path: Path) -> list[Path]:
+    """The file and the files of its external data."""
+    import onnx
+
+    model = onnx.load(str(path), load_external_data=False)
     locations = {location for tensor in _tensors(model.graph) if (location := _external(tensor)) is not None}
-    digest = hashlib.sha256()
+    return [path, *(path.parent / location for location in sorted(locations))]
+
+
+def _digest(path: Path, model: Any) -> tuple[str, int]:
+    """SHA-256 and bytes of the file and of its external data."""
+    locations = {location for tensor in _tensors(model.graph) if (location := _external(tensor)) is not None}
+    digest, size = hashlib.sha256(), 0
     for file in (path, *(path.parent / location for location in sorted(locations))):
         with file.open("rb") as opened:
             digest.update(hashlib.file_digest(opened, "sha256").digest())
-    return digest.hexdigest()
+        size += file.stat().st_size
+    return digest.hexdigest(), size
 
 
 def _first_line(error: Exception) -> str:

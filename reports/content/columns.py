@@ -73,7 +73,7 @@ def _warnings(record: Record) -> tuple[str, ...]:
     reasons = []
     if record.status != "ok":
         reasons.append(status(record))
-    if record.parity is not None and not record.parity.comparable:
+    if record.parity is not None and (not record.parity.comparable or record.parity.uncertified):
         reasons.append(parity(record))
     if record.disturbance.disturbed:
         reasons.append(f"disturbed: {record.disturbance.reason}")

@@ -15,6 +15,8 @@ def parity(record: Record) -> str:
     if record.parity is None:
         return "not certified"
     failed = [check for check in record.parity.checks if not check.passed]
+    if not failed and record.parity.uncertified is not None:
+        return f"not certified: {record.parity.uncertified}"
     if not failed:
         return "comparable"
     shown = "; ".join(f"{check.name} {check.value:.1e} > {check.tolerance:.0e}" for check in failed[:2])

@@ -1,0 +1,106 @@
+"""``python -m bench.worker.reference_judge MODEL INPUTS OUT``: the outputs of ``onnx.reference`` for a user's file.
+
+It writes OUT (npz), or prints in one line why it cannot judge. The model is brought to a newer opset first, because the
+evaluator computes some operators of old opsets wrongly.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+OPSET = 21
+"""Models are converted to it if they are older."""
+WRONG_BELOW = {
+    "BatchNormalization": 14,
+    "Softmax": 13,
+    "LogSoftmax": 13,
+    "Hardmax": 13,
+    "RoiAlign": 16,
+    "DequantizeLinear": 19,
+    "QuantizeLinear": 19,
+}
+"""Operator to the opset below which onnx.reference 1.23.2 computes it wrongly or lacks it (docs/method.md)."""
+
+
+def opset(model: Any) -> int:
+    """The version of the default domain."""
+    return int(next((each.version for each in model.opset_import if each.domain in ("", "ai.onnx")), 1))
+
+
+def prepared(model: Any) -> Any:
+    """The model at a newer opset if the converter can, else as it is.
+
+    Raises:
+        ValueError: it stays at an opset of which the evaluator computes one of its operators wrongly.
+    """
+    from onnx import version_converter
+
+    old, reason = opset(model), ""
+    if old < OPSET:
+        try:
+            model = version_converter.convert_version(model, OPSET)
+        except Exception as error:  # noqa: BLE001  (the converter raises several kinds)
+            reason = f"{type(error).__name__}"
+    now = opset(model)
+    for node in model.graph.node:
+        if node.domain in ("", "ai.onnx") and now < WRONG_BELOW.get(node.op_type, 0):
+            raise ValueError(f"it computes {node.op_type} of opset {now} wrongly, and the converter failed ({reason})")
+    return model
+
+
+def with_all_outputs(path: Path, out: Path) -> dict[str, str]:
+    """Write the model with the value of every node as an output; value to ``name (operator)`` in the graph's order."""
+    import onnx
+
+    model = onnx.load(str(path))
+    known = {each.name for each in model.graph.output}
+    nodes = {}
+    for node in model.graph.node:
+        for name in filter(None, node.output):
+            nodes[name] = f"{node.name or name} ({node.op_type})"
+            if name not in known:
+                model.graph.output.append(onnx.ValueInfoProto(name=name))
+    onnx.save(model, str(out))
+    return nodes
+
+
+def main() -> None:
+    """Judge one file."""
+    import onnx
+    from onnx.reference import ReferenceEvaluator
+
+    from bench.worker.file_certificate import flatten
+
+    path, inputs, out = (Path(each) for each in sys.argv[1:])
+    try:
+        evaluator = ReferenceEvaluator(prepared(onnx.load(str(path))))
+        with np.load(inputs, allow_pickle=False) as stored:
+            named = {key.removeprefix("input "): stored[key] for key in stored.files}
+        values = evaluator.run(None, named)
+        arrays = {
+            f"{number} {name}": array
+            for name, value in zip(evaluator.output_names, values, strict=True)
+            for number, array in enumerate(flatten(value))
+        }
+        partial = out.with_suffix(".partial.npz")
+        np.savez(partial, **{name: _storable(array) for name, array in arrays.items()})
+        os.replace(partial, out)
+    except Exception as error:  # noqa: BLE001  (any error is the reason why it cannot judge)
+        text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+        print(f"onnx.reference cannot: {type(error).__name__}: {text}"[:200])
+
+
+def _storable(array: Any) -> Any:
+    """Types that NumPy's own format lacks (bfloat16, 4 bits) as float32; texts as such."""
+    if array.dtype.kind == "O":
+        return array.astype(str)
+    return array if array.dtype.kind in "fiubUS" else array.astype(np.float32)
+
+
+if __name__ == "__main__":
+    main()

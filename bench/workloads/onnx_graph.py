@@ -1,0 +1,95 @@
+"""What can be read from the graph of an ONNX file: its precision, and how large its integer inputs may be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+QUANTIZED = ("QLinear", "ConvInteger", "MatMulInteger", "DynamicQuantizeLinear", "QuantizeLinear", "DequantizeLinear")
+"""Beginnings of the names of quantized operators."""
+PASSES_INDICES = (
+    "Cast",
+    "Identity",
+    "Reshape",
+    "Squeeze",
+    "Unsqueeze",
+    "Flatten",
+    "Transpose",
+    "Expand",
+    "Tile",
+    "Clip",
+)
+"""Operators whose result has the values of their first input."""
+
+
+def precision(model: Any) -> str:
+    """``int4``, ``int8``, ``bf16``, ``fp16``, ``fp64`` or ``fp32``: the lowest that decides the file's rounding."""
+    import onnx
+
+    kinds = {tensor.data_type for tensor in model.graph.initializer}
+    kinds |= {each.type.tensor_type.elem_type for each in (*model.graph.input, *model.graph.output)}
+    operators = {node.op_type for node in _nodes(model.graph)}
+    types = onnx.TensorProto
+    if kinds & {types.INT4, types.UINT4} or any("NBits" in name or "Bnb4" in name for name in operators):
+        return "int4"
+    if any(name.startswith(QUANTIZED) for name in operators):
+        return "int8"
+    for kind, name in (
+        (types.BFLOAT16, "bf16"),
+        (types.FLOAT16, "fp16"),
+        (types.FLOAT, "fp32"),
+        (types.DOUBLE, "fp64"),
+    ):
+        if kind in kinds:
+            return name
+    return "fp32"
+
+
+def highest_indices(model: Any) -> dict[str, int]:
+    """By input: the largest integer that all tables which it indexes take (Gather, GatherElements, OneHot)."""
+    shapes = _shapes(model)
+    uses: dict[str, list[Any]] = {}
+    for node in _nodes(model.graph):
+        for name in node.input:
+            uses.setdefault(name, []).append(node)
+    limits = {each.name: _limit(each.name, uses, shapes, set()) for each in model.graph.input}
+    return {name: limit - 1 for name, limit in limits.items() if limit}
+
+
+def _limit(name: str, uses: dict[str, list[Any]], shapes: dict[str, list[int]], seen: set[str]) -> int | None:
+    if name in seen:
+        return None
+    seen.add(name)
+    limits: list[int] = []
+    for node in uses.get(name, []):
+        if node.op_type in ("Gather", "GatherElements") and len(node.input) > 1 and node.input[1] == name:
+            axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
+            shape = shapes.get(node.input[0])
+            if shape and -len(shape) <= axis < len(shape) and shape[axis] > 0:
+                limits.append(shape[axis])
+        elif node.op_type in PASSES_INDICES and node.input[0] == name:
+            limits += [found for out in node.output if (found := _limit(out, uses, shapes, seen))]
+    return min(limits, default=None)
+
+
+def _shapes(model: Any) -> dict[str, list[int]]:
+    """Shapes of initializers and, where they can be inferred, of other values; an open side is 0."""
+    import onnx
+
+    shapes = {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
+    try:
+        inferred = onnx.shape_inference.infer_shapes(model).graph.value_info
+    except Exception:  # noqa: BLE001  (a wrong shape in the file; the tables are usually initializers)
+        inferred = []
+    for each in inferred:
+        shapes.setdefault(each.name, [side.dim_value for side in each.type.tensor_type.shape.dim])
+    return shapes
+
+
+def _nodes(graph: Any) -> Iterator[Any]:
+    """All nodes, also of inner graphs."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _nodes(inner)

@@ -332,6 +332,11 @@ class Record(Frozen):
         """Whether the row was measured and its certificate holds."""
         return self.status == "ok" and self.parity is not None and self.parity.comparable
 
+    @property
+    def certified(self) -> bool:
+        """Whether it is comparable, and a judge could certify it (a user's file may be beyond every judge)."""
+        return self.comparable and self.parity is not None and self.parity.uncertified is None
+
 
 class Run(Frozen):
     """One ``bench run``: its name, the command that repeats it, and its rows."""

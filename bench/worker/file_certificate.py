@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from backends.base import Backend
 from bench.worker.certificate import Result
-from bench.worker.tolerances import adapter_tolerances, tolerance
+from bench.worker.tolerances import adapter_tolerances, check_of_file, tolerance
 
 Outputs = Mapping[str, list[npt.NDArray[Any]]]
 """Arrays by output; a tensor is one array, a sequence several."""
@@ -139,7 +139,7 @@ class FileCertifier:
     def certify(self, x: Mapping[str, npt.NDArray[Any]], batch: int) -> FileCertificate:
         """Compare all outputs for these inputs."""
         stated = adapter_tolerances(self.backend, self.precision)
-        allowed = tolerance(self.precision, self.device, CHECK, stated=stated)
+        allowed = tolerance(self.precision, self.device, check_of_file(self.precision, stated), stated=stated)
         got, again = self._outputs(self.backend, x), self._outputs(self.backend, x)
         reference = self._reference(x, batch)
         value, note, uncertified = judge(got, again, self._plain(x), reference, allowed)

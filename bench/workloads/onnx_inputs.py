@@ -235,7 +235,8 @@ def read(path: Path, inputs: tuple[Input, ...]) -> dict[str, npt.NDArray[Any]]:
         UsageError: it is no npz file of plain arrays, or an array does not fit its input.
     """
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as opened:
+            stored = np.load(opened, allow_pickle=False)
             arrays = {name: stored[name] for name in getattr(stored, "files", ())}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise UsageError(f"--input {path}: not an npz file of plain arrays: {error}") from error

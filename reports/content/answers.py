@@ -111,7 +111,7 @@ def _rivals(records: Sequence[Record], question: Question) -> list[_Rival]:
             and figure.boundary != "device"
             and figure.value
         ]
-        if record.comparable and record.contender and figures:
+        if record.certified and record.contender and figures:
             best = (min if lower else max)(figures, key=lambda figure: figure.value or 0.0)
             rivals.append(_Rival(label(record.job, jobs), best))
     return sorted(rivals, key=lambda rival: rival.value, reverse=not lower)

@@ -1,4 +1,4 @@
-"""The content of every export: the values of comparable rows, and the list of what is left out."""
+"""The content of every export: the values of certified rows, and the list of what is left out."""
 
 from __future__ import annotations
 
@@ -31,22 +31,24 @@ class Value:
 
 
 def values(run: Run) -> Iterator[Value]:
-    """All measured values of the comparable rows."""
+    """All measured values of the certified rows."""
     jobs = [record.job for record in run.records]
     for record in run.records:
-        for figure in record.figures if record.comparable else ():
+        for figure in record.figures if record.certified else ():
             if figure.value is not None and figure.name in METRICS:
                 yield Value(record, label(record.job, jobs), figure, METRICS[figure.name])
 
 
 def left_out(run: Run) -> dict[str, str]:
-    """What every export of this run leaves out, with the reason: rows that are not comparable, and metrics that this
+    """What every export of this run leaves out, with the reason: rows that are not certified, and metrics that this
     version does not know."""
     jobs = [record.job for record in run.records]
-    rows = {f"row {label(r.job, jobs)}": _why_left_out(r) for r in run.records if not r.comparable}
+    rows = {f"row {label(r.job, jobs)}": _why_left_out(r) for r in run.records if not r.certified}
     unknown = {f.name for r in run.records for f in r.figures if f.value is not None} - METRICS.keys()
     return rows | dict.fromkeys(sorted(unknown), "not a metric of this version")
 
 
 def _why_left_out(record: Record) -> str:
-    return "not comparable" if record.status == "ok" else record.status
+    if record.status != "ok":
+        return record.status
+    return "not certified" if record.comparable else "not comparable"

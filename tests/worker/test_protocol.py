@@ -57,7 +57,7 @@ FITTED = Fitted(
 ENERGY = Energy(joules=None, watts=2.0, seconds=20.0, clock_mhz=None, throttled=("power cap",))
 EXCHANGES: list[tuple[Request[Any], list[Any]]] = [
     (
-        Certify(work=WORK, out=Path("/out"), batch=4),
+        Certify(work=WORK, out=Path("/out"), batches=(1, 4)),
         [Certified(checks=(CHECK,), adapter_files=("a.py",), scores=SCORES, bytes=5, report=REPORT)],
     ),
     (

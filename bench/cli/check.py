@@ -106,7 +106,7 @@ def check(
     from bench.runner.plan import Side
     from bench.store.store import Store
 
-    with _exit_codes():
+    with _interruptible():
         inconclusive = care.inconclusive_code
         store = Store(output.store)
         saved = baselines.load_baseline(store, against)
@@ -129,13 +129,10 @@ def check(
 
 
 @contextmanager
-def _exit_codes() -> Iterator[None]:
-    """Errors end with 2: the usual 1 would mean a regression."""
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C ends with its own code."""
     try:
         yield
-    except BenchError as error:
-        print(f"bench: {error}", file=sys.stderr)
-        sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(options.INTERRUPTED)
 

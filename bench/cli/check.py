@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -121,7 +120,7 @@ def check(
             )
         names = sorted({row.job.backend for row in plan.rows if row.problem is None})
         base = baselines.resolve(against, names, store, gate.cache or baselines.default_cache())
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        options.end_as_ctrl_c()
         sides = (base, Side(PRESENT, "this environment"))
         finished = checking.check(plan, dataset, store, criteria, sides, options.command_line())
         _show(finished, output, file)

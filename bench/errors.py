@@ -7,15 +7,16 @@ from collections.abc import Iterable
 
 
 class BenchError(Exception):
-    """An error that stops the command; the message says what to do next. Exit code 1."""
+    """An error that stops the command; the message says what to do next.
 
-    exit_code = 1
+    Exit code 2: 1 is a verdict, of `bench check` a regression.
+    """
+
+    exit_code = 2
 
 
 class UsageError(BenchError):
-    """The user's request is invalid: an unknown name, a wrong value, a missing file. Exit code 2."""
-
-    exit_code = 2
+    """The user's request is invalid: an unknown name, a wrong value, a missing file."""
 
 
 def closest(name: str, known: Iterable[str]) -> str:

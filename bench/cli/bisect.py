@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated
@@ -103,7 +102,7 @@ def _search(begun: Bisection, judge: ReleaseJudge, store: Store, key: str, resta
     known = None if restart else store.read(BISECTIONS, key, bisection.Bisection)
     if known is not None:
         begun = begun.model_copy(update={"steps": known.steps})
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    options.end_as_ctrl_c()
     try:
         return bisection.search(begun, judge, lambda now: store.put(BISECTIONS, key, now.model_dump_json()))
     except KeyboardInterrupt:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -106,7 +105,7 @@ def check(
     from bench.runner.plan import Side
     from bench.store.store import Store
 
-    with _exit_codes():
+    with _interruptible():
         inconclusive = care.inconclusive_code
         store = Store(output.store)
         saved = baselines.load_baseline(store, against)
@@ -121,7 +120,7 @@ def check(
             )
         names = sorted({row.job.backend for row in plan.rows if row.problem is None})
         base = baselines.resolve(against, names, store, gate.cache or baselines.default_cache())
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        options.end_as_ctrl_c()
         sides = (base, Side(PRESENT, "this environment"))
         finished = checking.check(plan, dataset, store, criteria, sides, options.command_line())
         _show(finished, output, file)
@@ -129,13 +128,10 @@ def check(
 
 
 @contextmanager
-def _exit_codes() -> Iterator[None]:
-    """Errors end with 2: the usual 1 would mean a regression."""
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C ends with its own code."""
     try:
         yield
-    except BenchError as error:
-        print(f"bench: {error}", file=sys.stderr)
-        sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(options.INTERRUPTED)
 

@@ -5,15 +5,56 @@ A module has the commands that its name says. Imports stay inside commands, so t
 
 from __future__ import annotations
 
+import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from bench.cli import baseline, bisect, check, history, machine, run, stored_runs, sweep
+from bench.cli.output import drop_output, open_output
 from bench.errors import BenchError
 
+TRACEBACK = "BENCH_TRACEBACK"
+"""Environment variable: if set, an unexpected error shows its traceback."""
+
+
+class Commands(TyperGroup):
+    """Commands whose errors all end as ``BenchError``: never as exit code 1, which is a verdict."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command, and write out what it printed.
+
+        Raises:
+            BenchError: the command failed, or its output cannot be written.
+        """
+        try:
+            try:
+                return super().invoke(ctx)
+            finally:
+                sys.stdout.flush()
+        except Exception as error:
+            if isinstance(error, BenchError) or type(error).__module__.startswith(("click", "typer")):
+                raise
+            if TRACEBACK in os.environ:
+                import traceback
+
+                traceback.print_exc()
+            raise BenchError(_one_line(error)) from error
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, BrokenPipeError):
+        return "the output was closed; what was measured is stored (bench report shows it)"
+    text = " ".join(str(error).split())
+    if isinstance(error, OSError):
+        return f"cannot read or write: {text}; what was measured until then is stored ({TRACEBACK}=1 shows where)"
+    return f"unexpected {type(error).__name__}: {text} ({TRACEBACK}=1 shows where)"
+
+
 app = typer.Typer(
+    cls=Commands,
     help="The same CNN in every framework: proven equal, timed, tabulated.",
     no_args_is_help=True,
     add_completion=False,
@@ -46,8 +87,10 @@ def _main(
 
 def main() -> None:
     """Entry point: one line and an exit code for what the user can act on."""
+    open_output()
     try:
         app()
     except BenchError as error:
+        drop_output()
         print(f"bench: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

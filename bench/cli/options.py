@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -325,3 +326,14 @@ def command_line() -> str:
 def given_fields(values: dict[str, Any]) -> dict[str, Any]:
     """The options that the user gave: those that are not None."""
     return {name: value for name, value in values.items() if value is not None}
+
+
+def end_as_ctrl_c() -> None:
+    """Signals that end a process end it as Ctrl-C does: workers ended, scratch removed, what was measured stored.
+
+    One that the shell ignores (``nohup``) stays ignored.
+    """
+    for name in ("SIGTERM", "SIGHUP", "SIGQUIT"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)

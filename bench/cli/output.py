@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,11 +15,32 @@ PAGE = "html"
 """The format that is a page of its own where a command has one."""
 
 
+def open_output() -> None:
+    """A character that the output's encoding lacks is replaced; an output that was closed before fails when written."""
+    if sys.stdout is None:
+        sys.stdout = open(os.open(os.devnull, os.O_RDONLY), "w", encoding="utf-8")  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def drop_output() -> None:
+    """What could not be written is given up, so that the end of the process does not fail on it again."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def tell(document: Any, format_name: str, out: Path | None, page: Callable[[], str] | None = None) -> None:
     """A document in a format, as a page if it is to be HTML and there is one; on standard output, or in a file."""
-    from reports.render.terminal import show
+    from reports.render.terminal import as_utf8, show
     from reports.render.text import render
 
+    if format_name == PAGE and out is None:
+        as_utf8()
     if page is not None and format_name == PAGE:
         put(page(), out, document.headline)
     elif out is not None:

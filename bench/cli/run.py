@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import signal
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -271,7 +270,7 @@ def _measured(
     from reports.content import tables
     from reports.render.terminal import show, with_notes
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    options.end_as_ctrl_c()
     finished = running.run(plan, dataset, store, options.command_line(), inputs, data)
     stored = f"run {finished.run.name} in {finished.stored_in}"
     show(with_notes(tables.document(finished.run), stored), format_name)

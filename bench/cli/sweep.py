@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import sys
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -104,7 +103,7 @@ def _search(begun: Sweep, attempt: _Attempt, store: Store, key: str, restart: bo
     from bench.store.schema import SWEEPS
 
     known = None if restart else store.read(SWEEPS, key, searching.Sweep)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    options.end_as_ctrl_c()
     try:
         return searching.search(known or begun, attempt, lambda now: store.put(SWEEPS, key, now.model_dump_json()))
     except KeyboardInterrupt:

@@ -71,7 +71,8 @@ def resolve(against: str, names: Iterable[str], store: Store, cache: Path) -> Si
         CannotInstall: pip refuses the requirements.
     """
     if against.startswith(GIT):
-        return Side(BASE, against, path=_worktree(against.removeprefix(GIT), cache))
+        folders = _worktree(against.removeprefix(GIT), cache)
+        return Side(BASE, against, path=folders, work_tree=_git("rev-parse", "--show-toplevel"))
     if _is_file(against):
         if not os.access(against, os.X_OK):
             raise UsageError(f"--against {against}: not an executable interpreter")

@@ -83,7 +83,7 @@ class Gate:
         trains = "accuracy" in self.criteria.metrics
         self._jobs = RowJobs(self._workspace, self.results, self.dataset, trains)
         self._rounds = Rounds(self._workspace, self.results, began=time.monotonic())
-        self._validity = Validity(self.results, self.base)
+        self._validity = Validity(self.results, self.base, self.base.work_tree)
 
     def run(self) -> None:
         """Certify, fit and measure. KeyboardInterrupt passes through; the verdicts so far remain."""

@@ -16,6 +16,8 @@ class Validity:
 
     results: Results
     base: Side
+    work_tree: str | None = None
+    """The repository whose revision the base is (``--against git:REV``); None: the base is no revision."""
     _answers: dict[str, tuple[tuple[str, int], str]] = field(default_factory=dict)
     """By row id: the state of the result (status, rounds), and the problem."""
 
@@ -44,7 +46,10 @@ class Validity:
         return ""
 
     def _other_adapter(self, row: Row) -> str:
-        """A side with its own folders must run the adapter in them; otherwise both sides run the same code."""
+        """Each side must run the adapter that it names: a side with its own folders the one in them; the other, against
+        a git revision, the one of this repository."""
+        if self.work_tree is not None and row.side is not None and not row.side.path:
+            return self._installed_adapter(row, Path(self.work_tree).resolve())
         folders = () if row.side is None else row.side.path
         certified = self.results[row].certified
         files = () if certified is None else certified.adapter_files
@@ -53,6 +58,14 @@ class Validity:
             return ""
         missing = f"{row.name} runs an adapter that {self.base.label} does not have"
         return f"{missing}: both sides are the same ({', '.join(files)})"
+
+    def _installed_adapter(self, row: Row, tree: Path) -> str:
+        certified = self.results[row].certified
+        files = () if certified is None else certified.adapter_files
+        inside = [Path(file).relative_to(tree) for file in files if Path(file).is_relative_to(tree)]
+        if any("site-packages" not in file.parts for file in inside):
+            return ""
+        return f"{row.name} runs the installed adapter ({', '.join(files)}), not that of {tree}: pip install -e {tree}"
 
     def changed_versions(self, row: Row) -> str:
         """The first package whose version differs from that of the side's first worker; empty if none does."""

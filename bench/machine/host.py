@@ -73,33 +73,54 @@ def physical_cores() -> list[list[int]]:
     return list(groups.values())
 
 
-def cpu_quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
-    """CPUs that the container's quota allows (cgroup v2 ``cpu.max``, v1 ``cpu.cfs_quota_us``); None: no limit."""
+CGROUPS = Path("/sys/fs/cgroup")
+GROUPS_OF_PROCESS = Path("/proc/self/cgroup")
+
+
+def cpu_quota(root: Path = CGROUPS, groups: Path = GROUPS_OF_PROCESS) -> float | None:
+    """CPUs that the quotas allow of this process's control group and of those around it (cgroup v2 ``cpu.max``, v1
+    ``cpu.cfs_quota_us``); None: no limit."""
+    quotas = [_quota((folder / "cpu.max",)) for folder in _groups(root, groups, "")]
+    for folder in _groups(root / "cpu", groups, "cpu"):
+        quotas.append(_quota((folder / "cpu.cfs_quota_us", folder / "cpu.cfs_period_us")))
+    return min((quota for quota in quotas if quota is not None), default=None)
+
+
+def _quota(files: Sequence[Path]) -> float | None:
     try:
-        quota, period = (root / "cpu.max").read_text().split()
+        quota, period = " ".join(file.read_text() for file in files).split()
     except (OSError, ValueError):
-        try:
-            quota, period = ((root / "cpu" / f"cpu.cfs_{part}_us").read_text().strip() for part in ("quota", "period"))
-        except OSError:
-            return None
+        return None
     return None if quota == "max" or int(quota) <= 0 else int(quota) / int(period)
 
 
-def available_memory(root: Path = Path("/sys/fs/cgroup")) -> int:
-    """Bytes that new processes may use: the system's available memory, within the container's limit (cgroup v2
-    ``memory.max``, v1 ``memory.limit_in_bytes``)."""
+def _groups(root: Path, groups: Path, controller: str) -> list[Path]:
+    """Folders of this process's control group and of all around it, up to the root (v2: no controller; cgroups(7))."""
+    path = ""
+    for line in (_content(str(groups)) or "").splitlines():
+        _, controllers, own = line.split(":", 2)
+        if controller in controllers.split(",") and ".." not in own:
+            path = own.strip("/")
+    folder = root / path
+    return [folder, *(around for around in folder.parents if around.is_relative_to(root))] if path else [root]
+
+
+def available_memory(root: Path = CGROUPS, groups: Path = GROUPS_OF_PROCESS) -> int:
+    """Bytes that new processes may use: the system's available memory, within the limits of this process's control
+    group and of those around it (cgroup v2 ``memory.max``, v1 ``memory.limit_in_bytes``)."""
     import psutil
 
     available = int(psutil.virtual_memory().available)
-    for limit, used in (
-        ("memory.max", "memory.current"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    for folders, limit, used in (
+        (_groups(root, groups, ""), "memory.max", "memory.current"),
+        (_groups(root / "memory", groups, "memory"), "memory.limit_in_bytes", "memory.usage_in_bytes"),
     ):
-        try:
-            room = int((root / limit).read_text()) - int((root / used).read_text())
-        except (OSError, ValueError):
-            continue  # no such file, or "max"
-        available = min(available, max(0, room))
+        for folder in folders:
+            try:
+                room = int((folder / limit).read_text()) - int((folder / used).read_text())
+            except (OSError, ValueError):
+                continue  # no such file, or "max"
+            available = min(available, max(0, room))
     return available
 
 

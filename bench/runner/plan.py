@@ -92,6 +92,8 @@ class Side:
     """Path of its interpreter; None: the request's interpreter for the backend, else this one."""
     path: tuple[str, ...] = ()
     """Folders that a worker imports from before those of its interpreter."""
+    work_tree: str | None = None
+    """The repository whose revision it is; None: it is no revision."""
     variables: tuple[tuple[str, str], ...] = ()
     """Added to a worker's environment."""
 

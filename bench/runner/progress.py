@@ -74,6 +74,13 @@ class Bar:
             self.store_error = error
 
 
+def not_ended(record: Record) -> Record:
+    """The record as it is stored until its run ends: whatever ends the process, it is not taken for a whole one."""
+    if record.status != "ok":
+        return record
+    return record.model_copy(update={"status": "interrupted", "error": "the run has not ended"})
+
+
 @dataclass
 class RunProgress(Bar):
     """Stores the records of a run as they change."""
@@ -82,8 +89,8 @@ class RunProgress(Bar):
     run_name: str = field(kw_only=True)
 
     def changed(self, records: Sequence[Record]) -> None:
-        """Store the current records in one transaction."""
-        self.write_to_store(lambda: self.store.save(self.run_name, *records))
+        """Store the current records in one transaction, as those of a run that has not ended."""
+        self.write_to_store(lambda: self.store.save(self.run_name, *map(not_ended, records)))
 
     def trained(self, row: str, weights: Path) -> None:
         """Store the weights, for later runs that start from them."""

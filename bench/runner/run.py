@@ -46,7 +46,7 @@ def run(
         name=name,
         command=command,
         started_at=context.started_at,
-        rounds=plan.rounds,
+        rounds=0,
         precision_target=request.precision_target,
         budget=None if request.precision_target is None else request.budget or DEFAULT_BUDGET,
         accuracy_margin=request.accuracy_margin,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from backends.model import ModelSpec
 from bench.errors import BenchError
@@ -32,6 +35,12 @@ class _Reports(Protocol):
     def report(self) -> WorkerReport: ...
 
 
+PREFIX = "evenbench-"
+"""Of the scratch folders' names."""
+OWNER = "owner.lock"
+"""The file in a scratch folder that its run holds locked."""
+JUST_BEGUN = 60.0
+"""Seconds in which a run may have made its folder and not yet locked it."""
 Reply = TypeVar("Reply", bound=_Reports)
 
 
@@ -117,7 +126,8 @@ class Workspace:
         Raises:
             BenchError: the data cannot be written.
         """
-        with tempfile.TemporaryDirectory(prefix="evenbench-") as folder:
+        remove_abandoned(Path(tempfile.gettempdir()))
+        with tempfile.TemporaryDirectory(prefix=PREFIX) as folder, FileLock(Path(folder) / OWNER):
             self.scratch = Path(folder)
             with pinned(self.plan.request.placement.parent_cpus):
                 self._write_inputs()
@@ -197,6 +207,19 @@ class Workspace:
 
     def _keep_peak(self, key: str, held: int) -> None:
         self.held_bytes[key] = max(self.held_bytes.get(key, 0), held)
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove the scratch of runs that were killed: a living run holds the lock of its own, in any container."""
+    for scratch in folder.glob(f"{PREFIX}*"):
+        owner = scratch / OWNER
+        try:
+            if time.time() - owner.stat().st_mtime < JUST_BEGUN:
+                continue
+            with FileLock(owner, timeout=0):
+                shutil.rmtree(scratch, ignore_errors=True)
+        except (OSError, Timeout):
+            continue  # of a living run, of another user, or of a version without locks
 
 
 def _slug(name: str) -> str:

@@ -89,9 +89,12 @@ class Store:
             connection.execute(RUNS.insert().values(**_run_values(run)))
 
     def end_run(self, run: Run) -> None:
-        """Store the fields that are known only at a run's end: rounds, their order, timing."""
+        """Store in one transaction what only the end of a run knows: rounds, their order, timing, the final records."""
         with self.writing() as connection:
             connection.execute(RUNS.update().where(RUNS.c.name == run.name).values(**_run_values(run)))
+            run_id = connection.execute(sa.select(RUNS.c.id).where(RUNS.c.name == run.name)).scalar_one()
+            for record in run.records:
+                _write_record(connection, run_id, record)
 
     def save(self, run_name: str, *records: Record) -> None:
         """Write records in one transaction; each replaces the record of the same row and run."""

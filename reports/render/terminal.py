@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 import textwrap
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,6 +27,8 @@ NARROWEST = 12
 
 def show(document: Document, format_name: str = DEFAULT_FORMAT, console: Console | None = None) -> None:
     """Print a document. A terminal gets colours (unless ``NO_COLOR`` is set) and may leave out columns."""
+    if format_name == "html" and console is None:
+        as_utf8()
     console = console or Console(highlight=False)
     plain = not console.is_terminal or format_name != DEFAULT_FORMAT
     text = Text(render(document, format_name) if plain else fit_to_width(document, console.width))
@@ -32,6 +36,12 @@ def show(document: Document, format_name: str = DEFAULT_FORMAT, console: Console
         for colour, words in COLOURS.items():
             text.highlight_regex(words, style=colour)
     console.print(text, soft_wrap=True)
+
+
+def as_utf8() -> None:
+    """Standard output in UTF-8, whatever the locale: HTML is."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")
 
 
 def fit_to_width(document: Document, width: int) -> str:

@@ -166,7 +166,9 @@ def test_a_killed_parent_takes_its_worker_along_and_keeps_its_rounds(bench: Benc
         worker = worker_of(process, "hangs: measure")
         process.kill()
         assert has_ended(worker)
-    assert bench.records()[0]["parity"]["comparable"]
+    record = bench.records()[0]
+    assert record["parity"]["comparable"]
+    assert (record["status"], record["error"]) == ("interrupted", "the run has not ended")
 
 
 def test_cifar10_from_disk(bench: Bench, cifar10_folder: Path, by_backend: ByBackend) -> None:

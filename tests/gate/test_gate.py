@@ -281,7 +281,7 @@ def test_a_damaged_check_is_one_line(bench: Bench) -> None:
     for command in ("show", "checks"):
         arguments = ("check-1",) if command == "show" else ()
         done = bench("history", command, *arguments)
-        assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
         assert "cannot read 'check-1' in the store" in done.stderr
 
 

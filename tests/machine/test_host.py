@@ -66,3 +66,38 @@ def test_commit_of_the_users_repository(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "file").write_text("")
     subprocess.run(["git", "add", "file"], check=True)
     assert host.git_commit() == f"{commit}+dirty"
+
+
+@pytest.mark.parametrize(
+    ("line", "files", "quota"),
+    [
+        ("0::/user.slice/job", {"user.slice/job/cpu.max": "150000 100000"}, 1.5),
+        ("0::/user.slice/job", {"user.slice/job/cpu.max": "max 100000", "user.slice/cpu.max": "200000 100000"}, 2.0),
+        ("0::/a/b", {"a/b/cpu.max": "400000 100000", "a/cpu.max": "100000 100000"}, 1.0),
+        ("0::/a", {"a/cpu.max": "max 100000", "b/cpu.max": "100000 100000"}, None),
+        (
+            "3:cpu,cpuacct:/docker/x",
+            {"cpu/docker/x/cpu.cfs_quota_us": "50000", "cpu/docker/x/cpu.cfs_period_us": "100000"},
+            0.5,
+        ),
+        ("3:cpu:/gone", {"cpu/cpu.cfs_quota_us": "300000", "cpu/cpu.cfs_period_us": "100000"}, 3.0),
+    ],
+)
+def test_the_quota_is_that_of_the_processs_own_group(
+    tmp_path: Path, line: str, files: dict[str, str], quota: float | None
+) -> None:
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content + "\n")
+    groups = tmp_path / "groups"
+    groups.write_text(line + "\n")
+    assert host.cpu_quota(tmp_path, groups) == quota
+
+
+def test_the_memory_limit_is_that_of_the_processs_own_group(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    for name, content in {"a/memory.max": "5000", "a/memory.current": "2000", "a/b/memory.max": "max"}.items():
+        (tmp_path / name).write_text(content)
+    groups = tmp_path / "groups"
+    groups.write_text("0::/a/b\n")
+    assert host.available_memory(tmp_path, groups) == 3000

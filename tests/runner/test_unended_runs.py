@@ -1,0 +1,72 @@
+"""What remains of a run that was ended from outside."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+from stored import record, run
+
+from bench.runner.progress import RunProgress
+from bench.runner.workspace import OWNER, PREFIX, remove_abandoned
+from bench.store.store import Store
+
+WAITS = (
+    "import time; from bench.cli import options; options.end_as_ctrl_c()\n"
+    "try:\n    print('ready', flush=True); time.sleep(60)\nexcept KeyboardInterrupt:\n    print('ended')"
+)
+
+
+def test_until_a_run_has_ended_its_records_say_so(tmp_path: Path) -> None:
+    store, begun, whole = Store(str(tmp_path / "history.db")), run(), record()
+    assert whole.status == "ok"
+    store.add_run(begun)
+    progress = RunProgress(store=store, run_name=begun.name)
+    progress.changed([whole])
+    (stored,) = store.load().records
+    assert (stored.status, stored.error, stored.comparable) == ("interrupted", "the run has not ended", False)
+    progress.ended(begun.model_copy(update={"records": [whole]}))
+    assert [each.status for each in store.load().records] == ["ok"]
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGQUIT"])
+def test_signals_that_end_a_process_end_it_as_ctrl_c_does(process: None, name: str) -> None:
+    waiting = subprocess.Popen([sys.executable, "-c", WAITS], stdout=subprocess.PIPE, text=True)
+    assert waiting.stdout is not None
+    assert waiting.stdout.readline() == "ready\n"
+    waiting.send_signal(getattr(signal, name))
+    assert waiting.communicate(timeout=30)[0] == "ended\n"
+
+
+def test_an_ignored_signal_stays_ignored(process: None) -> None:
+    program = (
+        "import signal; from bench.cli import options; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+        "options.end_as_ctrl_c(); signal.raise_signal(signal.SIGHUP); print('goes on')"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "goes on\n"
+
+
+def scratch(folder: Path, name: str, age: float) -> Path:
+    made = folder / f"{PREFIX}{name}"
+    made.mkdir()
+    (made / OWNER).touch()
+    then = (made / OWNER).stat().st_mtime - age
+    os.utime(made / OWNER, (then, then))
+    return made
+
+
+def test_scratch_of_killed_runs_is_removed_and_no_other(tmp_path: Path) -> None:
+    killed, living, young = (scratch(tmp_path, *of) for of in (("killed", 600), ("living", 600), ("young", 0)))
+    foreign = tmp_path / f"{PREFIX}cache"
+    foreign.mkdir()
+    with FileLock(living / OWNER):
+        then = (killed / OWNER).stat().st_mtime
+        os.utime(living / OWNER, (then, then))
+        remove_abandoned(tmp_path)
+    assert [folder.exists() for folder in (killed, living, young, foreign)] == [False, True, True, True]

@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 from bench.cli import baseline, bisect, check, history, machine, run, stored_runs, sweep
 from bench.cli.output import drop_output, open_output
 from bench.errors import BenchError
+from bench.machine import speed_variables
 
 TRACEBACK = "BENCH_TRACEBACK"
 """Environment variable: if set, an unexpected error shows its traceback."""
@@ -87,6 +88,7 @@ def _main(
 
 def main() -> None:
     """Entry point: one line and an exit code for what the user can act on."""
+    speed_variables.unbind()
     open_output()
     try:
         app()

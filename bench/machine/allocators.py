@@ -6,10 +6,12 @@ them when they are freed, so each step pays again for zeroed pages (mallopt(3): 
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 from bench.errors import UsageError
 
@@ -58,13 +60,32 @@ def environment(name: str) -> dict[str, str | None]:
 
 
 def active(environ: dict[str, str]) -> str:
-    """The allocator that this process really uses: ``arena`` if its settings are in the environment; a library if it is
-    preloaded and mapped (the loader only warns if it cannot load one)."""
+    """The allocator that this process really uses: the preloaded library that has its ``malloc``, whatever else is
+    preloaded; else ``arena`` if glibc's settings are in the environment."""
+    preloaded = [part for part in environ.get("LD_PRELOAD", "").replace(":", " ").split(" ") if part]
+    if preloaded and sys.platform == "linux":
+        library = _library_of_malloc()
+        if library is not None and library in {str(Path(part).resolve()) for part in preloaded}:
+            return library
     if all(environ.get(key) == value for key, value in ARENA_SETTINGS.items()):
         return ARENA
-    first = environ.get("LD_PRELOAD", "").replace(":", " ").split(" ")[0]
-    if first and sys.platform == "linux":
-        mapped = {line.split(maxsplit=5)[-1].strip() for line in Path("/proc/self/maps").read_text().splitlines()}
-        if str(Path(first).resolve()) in mapped:
-            return str(Path(first).resolve())
     return SYSTEM
+
+
+class _SymbolPlace(ctypes.Structure):
+    """``Dl_info`` of dladdr(3)."""
+
+    _fields_: ClassVar = [
+        ("file", ctypes.c_char_p),
+        ("base", ctypes.c_void_p),
+        ("name", ctypes.c_char_p),
+        ("address", ctypes.c_void_p),
+    ]
+
+
+def _library_of_malloc() -> str | None:
+    """The resolved path of the library whose ``malloc`` this process calls; None if the loader does not say."""
+    process = ctypes.CDLL(None)
+    place = _SymbolPlace()
+    found = process.dladdr(ctypes.cast(process.malloc, ctypes.c_void_p), ctypes.byref(place))
+    return str(Path(os.fsdecode(place.file)).resolve()) if found and place.file else None

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.machine import allocators, host, nvml
+from bench.machine import allocators, host, nvml, speed_variables
 
 SAMPLE_SECONDS = 1.0
 """How long load and steal are sampled."""
@@ -54,7 +54,7 @@ def examine(system: System | None = None) -> list[MachineCheck]:
     """All checks, the most important first."""
     system = system or System()
     settings = [check(system) for check in (_quota, _governor, _turbo, _smt, _swap)]
-    return [*_load(system), *settings, _memory(), _allocator(), *_gpus()]
+    return [*_load(system), *settings, _memory(), _allocator(), variables(), *_gpus()]
 
 
 def _invisible(name: str) -> MachineCheck:
@@ -148,6 +148,16 @@ def _allocator() -> MachineCheck:
     if not allocators.is_glibc():
         return _invisible("allocator")
     return MachineCheck("allocator", True, "glibc; page faults are counted; try --allocator arena if they are costly")
+
+
+def variables(environ: Mapping[str, str] | None = None) -> MachineCheck:
+    """The environment variables that decide speed; those that bench overrides for its workers are harmless."""
+    names = speed_variables.found(environ)
+    effective = [name for name in names if name not in speed_variables.REMOVED]
+    overridden = [name for name in names if name in speed_variables.REMOVED]
+    parts = [*effective, *(f"{name} (bench overrides it for workers)" for name in overridden)]
+    advice = f"unset {' '.join(effective)}: it is in every record, and results with and without it are not compared"
+    return MachineCheck("variables", not effective, ", ".join(parts) or "none that decide speed", advice)
 
 
 def _gpus() -> list[MachineCheck]:

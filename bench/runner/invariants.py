@@ -91,8 +91,13 @@ def _threads(record: Record) -> Iterator[str]:
 def _cpus(record: Record) -> Iterator[str]:
     """The worker runs on the CPUs of its job."""
     effective = record.settings.get("cpus")
-    if record.job.cpus is not None and effective is not None and effective != list(record.job.cpus):
+    if effective is None:
+        return
+    if record.job.cpus is not None and effective != list(record.job.cpus):
         yield f"{list(record.job.cpus)} requested, {effective} used"
+    available = record.machine.get("cpus", 0)
+    if record.job.cpus is None and len(effective) < available:
+        yield f"{available} CPUs available and none pinned, but the worker is bound to {effective}"
 
 
 def _allocator(record: Record) -> Iterator[str]:

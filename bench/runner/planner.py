@@ -9,6 +9,7 @@ from pathlib import Path
 import backends
 from backends.base import Backend
 from bench.errors import UsageError, unknown
+from bench.machine import speed_variables
 from bench.machine.host import resolve_devices
 from bench.machine.nvml import Gpu
 from bench.records.record import label
@@ -231,6 +232,7 @@ def _make_job(request: Request, name: str, device: str, precision: str, mode: st
         started_from=request.started_from,
         frozen=request.freeze,
         inputs=request.inputs,
+        environment=speed_variables.in_effect(),
         seed=request.seed,
     )
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.machine import allocators
+from bench.machine import allocators, speed_variables
 from bench.runner.plan import Row
 
 
@@ -15,13 +15,14 @@ def worker_environment(row: Row, scratch: Path) -> dict[str, str | None]:
     """The environment variables that a worker adds or removes (None).
 
     Threads of BLAS and OpenMP, CPUs, allocator, and at most one visible GPU. Variables that override the adapters'
-    settings (TF32, autotuning) and folders of other CUDA libraries are removed. For another interpreter, or a side with
-    its own folders, ``PYTHONPATH`` holds our two packages, those folders, and the given ``PYTHONPATH``.
+    settings (TF32, autotuning, binding of threads) and folders of other CUDA libraries are removed. For another
+    interpreter, or a side with its own folders, ``PYTHONPATH`` holds our two packages, those folders, and the given
+    ``PYTHONPATH``.
     """
     job, gpu_uuid = row.job, row.gpu_uuid
     counts = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
-    environment: dict[str, str | None] = dict.fromkeys(counts, str(job.threads))
-    environment |= dict.fromkeys(("NVIDIA_TF32_OVERRIDE", "TF_CUDNN_USE_AUTOTUNE"), None)
+    environment: dict[str, str | None] = dict.fromkeys(sorted(speed_variables.REMOVED))
+    environment |= dict.fromkeys(counts, str(job.threads))
     environment |= allocators.environment(job.allocator)
     environment["EVENBENCH_CPUS"] = None if job.cpus is None else ",".join(map(str, job.cpus))
     environment["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"

@@ -72,6 +72,8 @@ class Job:
     """Only the last dense layer was trained."""
     inputs: str = ""
     """The inputs of a user's ONNX file: names, shapes, types and values; empty: a data set."""
+    environment: str = ""
+    """The user's environment variables that decide speed (``bench.machine.speed_variables``)."""
     seed: int = 0
 
     def __post_init__(self) -> None:

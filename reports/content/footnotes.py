@@ -39,6 +39,8 @@ def _conditions(run: Run) -> list[str]:
     for profile, threads, cpus, allocator in sorted(ways):
         pinned = f"pinned to CPU {','.join(map(str, cpus))}" if cpus else "not pinned"
         lines.append(f"profile {profile}: {threads} thread{'s' * (threads > 1)}, {pinned}, allocator {allocator}")
+    for given in sorted({r.job.environment for r in run.records} - {""}):
+        lines.append(f"environment of the workers: {given}")
     if run.precision_target is not None:
         lines.append(_precision(run, run.precision_target))
     return lines

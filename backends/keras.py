@@ -70,6 +70,10 @@ class Adapter(Backend):
             tf.config.experimental.set_memory_growth(gpu, True)  # else it reserves the whole GPU memory
         import keras
 
+        # Stated here, because ~/.keras/keras.json of the user may say something else.
+        keras.config.set_image_data_format("channels_last")
+        keras.config.set_floatx("float32")
+        keras.config.set_epsilon(1e-7)
         keras.utils.set_random_seed(seed)
         self._tf, self._keras = tf, keras
         self._device = "/GPU:0" if device == "cuda" else "/CPU:0"

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Literal, TypeAlias
+from dataclasses import asdict, dataclass, fields
+from typing import Any, ClassVar, Literal, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -56,11 +56,14 @@ class Layer:
     """pydantic's settings to check a user's file against a layer (``bench.workloads.toml_files``)."""
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if isinstance(value, int) and not isinstance(value, bool) and value < 1:
+        for each in fields(cast(Any, self)):  # every layer is a dataclass
+            name, value = each.name, getattr(self, each.name)
+            if each.type == "float" and isinstance(value, int | float):
+                object.__setattr__(self, name, float(value))  # 0 is as good as 0.0
+                if not 0 <= value < 1:
+                    raise ValueError(f"'{name}' must be 0 or more and below 1, not {value:g}")
+            elif isinstance(value, int) and not isinstance(value, bool) and value < 1:
                 raise ValueError(f"'{name}' must be 1 or more, not {value}")
-            if isinstance(value, float) and not 0 <= value < 1:
-                raise ValueError(f"'{name}' must be 0 or more and below 1, not {value:g}")
 
     def output_shape(self, shape: Shape) -> Shape:
         """The output's shape for an input of this shape."""
@@ -161,6 +164,11 @@ class BatchNorm(Layer):
 
     momentum: float = 0.9
     epsilon: float = 1e-5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.epsilon == 0:
+            raise ValueError("'epsilon' must be above 0: PyTorch refuses 0")
 
     def weight_shapes(self, shape: Shape) -> dict[str, Shape]:
         return dict.fromkeys(("gamma", "beta", *STATISTICS), shape[-1:])

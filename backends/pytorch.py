@@ -330,7 +330,8 @@ class Adapter(Backend):
             case GlobalAveragePool():
                 return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
             case Flatten():
-                self._before_flatten = shape
+                if len(shape) == 3:  # a flat input has its order already
+                    self._before_flatten = shape
                 return nn.Flatten()
             case ZeroPadShortcut(filters, stride):
                 return modules(torch).ZeroPadShortcut(filters - shape[-1], stride)

@@ -45,17 +45,23 @@ class Workload:
         shape, classes = dataset.image_shape, len(dataset.classes)
         assert isinstance(self.model, ModelSpec), "a file has its own inputs"
         named = replace(self, dataset=dataset.name)
+        images = len(dataset.train_y)
+        if self.recipe.held_out(images) >= images:
+            raise UsageError(
+                f"recipe {self.recipe.name}: validation {self.recipe.validation:g} of {images} training images leaves"
+                " none to train on; give a smaller one: --set validation=0.1"
+            )
         if (self.model.input_shape, self.model.classes) == (shape, classes):
             return named
-        images = f"{'x'.join(map(str, shape))} images of {classes} classes"
+        pictures = f"{'x'.join(map(str, shape))} images of {classes} classes"
         if self.model.name not in MODELS:
             wanted = f"{'x'.join(map(str, self.model.input_shape))} images and {self.model.classes} classes"
-            raise UsageError(f"model {self.model.name} is for {wanted}, data set {dataset.name} has {images}")
+            raise UsageError(f"model {self.model.name} is for {wanted}, data set {dataset.name} has {pictures}")
         layers = (*self.model.layers[:-1], Dense(classes))
         try:
             return replace(named, model=replace(self.model, input_shape=shape, layers=layers))
         except (ValueError, IndexError) as error:
-            raise UsageError(f"model {self.model.name} cannot take {images}: {error}") from error
+            raise UsageError(f"model {self.model.name} cannot take {pictures}: {error}") from error
 
 
 def make_workload(model: str, dataset: str, recipe: str, changes: dict[str, Any] | None = None) -> Workload:

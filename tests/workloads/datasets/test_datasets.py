@@ -185,7 +185,7 @@ def test_a_folder_of_images(pictures: Path) -> None:
     red = data.train_x[..., 0].mean(axis=(1, 2))
     np.testing.assert_array_equal(red > 100, data.train_y == 0)
     assert data.train_y[:8].tolist() != sorted(data.train_y[:8]), "classes are mixed, for a validation split"
-    assert data.note == ""
+    assert data.note == "1 files skipped that are no images, such as notes.txt"
     assert data.sha256 == registry.load(f"folder:{pictures}").sha256
 
 

@@ -24,6 +24,7 @@ PRINTED = {
     "power.py": r"simulated over 20 A/A pairs, pytorch train: called a regression at 0%: 0\.\d%",
     "change_points.py": r"evenbench +\d\.\d\d +\d\.\d\d +\d\.\d\d +\d+\.\d%",
     "report_scale.py": r"history of 40 runs of 5 rows: \d+\.\d\d s",
+    "onnx_opsets.py": r"\{'certified': 5\}",
     "history_scale.py": r"compare last~1 last: \d\.\d+ s in 1,000 records",
 }
 

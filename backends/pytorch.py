@@ -82,6 +82,7 @@ class Adapter(Backend):
         settings = {
             "threads": torch.get_num_threads(),
             "inter_op_threads": torch.get_num_interop_threads(),
+            "cpu_capability": torch.backends.cpu.get_cpu_capability(),
             "fast_path": f"{self._describe_mode()}; torch.inference_mode for inference; zero_grad(set_to_none=True)",
         }
         if self._device.type == "cuda":

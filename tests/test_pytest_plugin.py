@@ -73,6 +73,29 @@ def test_options_of_pytest_and_of_pytest_benchmark_work(suite: Bench) -> None:
 
 
 @pytest.mark.parametrize(
+    ("options", "outcome"),
+    [
+        (("--benchmark-only",), "1 passed, 1 skipped"),
+        (("--benchmark-skip",), "1 passed, 1 skipped"),
+        (("-n", "2", "-p", "xdist"), "2 passed"),
+    ],
+)
+def test_our_tests_are_benchmarks_to_pytest_benchmark(suite: Bench, options: tuple[str, ...], outcome: str) -> None:
+    plain = "def test_plain():\n    assert True\n"
+    (suite.folder / "test_speed.py").write_text(
+        TESTS.partition("@pytest.mark.param")[0]
+        + plain
+        + """
+def test_speed(evenbench):
+    evenbench("constant", **QUICK)
+"""
+    )
+    done = run(suite, *options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert outcome in done.stdout
+
+
+@pytest.mark.parametrize(
     ("call", "message"),
     [
         ("evenbench('pytroch')", "unknown backend 'pytroch'; did you mean 'pytorch'?"),

@@ -10,6 +10,7 @@ import ctypes
 import os
 import platform
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -62,14 +63,19 @@ def environment(name: str) -> dict[str, str | None]:
 def active(environ: dict[str, str]) -> str:
     """The allocator that this process really uses: the preloaded library that has its ``malloc``, whatever else is
     preloaded; else ``arena`` if glibc's settings are in the environment."""
-    preloaded = [part for part in environ.get("LD_PRELOAD", "").replace(":", " ").split(" ") if part]
-    if preloaded and sys.platform == "linux":
-        library = _library_of_malloc()
-        if library is not None and library in {str(Path(part).resolve()) for part in preloaded}:
-            return library
+    library = preloaded(environ)
+    if library is not None:
+        return library
     if all(environ.get(key) == value for key, value in ARENA_SETTINGS.items()):
         return ARENA
     return SYSTEM
+
+
+def preloaded(environ: Mapping[str, str] | None = None) -> str | None:
+    """The library of ``LD_PRELOAD`` that has the ``malloc`` of this process; None if it is the system's."""
+    names = (os.environ if environ is None else environ).get("LD_PRELOAD", "").replace(":", " ").split()
+    library = _library_of_malloc() if names and sys.platform == "linux" else None
+    return library if library in {str(Path(name).resolve()) for name in names} else None
 
 
 class _SymbolPlace(ctypes.Structure):

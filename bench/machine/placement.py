@@ -74,6 +74,8 @@ def place(
     malloc = allocators.check(allocator) if allocator is not None else chosen.allocator
     if allocator is None and not allocators.is_glibc():
         malloc = allocators.SYSTEM
+    if allocator is None and (preloaded := allocators.preloaded()) is not None:
+        malloc = preloaded  # workers inherit it, whatever the profile
     return Placement(chosen, threads, workers, _cpus_of_parent(workers), malloc)
 
 

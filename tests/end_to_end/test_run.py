@@ -217,7 +217,7 @@ def test_a_framework_that_the_other_interpreter_lacks_is_unavailable(bench: Benc
 def test_unwritable_store_is_one_line_before_anything_is_measured(bench: Bench) -> None:
     began = time.monotonic()
     done = bench("run", "--backend", "reference", "--store", "/proc/evenbench/history.db")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr.startswith("bench: cannot open the store")
     assert done.stderr.count("\n") == 1
     assert time.monotonic() - began < 60

@@ -156,7 +156,7 @@ def test_two_runs_as_a_page(stored: Bench) -> None:
 
 def test_a_file_that_cannot_be_written_is_one_line(stored: Bench) -> None:
     done = stored("report", "--format", "html", "-o", "/proc/report.html")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr.startswith("bench: cannot write /proc/report.html: ")
     assert done.stderr.count("\n") == 1
 

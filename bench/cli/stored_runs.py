@@ -97,11 +97,13 @@ def import_(
     store: options.StoreUrl = None,
 ) -> None:
     """An exported run into the store; one that is there already is left as it is."""
+    from bench.records.untrusted import LARGEST_FILE
     from bench.store import queries as stored
     from bench.store.store import Store
 
     try:
-        text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
+        with sys.stdin if str(file) == "-" else file.open(encoding="utf-8") as opened_file:
+            text = opened_file.read(LARGEST_FILE + 1)
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"cannot read {file}: {getattr(error, 'strerror', None) or error}") from error
     opened = Store(store)

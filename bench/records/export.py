@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from bench.errors import BenchError
+from bench.records import untrusted
 from bench.records.gate_result import CHECK_SCHEMA, Check
 from bench.records.record import SCHEMA, Run
 from bench.records.upgrade import upgraded_run
@@ -16,7 +17,7 @@ from bench.records.upgrade import upgraded_run
 
 def export(run: Run) -> str:
     """A document; numbers are finite, keys stable."""
-    plain = run.model_dump(mode="json")
+    plain = untrusted.printable(run.model_dump(mode="json"))
     document = {"schema": SCHEMA, "run": plain.pop("name"), **plain}
     return json.dumps(document, allow_nan=False, indent=1)
 
@@ -48,20 +49,32 @@ def _document_schema(model: type[BaseModel], name: str, version: int) -> dict[st
 
 
 def parse_export(text: str, source: str) -> Run:
-    """The run of a document of this schema or an older one; ``source`` names it in errors.
+    """The run of a document of this schema or an older one; ``source`` names it in errors. A document is not trusted:
+    see ``bench.records.untrusted``.
 
     Raises:
         BenchError: not such a document, or of a newer schema.
     """
     try:
-        document = json.loads(text)
-        if not isinstance(document, dict) or "records" not in document:
-            raise TypeError("no 'records'")
+        document = untrusted.parse(text)
         schema = document.pop("schema")
+        if type(schema) is not int or schema < 1:
+            raise untrusted.RefusedError(f"schema: not a number from 1 to {SCHEMA}")
         if schema > SCHEMA:
             raise BenchError(f"{source} was exported by a newer evenbench; upgrade evenbench")
+        untrusted.check_shape(document)
         document["name"] = document.pop("run")
-        return Run.model_validate(upgraded_run(document, schema))
-    except (ValueError, KeyError, TypeError, AttributeError, ValidationError) as error:
-        reason = str(error).splitlines()[0]
-        raise BenchError(f"{source} is not a document of bench export --format json: {reason}") from error
+        # As JSON and strict: a number in quotes is none, a list may become a tuple.
+        run = Run.model_validate_json(json.dumps(upgraded_run(document, schema)), strict=True)
+        untrusted.check_run(run)
+    except ValidationError as error:
+        raise _no_export(source, untrusted.first_error(error)) from error
+    except KeyError as error:
+        raise _no_export(source, f"{error} is missing") from error
+    except ValueError as error:
+        raise _no_export(source, str(error).splitlines()[0]) from error
+    return run
+
+
+def _no_export(source: str, reason: str) -> BenchError:
+    return BenchError(f"{source} is not a document of bench export --format json: {reason}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from bench.records.record import Record, Run
 from reports.content import accuracy
 from reports.content.plots import named_rows
@@ -119,11 +121,20 @@ def machine(run: Run) -> dict[str, str]:
     if not run.records:
         return {}
     machine, data = run.records[0].machine, run.records[0].data
-    gpus = ", ".join(gpu["name"] for gpu in machine["gpus"]) or "none"
     return {
-        "machine": f"{machine['cpu']}, {machine['cores']} physical cores, {machine['memory'] / 1e9:.1f} GB,"
-        f" GPUs: {gpus}; {machine['system']} {machine['kernel']}; fingerprint {machine['id']}",
+        "machine": _machine_facts(machine),
         "data": f"{data.name}, {data.train:,} training, {data.validation:,} validation"
         f" and {data.test:,} test images, SHA-256 {data.sha256}" + (f"; {data.note}" if data.note else ""),
         "commit": run.records[0].commit or "not in a git repository",
     }
+
+
+def _machine_facts(machine: dict[str, Any]) -> str:
+    """The facts of a machine; records of older versions, or from elsewhere, lack some."""
+    gpus = ", ".join(gpu["name"] for gpu in machine.get("gpus", [])) or "none"
+    memory = f"{machine['memory'] / 1e9:.1f} GB" if "memory" in machine else "memory not recorded"
+    cpu, cores = machine.get("cpu", "CPU not recorded"), machine.get("cores", "unknown number of")
+    system = " ".join(machine[name] for name in ("system", "kernel") if name in machine) or "system not recorded"
+    return (
+        f"{cpu}, {cores} physical cores, {memory}, GPUs: {gpus}; {system}; fingerprint {machine.get('id', 'unknown')}"
+    )

@@ -19,12 +19,14 @@ PHASES = {
     "timed": "timed slices",
 }
 """Phases of workers that are useful work; everything else is overhead."""
+NEEDED = ("wall", "phases", "timed", "asleep_wait", "parent_cpu_while_timed")
+"""What the table is made of."""
 
 
 def timing_table(run: Run) -> Table:
     """Seconds and shares of the wall time; what is not useful work is the cost of the harness."""
     timing = run.timing
-    if not timing:
+    if any(name not in timing for name in NEEDED):
         return Table("Timing", ["where the time went", "seconds", "share"], [["n/m: not recorded by this run", "", ""]])
     wall, phases = timing["wall"], timing["phases"]
     useful = {text: phases.get(name, 0.0) for name, text in PHASES.items()}

@@ -43,15 +43,22 @@ def _ratios(record: Record, records: Sequence[Record]) -> list[Ratio]:
     for figure in record.figures:
         metric = METRICS.get(figure.name)
         if metric and metric.compared and figure.value is not None and figure.task and record.comparable:
-            ratio = _ratio(metric, figure, records)
+            ratio = _ratio(metric, record, figure, records)
             if ratio is not None:
                 ratios.append(ratio)
     return ratios
 
 
-def _ratio(metric: Metric, figure: Figure, records: Sequence[Record]) -> Ratio | None:
+def may_be_compared(record: Record, other: Record) -> bool:
+    """Whether two comparable rows may be set against one another: what no judge could certify, only with rows of the
+    same file."""
+    return (record.certified and other.certified) or record.data.sha256 == other.data.sha256
+
+
+def _ratio(metric: Metric, record: Record, figure: Figure, records: Sequence[Record]) -> Ratio | None:
     """To the fastest contender; to the fastest row where no contender was measured."""
-    measured = [(other, peer) for peer in records if peer.comparable and (other := _same(figure, peer)) is not None]
+    peers = [peer for peer in records if peer.comparable and may_be_compared(record, peer)]
+    measured = [(other, peer) for peer in peers if (other := _same(figure, peer)) is not None]
     rivals = [(other, peer) for other, peer in measured if peer.contender] or measured
     choose = min if metric.lower_is_better else max
     best, fastest = choose(rivals, key=lambda rival: rival[0].value or 0.0)

@@ -25,7 +25,6 @@ from bench.cli.options import (
 from bench.errors import UsageError
 
 if TYPE_CHECKING:
-    from bench.records.record import Data
     from bench.runner.plan import Plan, Request
     from bench.runner.workspace import Inputs
     from bench.store.store import Store
@@ -40,7 +39,10 @@ class FileOptions:
     PANEL: ClassVar = "What to run"
 
     onnx: Annotated[
-        list[Path] | None, typer.Option(metavar="FILE", help="A file of yours for the runtimes, instead of a workload.")
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE", help="A file of yours for the runtimes, instead of a workload; several are compared."
+        ),
     ] = None
     input: Annotated[
         Path | None, typer.Option(metavar="FILE.npz", help="With --onnx: real inputs by name, any number of samples.")
@@ -189,9 +191,7 @@ def run(
     if not file.onnx:
         sys.exit(_run(request, start, output))
     _refuse_with_file(workload, start, rows, device, care)
-    if len(file.onnx) > 1:
-        raise UsageError("--onnx was given more than once: run one file at a time, then bench compare the two runs")
-    sys.exit(_run_file(request, file.onnx[0], file.inputs, output))
+    sys.exit(_run_files(request, file.onnx, file.inputs, output))
 
 
 def _refuse_contradictions(file: FileOptions, start: StartOptions, care: CareOptions) -> None:
@@ -247,14 +247,14 @@ def _run(request: Request, start: StartOptions, output: OutputOptions) -> int:
     return _measured(plan, dataset, store, output.format)
 
 
-def _run_file(request: Request, file: Path, inputs: InputOptions, output: OutputOptions) -> int:
+def _run_files(request: Request, files: list[Path], inputs: InputOptions, output: OutputOptions) -> int:
     from bench.runner import onnx_run
     from bench.store.store import Store
     from bench.workloads import onnx_file
 
-    model = onnx_file.describe(file, inputs)
-    plan, (dataset, data) = onnx_run.plan(request, model), onnx_run.data(model)
-    return _measured(plan, dataset, Store(output.store), output.format, onnx_run.FileInputs(model), data)
+    models = onnx_file.describe_all(files, inputs)
+    plan = onnx_run.plan(request, models)
+    return _measured(plan, onnx_run.no_dataset(), Store(output.store), output.format, onnx_run.FileInputs(models))
 
 
 def _measured(
@@ -263,7 +263,6 @@ def _measured(
     store: Store,
     format_name: str,
     inputs: Inputs | None = None,
-    data: Data | None = None,
 ) -> int:
     """Run a plan and print its tables; the exit code."""
     from bench.runner import run as running
@@ -271,7 +270,7 @@ def _measured(
     from reports.render.terminal import show, with_notes
 
     options.end_as_ctrl_c()
-    finished = running.run(plan, dataset, store, options.command_line(), inputs, data)
+    finished = running.run(plan, dataset, store, options.command_line(), inputs)
     stored = f"run {finished.run.name} in {finished.stored_in}"
     show(with_notes(tables.document(finished.run), stored), format_name)
     return finished.exit_code

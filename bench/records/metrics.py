@@ -7,7 +7,7 @@ entry here and the place in ``bench.runner.record_builder`` that computes its va
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
 CONFIDENCE = 0.95
@@ -34,6 +34,8 @@ class Quantity:
 
 
 RATE = Quantity("images/s", "images/s", 1, ",.0f")
+SAMPLE_RATE = Quantity("samples/s", "samples/s", 1, ",.0f")
+"""Of a user's file, whose inputs need not be images."""
 SECONDS = Quantity("s", "s", 1, ".3g")
 MILLISECONDS = Quantity("s", "ms", 1e3, ".3g")
 MEGABYTES = Quantity("bytes", "MB", 1e-6, ",.0f")
@@ -97,8 +99,8 @@ class Metric:
 
     @property
     def is_rate(self) -> bool:
-        """Whether stored values are images per second."""
-        return self.unit == "images/s"
+        """Whether stored values are images, or samples of a user's file, per second."""
+        return self.unit in (RATE.unit, SAMPLE_RATE.unit)
 
     @property
     def interval(self) -> str | None:
@@ -322,6 +324,11 @@ _ALL = (
 
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}
 """By name, in the order in which they are shown."""
+
+
+def in_unit(metric: Metric, unit: str | None) -> Metric:
+    """The metric as it is shown where values are stored in this unit: a rate of samples for a user's file."""
+    return replace(metric, quantity=SAMPLE_RATE) if metric.is_rate and unit == SAMPLE_RATE.unit else metric
 
 
 def decisive() -> set[str]:

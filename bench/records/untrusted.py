@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from bench.records.metrics import METRICS
+from bench.records.metrics import METRICS, RATE, SAMPLE_RATE
 from bench.records.record import Figure, Record, Run
 
 LARGEST_FILE = 256 * 2**20
@@ -33,7 +33,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u206
 """Control characters, terminal escapes, changes of the writing direction, and halves of characters."""
 _CONTROL_BUT_LINES = re.compile(rf"(?![\n\t\r]){_CONTROL.pattern}")
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-SPEEDS = ("images/s", "samples/s", "s", "bytes")
+SPEEDS = (RATE.unit, SAMPLE_RATE.unit, "s", "bytes")
 
 
 class RefusedError(ValueError):

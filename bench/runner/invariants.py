@@ -30,7 +30,8 @@ def _throughput(record: Record) -> Iterator[str]:
             seconds = math.fsum(piece.seconds for piece in sample.used)
             images = sum(piece.images for piece in sample.used)
             if seconds <= 0 or not math.isclose(sample.value, images / seconds, rel_tol=1e-6):
-                yield f"{sample.value:.6g} images/s is not {images} images in {seconds:.6g} s"
+                counted = figure.unit.partition("/")[0]
+                yield f"{sample.value:.6g} {figure.unit} is not {images} {counted} in {seconds:.6g} s"
 
 
 def _percentiles(record: Record) -> Iterator[str]:

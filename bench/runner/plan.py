@@ -9,6 +9,7 @@ from pathlib import Path
 from backends.model import ModelSpec, Weights
 from bench.machine.placement import Placement, place
 from bench.worker.protocol import Job, Task, TimedMetric
+from bench.workloads.onnx_file import OnnxModel
 from bench.workloads.workload import Workload
 
 ALL = "all"
@@ -31,8 +32,6 @@ class Request:
     devices: str = "auto"
     batch_sizes: tuple[int, ...] = (128,)
     """Of throughput, ascending."""
-    first_batch: int = 1
-    """Batch size of latency and of the first call: 1, unless a user's file fixes another."""
     placement: Placement = field(default_factory=place)
     rounds: int | None = None
     """None: as many as the profile has."""
@@ -55,8 +54,6 @@ class Request:
     """The run and row that ``init`` comes from."""
     freeze: bool = False
     """Whether only the last dense layer is trained."""
-    inputs: str = ""
-    """The inputs of a user's file, as text."""
     timeout: float = 600.0
     data_dir: Path | None = None
     pythons: dict[str, str] = field(default_factory=dict)
@@ -118,8 +115,15 @@ class Row:
     side: Side | None = None
     contender: bool = True
     """False for the judge of parity (``Backend.CONTENDS``)."""
+    file: OnnxModel | None = None
+    """The user's file that it runs, in place of the request's model."""
     variant: str = ""
     """What distinguishes a twin that is measured beside its row, such as ``--allocator arena``; empty for the row."""
+
+    @property
+    def first_batch(self) -> int:
+        """Batch size of latency and of the first call: 1, unless a user's file fixes another."""
+        return 1 if self.file is None or self.file.batch is None else self.file.batch
 
     @property
     def fit_id(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from bench.machine.nvml import Gpu
 from bench.records.record import label
 from bench.runner.plan import ALL, BEST, DEFAULT, Plan, Request, Row
 from bench.worker.protocol import Boundary, Job, TimedMetric
+from bench.workloads.onnx_file import OnnxModel
 
 
 def make_plan(request: Request) -> Plan:
@@ -30,8 +32,8 @@ def make_plan(request: Request) -> Plan:
     return Plan(request, tuple(rows), tuple(timed_metrics(request)))
 
 
-def make_runtime_plan(request: Request, precision: str = "fp32") -> Plan:
-    """Like ``make_plan``, for a user's ONNX file of this precision: only the rows of runtimes can read it.
+def make_runtime_plan(request: Request, files: Sequence[OnnxModel]) -> Plan:
+    """Like ``make_plan``, for ONNX files of the user: only the rows of runtimes can read them.
 
     Raises:
         UsageError: an unknown name, no such device, or no runtime among the backends.
@@ -45,17 +47,36 @@ def make_runtime_plan(request: Request, precision: str = "fp32") -> Plan:
             if name in request.backends or (under_all and adapter.NEEDS_SOURCE):
                 device, gpu = _device_of(adapter, asked_device, asked_gpu)
                 for _, mode, why in _variants(adapter, request):
-                    row = _make_row(request, name, device, gpu, (precision, mode, why))
-                    if not adapter.NEEDS_SOURCE:
-                        row = replace(row, problem=("unsupported", "it reads no ONNX files"))
-                    rows.append(replace(row, required=adapter.NEEDS_SOURCE and name in request.backends))
+                    if adapter.NEEDS_SOURCE:
+                        required = name in request.backends
+                        rows += [_file_row(request, name, device, gpu, (mode, why), file, required) for file in files]
+                    else:
+                        row = _make_row(request, name, device, gpu, (files[0].precision, mode, why))
+                        rows.append(replace(row, problem=("unsupported", "it reads no ONNX files"), required=False))
     if rows and not any(adapters[row.job.backend].NEEDS_SOURCE for row in rows):
         runtimes = ", ".join(name for name, adapter in adapters.items() if adapter.NEEDS_SOURCE)
         raise UsageError(f"nothing to run: {rows[0].job.backend} reads no ONNX files; --backend {runtimes} does")
     if not rows:
         raise UsageError("nothing to run: no runtime here reads ONNX files; pip install 'evenbench[onnx]'")
     rows = _add_names(list({row.job.row: row for row in rows}.values()))
-    return Plan(request, tuple(rows), tuple(timed_metrics(request)))
+    firsts = tuple(dict.fromkeys(row.first_batch for row in rows if row.file is not None))
+    return Plan(request, tuple(rows), tuple(timed_metrics(request, firsts)))
+
+
+def _file_row(
+    request: Request,
+    name: str,
+    device: str,
+    gpu: Gpu | None,
+    variant: tuple[str, str],
+    file: OnnxModel,
+    required: bool,
+) -> Row:
+    """A runtime's row of a file, in a mode (with the reason why it has none)."""
+    mode, why = variant
+    row = _make_row(request, name, device, gpu, (file.precision, mode, why))
+    job = replace(row.job, model=file.name, source=file.name, inputs=file.inputs_text)
+    return replace(row, job=job, file=file, required=required)
 
 
 def _check_names(request: Request) -> None:
@@ -231,7 +252,6 @@ def _make_job(request: Request, name: str, device: str, precision: str, mode: st
         validation=request.workload.recipe.validation,
         started_from=request.started_from,
         frozen=request.freeze,
-        inputs=request.inputs,
         environment=speed_variables.in_effect(),
         seed=request.seed,
     )
@@ -257,13 +277,14 @@ def _add_names(rows: list[Row]) -> list[Row]:
     return [row if row.source is None else replace(row, source=named[row.source.job.row]) for row in named.values()]
 
 
-def timed_metrics(request: Request) -> list[TimedMetric]:
-    """The metrics that are timed in every round: throughput at every batch size, and the latency of inference."""
+def timed_metrics(request: Request, first_batches: Sequence[int] = (1,)) -> list[TimedMetric]:
+    """The metrics that are timed in every round: throughput at every batch size, and the latency of inference at the
+    batch sizes of the rows' first calls."""
     boundaries: tuple[Boundary, ...] = ("end-to-end", "device")
     metrics = []
     for task in request.tasks:
         kinds = [("throughput", size) for size in request.batch_sizes]
         if task == "infer":
-            kinds.append(("latency", request.first_batch))
+            kinds += [("latency", size) for size in first_batches]
         metrics += [TimedMetric(name, task, size, boundary) for name, size in kinds for boundary in boundaries]
     return metrics

@@ -10,9 +10,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from bench.analysis import intervals
-from bench.records.metrics import METRICS
+from bench.records.metrics import METRICS, SAMPLE_RATE
 from bench.records.record import Check, Data, Figure, Outcome, Parity, Phase, Ratio, Record, Sample, Slice, Training
-from bench.runner import disturbance, invariants
+from bench.runner import disturbance, invariants, onnx_run
 from bench.runner.interleaving import DeviceMemory, MetricReadings, SliceReading
 from bench.runner.plan import batch_of_first_call
 from bench.runner.row_result import RowResult
@@ -58,7 +58,7 @@ def _record(result: RowResult, context: Context, from_workers: dict[str, Any]) -
             "contender": result.row.contender,
             **from_workers,
             "machine": context.machine,
-            "data": context.data,
+            "data": context.data if result.row.file is None else onnx_run.data(result.row.file),
             "commit": context.commit,
             "started_at": context.started_at,
         }
@@ -136,7 +136,8 @@ def _timed_metrics(result: RowResult, metric: TimedMetric) -> list[Figure]:
     missing = why_not or result.why_missing(metric.task)
     readings = [(number, r) for number, r in measured_in_round if isinstance(r.warm_up, WarmedUp)]
     if metric.name == "throughput":
-        return [_speed_metric("throughput", metric, readings, throughput, missing)]
+        rate = _speed_metric("throughput", metric, readings, throughput, missing)
+        return [rate if result.row.file is None else rate.model_copy(update={"unit": SAMPLE_RATE.unit})]
     return [_speed_metric(f"latency_p{p}", metric, readings, percentile(p), missing) for p in PERCENTILES]
 
 
@@ -226,7 +227,7 @@ def _single_value(name: str, value: float | Missing, **place: Any) -> Figure:
 
 def _start_metrics(result: RowResult) -> list[Figure]:
     batch = result.certified.batch if result.certified is not None else None
-    first = batch_of_first_call(result.plan.request.first_batch, batch)
+    first = batch_of_first_call(result.row.first_batch, batch)
     place = {"task": "infer", "batch_size": first, "boundary": "end-to-end"}
     return [
         _over_processes(
@@ -364,7 +365,7 @@ def _memory_metrics(result: RowResult) -> list[Figure]:
 
 
 def _size_metrics(result: RowResult) -> list[Figure]:
-    model = result.plan.request.workload.model
+    model = result.row.file or result.plan.request.workload.model
     flops = Missing("not counted for a user's file") if model.flops is None else float(model.flops)
     return [
         _single_value("model_size", _model_size(result)),
@@ -375,9 +376,8 @@ def _size_metrics(result: RowResult) -> list[Figure]:
 
 def _model_size(result: RowResult) -> float | Missing:
     """Bytes of the file that the row reads or converts, else of the file that it exports."""
-    of_file = getattr(result.plan.request.workload.model, "bytes", None)
-    if of_file is not None:
-        return float(of_file)
+    if result.row.file is not None:
+        return float(result.row.file.bytes)
     if result.certified is not None and result.certified.bytes is not None:
         return result.certified.bytes
     exporter = result.source or result

@@ -88,11 +88,11 @@ class RowJobs:
         result.untrained = "" if self.trains else UNTRAINED
         folder = self.workspace.folder(row)
         plan = self.results.plan.request
-        sizes = (plan.first_batch, *plan.batch_sizes)
+        sizes = (row.first_batch, *plan.batch_sizes)
         request = Certify(work=self.workspace.work(row), out=folder, batches=sizes)
         result.certified = self.workspace.ask_fresh_worker(row, "certify", request)
         if result.certified.batch is not None:
-            self.workspace.first_batches[row.fit_id] = batch_of_first_call(plan.first_batch, result.certified.batch)
+            self.workspace.first_batches[row.fit_id] = batch_of_first_call(row.first_batch, result.certified.batch)
         if row.source is not None and self.trains:
             result.classes = self._class_report(folder)
 

@@ -32,16 +32,14 @@ class FinishedRun:
     stored_in: str
 
 
-def run(
-    plan: Plan, dataset: Dataset, store: Store, command: str, inputs: Inputs | None = None, data: Data | None = None
-) -> FinishedRun:
+def run(plan: Plan, dataset: Dataset, store: Store, command: str, inputs: Inputs | None = None) -> FinishedRun:
     """Measure and store a run.
 
     Exit code: 0 if every requested row is ok and comparable; 1 if not, or if the run could not be stored; 130 if it was
-    interrupted. ``inputs`` and ``data`` replace those of the data set for a user's file.
+    interrupted. ``inputs`` replaces those of the data set for files of the user.
     """
     request = plan.request
-    name, context = begin(dataset, request.workload, data)
+    name, context = begin(dataset, request.workload)
     begun = Run(
         name=name,
         command=command,
@@ -51,14 +49,15 @@ def run(
         budget=None if request.precision_target is None else request.budget or DEFAULT_BUDGET,
         accuracy_margin=request.accuracy_margin,
     )
-    store.add_run(begun)
     counts = [trainings(plan, row) for row in plan.rows]
     total = len(plan.rows) + sum(counts) + plan.rounds * len(plan.order(0))
-    with RunProgress(store=store, run_name=name) as progress:
-        progress.step_seconds = time_left.step_seconds(plan, counts, store)
-        workspace = Workspace(plan, inputs or DatasetInputs(dataset))
-        results = Results(plan, context, progress, total)
-        interrupted = _measure(workspace, results, dataset)
+    workspace = Workspace(plan, inputs or DatasetInputs(dataset))
+    with workspace.opened():
+        store.add_run(begun)  # not before: a run that cannot write its data leaves nothing behind
+        with RunProgress(store=store, run_name=name) as progress:
+            progress.step_seconds = time_left.step_seconds(plan, counts, store)
+            results = Results(plan, context, progress, total)
+            interrupted = _measure(workspace, results, dataset)
     timing = asdict(workspace.timing)
     ended = begun.model_copy(
         update={
@@ -80,9 +79,8 @@ def _measure(workspace: Workspace, results: Results, dataset: Dataset) -> bool:
     results.report_problems()
     began = time.monotonic()
     try:
-        with workspace.opened():
-            RowJobs(workspace, results, dataset).run_all()
-            Rounds(workspace, results, began).run_all()
+        RowJobs(workspace, results, dataset).run_all()
+        Rounds(workspace, results, began).run_all()
     except KeyboardInterrupt:
         results.interrupt()
         return True
@@ -91,12 +89,12 @@ def _measure(workspace: Workspace, results: Results, dataset: Dataset) -> bool:
     return False
 
 
-def begin(dataset: Dataset, workload: Workload, data: Data | None = None) -> tuple[str, Context]:
+def begin(dataset: Dataset, workload: Workload) -> tuple[str, Context]:
     """A new run's name, and the fields that all its records share."""
     now = datetime.now(UTC)
     images, held_out = len(dataset.train_y), workload.recipe.held_out(len(dataset.train_y))
     counts = {"train": images - held_out, "validation": held_out, "test": len(dataset.test_y)}
-    data = data or Data(name=dataset.name, sha256=dataset.sha256, note=dataset.note, **counts)
+    data = Data(name=dataset.name, sha256=dataset.sha256, note=dataset.note, **counts)
     context = Context(fingerprint(), data, git_commit(), now.isoformat(timespec="seconds"))
     return f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(2)}", context
 

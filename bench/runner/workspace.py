@@ -69,8 +69,8 @@ class Inputs(Protocol):
     def write(self, folder: Path, plan: Plan) -> None:
         """Write the files that workers read into the scratch folder."""
 
-    def files(self, folder: Path) -> dict[str, Any]:
-        """The fields of ``Work`` that name these files."""
+    def files(self, folder: Path, row: Row) -> dict[str, Any]:
+        """The fields of a row's ``Work`` that name these files."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class DatasetInputs:
             weights: dict[str, Any] = request.init
             np.savez(folder / "start.npz", **weights)
 
-    def files(self, folder: Path) -> dict[str, Any]:
+    def files(self, folder: Path, row: Row) -> dict[str, Any]:
         """The starting weights, if there are any."""
         start = folder / "start.npz"
         return {"start": start if start.exists() else None}
@@ -164,7 +164,7 @@ class Workspace:
         """The part of a request that all jobs of a row share."""
         request = self.plan.request
         model = request.workload.model
-        files: dict[str, Any] = self._inputs.files(self.scratch)
+        files: dict[str, Any] = self._inputs.files(self.scratch, row)
         if row.source is not None:
             folder = self.folder(row.source)
             files |= {"onnx": folder / "model.onnx", "source_logits": folder / "logits.npy"}
@@ -176,7 +176,7 @@ class Workspace:
             recipe=asdict(request.workload.recipe),
             frozen_weights=tuple(sorted(request.frozen)),
             data=self.scratch,
-            first_batch=request.first_batch,
+            first_batch=row.first_batch,
             **files,
         )
 

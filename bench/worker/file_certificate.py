@@ -92,8 +92,9 @@ def judge(
     plain: Outputs | None,
     reference: Outputs | str,
     allowed: float,
+    is_plain: bool = False,
 ) -> tuple[float, str, str]:
-    """``(difference, note, why not certified)`` of a row.
+    """``(difference, note, why not certified)`` of a row. ``is_plain``: it is the unoptimized runtime itself.
 
     ``again``: the row's outputs of a second call. ``plain``: the unoptimized runtime's; None: there is none.
     ``reference``: those of ``onnx.reference``, or why it has none.
@@ -111,7 +112,8 @@ def judge(
         return from_reference[0], "against onnx.reference", ""
     why = reference if isinstance(reference, str) else _disagreement(plain, reference, from_reference)
     if near_plain and from_plain is not None:
-        return from_plain[0], "", f"agrees with the unoptimized runtime only; {why}"
+        agrees = "it is the unoptimized runtime itself" if is_plain else "agrees with the unoptimized runtime only"
+        return from_plain[0], "", f"{agrees}; {why}"
     if from_plain is not None:
         return from_plain[0], f"output '{from_plain[1]}', against the unoptimized runtime", ""
     if from_reference is not None:
@@ -121,12 +123,15 @@ def judge(
 
 def _disagreement(plain: Outputs | None, reference: Outputs, mine: tuple[float, str] | None) -> str:
     error, name = difference(plain, reference) if plain is not None else (mine or (0.0, ""))
+    if np.isinf(error):
+        return f"onnx.reference gives output '{name}' another shape, or other elements that are not finite"
     return f"onnx.reference differs from it by {error:.1e} at output '{name}'"
 
 
 @dataclass(frozen=True)
 class FileCertifier:
-    """Certifies one row of a user's file. ``files``: folder where the reference's outputs are kept for other rows."""
+    """Certifies one row of a user's file. ``files``: folder of the file's inputs, where the reference's outputs are
+    kept for its other rows."""
 
     backend: Backend
     precision: str
@@ -142,7 +147,9 @@ class FileCertifier:
         allowed = tolerance(self.precision, self.device, check_of_file(self.precision, stated), stated=stated)
         got, again = self._outputs(self.backend, x), self._outputs(self.backend, x)
         reference = self._reference(x, batch)
-        value, note, uncertified = judge(got, again, self._plain(x), reference, allowed)
+        value, note, uncertified = judge(
+            got, again, self._plain(x), reference, allowed, self.mode == self.backend.UNOPTIMIZED_MODE
+        )
         if value > allowed:
             where = self._first_node(x, allowed)
             note += f"; {where}" if where else ""

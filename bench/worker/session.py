@@ -115,8 +115,10 @@ class Session:
             batch, refused = file_certificate.smallest_working(sizes, partial(self._why_not_taken, backend))
             if batch is None:
                 raise ValueError(next(iter(refused.values())))
+            assert work.inputs is not None, "the parent writes a file's inputs"
+            folder = work.inputs.parent
             certifier = file_certificate.FileCertifier(
-                backend, work.job.precision, work.job.device, work.job.mode, path, work.data, self._alive
+                backend, work.job.precision, work.job.device, work.job.mode, path, folder, self._alive
             )
             certificate_of_file = certifier.certify(_batch(work, batch)[0], batch)
         taken = request.batches[0] if not self._why_not_taken(backend, request.batches[0]) else batch

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,11 @@ class OnnxModel:
     trained: tuple[str, ...] = ()
 
     @property
+    def batched(self) -> bool:
+        """Whether some input has a side that is the batch."""
+        return any(each.batch_axis is not None for each in self.inputs)
+
+    @property
     def inputs_text(self) -> str:
         """All inputs with their shapes, types and values; a part of the comparability key."""
         return "; ".join(each.text for each in self.inputs)
@@ -53,13 +58,37 @@ class OnnxModel:
     def samples(self, seed: int, count: int) -> dict[str, npt.NDArray[Any]]:
         """The inputs by name: the user's, or drawn from the seed; fewer drawn samples than ``count`` if large."""
         rng = np.random.default_rng(seed)
-        given = {} if self.given is None else onnx_inputs.read(self.given, self.inputs)
+        given = {} if self.given is None else onnx_inputs.read(self.given, self.inputs, others=True)
         axes = {each.name: each.batch_axis for each in self.inputs}
         counts = [array.shape[axis] for name, array in given.items() if (axis := axes[name]) is not None]
         size = max(math.prod(each.shape) * np.dtype(each.dtype).itemsize for each in self.inputs)
         count = max(min(count, SAMPLES, LARGEST_SAMPLE // max(size, 1)), self.batch or 1)
         count = next(iter(counts), count)
         return {each.name: given.get(each.name, each.draw(rng, count)) for each in self.inputs}
+
+
+def describe_all(paths: Sequence[Path], options: InputOptions) -> list[OnnxModel]:
+    """Check files and read their inputs; an option is for every file that has an input of its name.
+
+    Raises:
+        UsageError: as ``describe``; a file is given twice; an option names an input that no file has.
+    """
+    if len(paths) == 1:
+        return [describe(paths[0], options)]
+    graphs = {path: _load(path).graph for path in paths}
+    names = {path: {each.name for each in graph.input} for path, graph in graphs.items()}
+    known = sorted(set[str]().union(*names.values()))
+    options.check_names(known)
+    unknown = set() if options.file is None else onnx_inputs.read_arrays(options.file).keys() - set(known)
+    if unknown:
+        raise UsageError(f"--input {options.file}: no file has an input '{min(unknown)}'; they have {', '.join(known)}")
+    models: dict[str, OnnxModel] = {}
+    for path in paths:
+        model = describe(path, options.only(names[path]))
+        if model.name in models:
+            raise UsageError(f"--onnx {path} and --onnx {models[model.name].path} are the same file")
+        models[model.name] = model
+    return list(models.values())
 
 
 def describe(path: Path, options: InputOptions | None = None) -> OnnxModel:
@@ -69,19 +98,7 @@ def describe(path: Path, options: InputOptions | None = None) -> OnnxModel:
         UsageError: it cannot be read, has external data outside its folder, or an option does not fit its inputs.
     """
     options = options or InputOptions()
-    _check_kind(path)
-    try:
-        import onnx
-    except ImportError as error:
-        raise UsageError(
-            "--onnx reads the file with a package that is missing: pip install 'evenbench[onnx]'"
-        ) from error
-    try:
-        model = onnx.load(str(path), load_external_data=False)
-    except Exception as error:  # protobuf's own exceptions
-        raise UsageError(f"{path} is not an ONNX file: {_first_line(error)}") from error
-    if not model.graph.node:
-        raise UsageError(f"{path} is not an ONNX file: it has no nodes")
+    model = _load(path)
     for tensor in _tensors(model.graph):
         _check_location(path, tensor)
     weights = {tensor.name for tensor in model.graph.initializer}
@@ -94,7 +111,8 @@ def describe(path: Path, options: InputOptions | None = None) -> OnnxModel:
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error
     if options.file is not None:
-        given = {name: _array_digest(array) for name, array in onnx_inputs.read(options.file, inputs).items()}
+        arrays = onnx_inputs.read(options.file, inputs, options.others)
+        given = {name: _array_digest(array) for name, array in arrays.items()}
         inputs = tuple(replace(each, given=given.get(each.name, "")) for each in inputs)
     digest, size = _digest(path, model)
     count = sum(math.prod(tensor.dims) for tensor in model.graph.initializer)
@@ -110,6 +128,24 @@ def describe(path: Path, options: InputOptions | None = None) -> OnnxModel:
         note=_oddities(path),
         given=options.file,
     )
+
+
+def _load(path: Path) -> Any:
+    """The model of a file, without its external data."""
+    _check_kind(path)
+    try:
+        import onnx
+    except ImportError as error:
+        raise UsageError(
+            "--onnx reads the file with a package that is missing: pip install 'evenbench[onnx]'"
+        ) from error
+    try:
+        model = onnx.load(str(path), load_external_data=False)
+    except Exception as error:  # protobuf's own exceptions
+        raise UsageError(f"{path} is not an ONNX file: {_first_line(error)}") from error
+    if not model.graph.node:
+        raise UsageError(f"{path} is not an ONNX file: it has no nodes")
+    return model
 
 
 def _check_kind(path: Path) -> None:

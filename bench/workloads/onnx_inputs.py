@@ -97,6 +97,19 @@ class InputOptions:
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     batch_axes: Mapping[str, int] = field(default_factory=dict)
+    others: bool = False
+    """Whether ``file`` may hold inputs of other models."""
+
+    def only(self, names: Iterable[str]) -> InputOptions:
+        """What is said of these inputs; the file of inputs stays, and is read for those that it has."""
+        kept = set(names)
+        return InputOptions(
+            self.file,
+            {name: shape for name, shape in self.shapes.items() if name in kept},
+            {name: ends for name, ends in self.ranges.items() if name in kept},
+            {name: axis for name, axis in self.batch_axes.items() if name in kept},
+            others=True,
+        )
 
     def check_names(self, known: Iterable[str]) -> None:
         """Raise UsageError if an option names an input that is not there."""
@@ -228,19 +241,16 @@ def check_memory(inputs: Iterable[Input], batch: int, available: int) -> None:
             )
 
 
-def read(path: Path, inputs: tuple[Input, ...]) -> dict[str, npt.NDArray[Any]]:
-    """The user's arrays by input.
+def read(path: Path, inputs: tuple[Input, ...], others: bool = False) -> dict[str, npt.NDArray[Any]]:
+    """The user's arrays by input. ``others``: the file may hold arrays that are no inputs of this model.
 
     Raises:
         UsageError: it is no npz file of plain arrays, or an array does not fit its input.
     """
-    try:
-        with path.open("rb") as opened:
-            stored = np.load(opened, allow_pickle=False)
-            arrays = {name: stored[name] for name in getattr(stored, "files", ())}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise UsageError(f"--input {path}: not an npz file of plain arrays: {error}") from error
     by_name, samples = {each.name: each for each in inputs}, dict[str, int]()
+    arrays = read_arrays(path)
+    if others:
+        arrays = {name: array for name, array in arrays.items() if name in by_name}
     for name, array in arrays.items():
         if name not in by_name:
             raise UsageError(f"--input {path}: the model has no input '{name}'; it has {', '.join(by_name)}")
@@ -260,3 +270,17 @@ def read(path: Path, inputs: tuple[Input, ...]) -> dict[str, npt.NDArray[Any]]:
             f"--input {path}: different numbers of samples: {', '.join(f'{n} {c}' for n, c in samples.items())}"
         )
     return arrays
+
+
+def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of a file by name.
+
+    Raises:
+        UsageError: it is no npz file of plain arrays.
+    """
+    try:
+        with path.open("rb") as opened:
+            stored = np.load(opened, allow_pickle=False)
+            return {name: stored[name] for name in getattr(stored, "files", ())}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise UsageError(f"--input {path}: not an npz file of plain arrays: {error}") from error

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from bench.analysis import equivalence
 from bench.analysis.ratios import ratio_between
-from bench.records.metrics import METRICS, Metric
+from bench.records.metrics import METRICS, Metric, in_unit
 from bench.records.record import Figure, Record, Run, label
 from bench.values import Measured
 from reports.content.cells import half_width
@@ -75,7 +75,7 @@ def _answer(records: Sequence[Record], question: Question) -> Answer | None:
     names = {rival.name: rival.name if len(sizes) == 1 else f"{rival.name} (batch {rival.figure.batch_size})"
              for rival in rivals}  # fmt: skip
     best, *others = rivals
-    value = f"{question.metric.with_unit(best.value)}{half_width(best.figure)}"
+    value = f"{in_unit(question.metric, best.figure.unit).with_unit(best.value)}{half_width(best.figure)}"
     ratios = [(names[other.name], ratio) for other in others if (ratio := _lead(question, best, other)) is not None]
     if not ratios:
         return None

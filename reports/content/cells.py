@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench.records.metrics import METRICS, decisive
+from bench.records.metrics import METRICS, decisive, in_unit
 from bench.records.record import Figure, Record
 
 
@@ -21,7 +21,7 @@ def process_count(records: Sequence[Record]) -> str:
 
 def value_with_interval(figure: Figure) -> str:
     """A value with its interval, in the unit that the table's head names. ``figure.value`` must not be None."""
-    metric = METRICS[figure.name]
+    metric = in_unit(METRICS[figure.name], figure.unit)
     shown = metric.shown(figure.value or 0.0)
     if metric.quantity.absolute and figure.low is not None and figure.high is not None:
         return f"{shown} ±{metric.shown((figure.high - figure.low) / 2)}"
@@ -31,7 +31,7 @@ def value_with_interval(figure: Figure) -> str:
 def with_unit(name: str, value: float, unit: str, digits: int = 4) -> str:
     """A value with its unit, to ``digits`` significant digits. The unit is that of tables; a metric that this version
     does not know keeps its stored unit."""
-    return METRICS[name].with_unit(value, digits) if name in METRICS else f"{value:.{digits}g} {unit}"
+    return in_unit(METRICS[name], unit).with_unit(value, digits) if name in METRICS else f"{value:.{digits}g} {unit}"
 
 
 def why_not_measured(record: Record, figure: Figure | None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench.analysis.ratios import ratio_between
-from bench.records.metrics import METRICS
+from bench.records.metrics import METRICS, in_unit
 from bench.records.record import Figure, Record, Run
 from reports.content.cells import half_width
 
@@ -57,4 +57,4 @@ def _first_call(record: Record) -> str:
     figure = record.figure("first_call", "infer", "end-to-end")
     if figure is None or figure.value is None:
         return "not measured"
-    return METRICS[figure.name].with_unit(figure.value) + half_width(figure)
+    return in_unit(METRICS[figure.name], figure.unit).with_unit(figure.value) + half_width(figure)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench.records.metrics import METRICS, Group, Metric
+from bench.records.metrics import METRICS, Group, Metric, in_unit
 from bench.records.record import Figure, Record
 
 TASKS = {"train": "training", "infer": "inference"}
@@ -43,10 +43,10 @@ class Place:
 
 def places(records: Sequence[Record], group: Group | None = None) -> list[Place]:
     """The places that some record has, measured or not: of one group of metrics, or of all."""
-    keys = {figure.key for record in records for figure in record.figures}
-    ordered = sorted(keys, key=lambda key: _order(*key[1:]))
+    units = {figure.key: figure.unit for record in records for figure in record.figures}
+    ordered = sorted(units, key=lambda key: _order(*key[1:]))
     return [
-        Place(metric, task, batch_size, boundary)
+        Place(in_unit(metric, units[name, task, batch_size, boundary]), task, batch_size, boundary)
         for metric in METRICS.values()
         if group in (None, metric.group)
         for name, task, batch_size, boundary in ordered

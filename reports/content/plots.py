@@ -122,7 +122,14 @@ def _sweep(named: Named, swept: Sequence[Place]) -> Plot | None:
         return None
     title = ", ".join(part for part in (f"{_title(swept[0])} against batch size", swept[0].boundary) if part)
     sizes = tuple(float(place.batch_size or 0) for place in swept)
-    axes = Axis("batch size [images]", log=True, ticks=sizes), Axis(metric.titled(metric.title, always=True))
+    axes = (
+        Axis(
+            f"batch size [{metric.unit.partition('/')[0]}]" if metric.is_rate else "batch size [images]",
+            log=True,
+            ticks=sizes,
+        ),
+        Axis(metric.titled(metric.title, always=True)),
+    )
     key = f"batch-sizes-{_key(swept[0])}"
     return Plot(key, title, *axes, tuple(series), f"{title}: {'; '.join(texts)}.")
 

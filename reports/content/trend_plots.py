@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from bench.analysis.trends import LevelShift
-from bench.records.metrics import METRICS
+from bench.records.metrics import METRICS, in_unit
 from bench.records.series import Point, Series, row_name
 from reports import plot as plots
 from reports.content.cells import with_unit
@@ -57,6 +57,7 @@ def _scale(series: Series) -> tuple[float, str]:
     metric = METRICS.get(series.figure[0])
     if metric is None:
         return 1.0, f"{series.figure[0]} [{series.unit}]"
+    metric = in_unit(metric, series.unit)
     return metric.quantity.factor, metric.titled(metric.title, always=True)
 
 

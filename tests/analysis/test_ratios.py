@@ -6,10 +6,11 @@ import math
 
 import numpy as np
 import pytest
+from builders import figure, row
 from worker_replies import CONTEXT, result
 
 from bench.analysis.ratios import round_ratio, widest, with_ratios
-from bench.records.record import Sample, Slice
+from bench.records.record import Record, Sample, Slice
 from bench.runner.record_builder import to_record
 
 
@@ -60,6 +61,21 @@ def test_latency_is_of_each_slices_median() -> None:
         return Sample(round=0, value=0, slices=slices)
 
     assert round_ratio("latency_p50", made([2, 2, 90]), made([1, 1, 1])) == pytest.approx(2.0)
+
+
+def test_what_no_judge_could_certify_is_compared_with_rows_of_its_file_only() -> None:
+    def made(backend: str, file: str, speed: float, uncertified: str | None = None) -> Record:
+        data = {"name": "random-inputs", "sha256": file, "train": 0, "test": 0}
+        return row(
+            backend, [figure("throughput", [speed, speed * 1.01], task="infer", batch_size=8, boundary="device")],
+            data=data, parity={"comparable": True, "checks": [], "uncertified": uncertified},
+        )  # fmt: skip
+
+    records = with_ratios(
+        [made("a", "1", 100), made("b", "2", 200), made("c", "3", 900, "no judge"), made("d", "3", 300, "no judge")]
+    )
+    against = {one.job.backend: one.ratios[0].against.partition("/")[0] for one in records}
+    assert against == {"a": "b", "b": "b", "c": "c", "d": "c"}
 
 
 def test_the_widest_of_the_decisive_ratios() -> None:

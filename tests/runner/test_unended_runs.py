@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -12,9 +13,17 @@ import pytest
 from filelock import FileLock
 from stored import record, run
 
+from bench.errors import BenchError
+from bench.runner import run as running
+from bench.runner.plan import Plan, Request, Row
+from bench.runner.planner import make_plan
 from bench.runner.progress import RunProgress
 from bench.runner.workspace import OWNER, PREFIX, remove_abandoned
+from bench.store import queries
 from bench.store.store import Store
+from bench.workloads.datasets import digits
+from bench.workloads.models import MODELS
+from bench.workloads.workload import RECIPES, Workload
 
 WAITS = (
     "import time; from bench.cli import options; options.end_as_ctrl_c()\n"
@@ -32,6 +41,22 @@ def test_until_a_run_has_ended_its_records_say_so(tmp_path: Path) -> None:
     assert (stored.status, stored.error, stored.comparable) == ("interrupted", "the run has not ended", False)
     progress.ended(begun.model_copy(update={"records": [whole]}))
     assert [each.status for each in store.load().records] == ["ok"]
+
+
+def test_a_run_that_cannot_write_its_data_leaves_nothing_in_the_store(process: None, tmp_path: Path) -> None:
+    class Full:
+        def write(self, folder: Path, plan: Plan) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        def files(self, folder: Path, row: Row) -> dict[str, object]:
+            return {}
+
+    store = Store(str(tmp_path / "history.db"))
+    workload = Workload(MODELS["article-keras"], "digits", RECIPES["article-keras"])
+    plan = make_plan(Request(("reference",), workload, devices="cpu"))
+    with pytest.raises(BenchError, match="No space left on device; set TMPDIR"):
+        running.run(plan, digits.load(), store, "bench run", Full())
+    assert list(queries.runs(store, queries.Filter(), 10)) == []
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGQUIT"])

@@ -44,6 +44,11 @@ def test_three_ways_are_told_apart(
     assert uncertified.startswith(why) if why else uncertified == ""
 
 
+def test_the_unoptimized_runtime_is_not_its_own_judge() -> None:
+    _, _, uncertified = judge(RIGHT, RIGHT, RIGHT, "onnx.reference cannot", ALLOWED, is_plain=True)
+    assert uncertified == "it is the unoptimized runtime itself; onnx.reference cannot"
+
+
 def test_the_output_that_differs_is_named() -> None:
     assert "output 'ids'" in judge(WRONG_SECOND, WRONG_SECOND, RIGHT, RIGHT, ALLOWED)[1]
 

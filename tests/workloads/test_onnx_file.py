@@ -111,8 +111,6 @@ def test_options_that_make_no_sense(bench: Bench) -> None:
     assert "leave out what is for a workload or for training (--model, --precision)" in done.stderr
     done = bench("run", "--input-shape", "x=3")
     assert "--input-shape goes with --onnx" in done.stderr
-    done = bench("run", "--onnx", "junk.onnx", "--onnx", "other.onnx")
-    assert "--onnx was given more than once" in done.stderr
 
 
 def test_the_runtime_decides_what_it_loads(bench: Bench) -> None:
@@ -174,6 +172,42 @@ def test_a_file_is_run_and_certified(bench: Bench, kind: str) -> None:
     assert "random inputs" in record["data"]["note"]
     assert next(f for f in record["figures"] if f["name"] == "parameters")["value"] == 24
     assert next(f for f in record["figures"] if f["name"] == "flops")["reason"] == "not counted for a user's file"
+
+
+def test_several_files_are_compared(bench: Bench) -> None:
+    """Each has its own inputs, batch size, certificate and data; an option is for the files that have the input."""
+    folders = [bench.folder / kind for kind in ("plain", "open", "fixed")]
+    for folder, kind in zip(folders, ("plain", "open shape", "fixed batch"), strict=True):
+        folder.mkdir()
+        written(folder, kind).rename(folder / f"{folder.name}.onnx")
+    files = [part for folder in folders for part in ("--onnx", str(folder / f"{folder.name}.onnx"))]
+    done = bench("run", *files, "--input-shape", "z=6")
+    assert done.returncode == 2
+    assert "--input-shape z: the file has no such input; it has x" in done.stderr
+    done = bench("run", *files, "--input-shape", "x=6", "--rounds", "2", "--batch-size", "4")
+    assert done.returncode == 0, done.stdout + done.stderr
+    plain, _, fixed = bench.records()
+    assert (plain["job"]["source"], fixed["job"]["source"]) == (plain["job"]["model"], fixed["job"]["model"])
+    assert plain["job"]["model"].startswith("plain@")
+    assert plain["data"]["sha256"] != fixed["data"]["sha256"]
+    assert plain["comparable"]
+    assert fixed["comparable"]
+    sizes = [{(f["name"], f["batch_size"]) for f in one["figures"] if f["value"] and f["batch_size"]}
+             for one in (plain, fixed)]  # fmt: skip
+    assert {("throughput", 2), ("throughput", 4), ("latency_p50", 1), ("latency_p50", 2)} <= sizes[0]
+    assert {("throughput", 2), ("latency_p50", 2)} <= sizes[1]
+    assert ("throughput", 4) not in sizes[1]
+    ratios = [ratio for one in (plain, fixed) for ratio in one["ratios"] if ratio["batch_size"] == 2]
+    assert len({ratio["against"] for ratio in ratios if ratio["name"] == "throughput"}) == 1, "one is the fastest"
+    assert "samples/s" in done.stdout
+    assert "images/s" not in done.stdout
+
+
+def test_a_file_given_twice_is_said(bench: Bench) -> None:
+    file = written(bench.folder, "plain")
+    done = bench("run", "--onnx", str(file), "--onnx", "mine.onnx")
+    assert done.returncode == 2
+    assert "are the same file" in done.stderr
 
 
 def test_an_open_shape_is_given(bench: Bench) -> None:

@@ -16,8 +16,8 @@ def worker_environment(row: Row, scratch: Path) -> dict[str, str | None]:
 
     Threads of BLAS and OpenMP, CPUs, allocator, and at most one visible GPU. Variables that override the adapters'
     settings (TF32, autotuning, binding of threads) and folders of other CUDA libraries are removed. For another
-    interpreter, or a side with its own folders, ``PYTHONPATH`` holds our two packages, those folders, and the given
-    ``PYTHONPATH``.
+    interpreter, a side with its own folders, or a user's ``PYTHONPATH`` (which may hold a ``bench.py``), ``PYTHONPATH``
+    holds our two packages, those folders, and the given ``PYTHONPATH``.
     """
     job, gpu_uuid = row.job, row.gpu_uuid
     counts = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
@@ -30,9 +30,9 @@ def worker_environment(row: Row, scratch: Path) -> dict[str, str | None]:
     if gpu_uuid:
         environment["LD_LIBRARY_PATH"] = _without_cuda_libraries(os.environ.get("LD_LIBRARY_PATH", ""))
     folders = () if row.side is None else row.side.path
-    if folders or not _same_interpreter(row.python):
+    given = os.environ.get("PYTHONPATH", "")
+    if folders or given or not _same_interpreter(row.python):
         ours = str(_our_packages(scratch, folders))
-        given = os.environ.get("PYTHONPATH", "")
         environment["PYTHONPATH"] = os.pathsep.join(part for part in (ours, *folders, given) if part)
     return environment | dict(() if row.side is None else row.side.variables)
 

@@ -6,6 +6,8 @@
 The row is certified once; every round is a fresh worker. The recorded time is the worker's own time of one batch,
 without the pipe: the fixture gives pytest-benchmark a timer that advances by exactly that time. All options of
 pytest-benchmark work as usual.
+
+pytest loads this module in every project, so nothing of ours is imported before the fixture is used.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from evenbench import own_packages
 
 if TYPE_CHECKING:
     from bench.records.record import Record
@@ -56,6 +60,9 @@ def evenbench(request: pytest.FixtureRequest) -> Timed:
     """``evenbench(backend, workload=..., task="infer", batch_size=128, boundary="end-to-end", profile="precise",
     rounds=5)`` times one row and returns its record. A runtime needs ``source="pytorch"``, the backend whose file it
     reads. ``--benchmark-disable`` runs one round."""
+    hiding = own_packages.hidden_by()
+    if hiding is not None:
+        pytest.fail(f"{hiding} hides a package of evenbench: rename it, or run pytest in another folder", pytrace=False)
     clock = WorkerClock()
     marker = request.node.get_closest_marker("benchmark")
     options = dict(marker.kwargs) if marker else {}
@@ -82,6 +89,7 @@ def _time_row(
     **request: Any,
 ) -> Any:
     from bench.errors import BenchError
+    from bench.machine import speed_variables
     from bench.machine.placement import place
     from bench.runner.plan import Request
     from bench.runner.planner import make_plan
@@ -91,6 +99,7 @@ def _time_row(
     from bench.workloads.datasets import registry
     from bench.workloads.workload import DEFAULT_WORKLOAD, parse
 
+    speed_variables.unbind()
     try:
         requested = Request(
             (backend,),

@@ -1,0 +1,5 @@
+"""``python -m evenbench``: the command ``bench``."""
+
+from evenbench.command import main
+
+main()

@@ -69,6 +69,8 @@ class Comparison:
     only_first: tuple[str, ...]
     only_second: tuple[str, ...]
     """Rows that the other run does not have, or has but not comparable."""
+    disturbed: tuple[tuple[str, str, str], ...] = ()
+    """Run, row, and what disturbed the row in it."""
 
 
 def noise(points: Sequence[Point]) -> Noise:
@@ -104,6 +106,12 @@ def compare(first: Run, second: Run, history: History, across: frozenset[str]) -
         figures=tuple(one for name in both for one in _figures(name, a[name], b[name], history)),
         only_first=tuple(name for name in a if name not in b),
         only_second=tuple(name for name in b if name not in a),
+        disturbed=tuple(
+            (run.name, name, f"{noise.reason}; {noise.marked} of {noise.slices} slices")
+            for run, rows in ((first, a), (second, b))
+            for name, record in rows.items()
+            if (noise := record.disturbance).disturbed
+        ),
     )
 
 

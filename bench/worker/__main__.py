@@ -10,6 +10,10 @@ import time
 
 STARTED = time.monotonic()
 
+from bench.machine import stops  # noqa: E402
+
+stops.watch()
+
 import ctypes  # noqa: E402  (the clock above must start before anything heavy is imported)
 import os  # noqa: E402
 import signal  # noqa: E402

@@ -262,7 +262,8 @@ class TimedSlice:
     images: int
     latencies: tuple[float, ...] | None
     counters: Mapping[str, int]
-    """The worker's own counters over the slice: page faults and involuntary context switches. Empty: not available."""
+    """The worker's own counters over the slice: page faults, involuntary context switches, stops. Empty: none are
+    visible here."""
     elapsed: float
     """Wall seconds between the two readings of those counters."""
 

@@ -23,7 +23,7 @@ import numpy as np
 import backends
 from backends.base import Backend, Unavailable, Unsupported
 from backends.model import ModelSpec, Weights
-from bench.machine import allocators, memory
+from bench.machine import allocators, memory, stops
 from bench.values import Missing
 from bench.worker import certificate, clock, file_certificate, protocol, reference_outputs, training
 from bench.worker.protocol import (
@@ -209,6 +209,7 @@ class Session:
     def slice(self, request: TimeSlice) -> TimedSlice:
         """Time the metric that was warmed up last."""
         timer = clock.latency_slice if self._metric.name == "latency" else clock.throughput_slice
+        stops.stops()  # before the slice does not count
         before, begin = memory.usage(), clock.now()
         with self._phase("timed"):
             timed = timer(
@@ -216,6 +217,9 @@ class Session:
             )
         elapsed, after = clock.now() - begin, memory.usage()
         counters = {} if before is None or after is None else {name: after[name] - before[name] for name in after}
+        stopped = stops.stops()
+        if stopped is not None:
+            counters["stops"] = stopped
         return TimedSlice(
             seconds=timed.seconds, images=timed.images, latencies=timed.latencies, counters=counters, elapsed=elapsed
         )

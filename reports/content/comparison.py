@@ -42,6 +42,8 @@ def _notes(comparison: Comparison) -> list[str]:
         least, most = min(missing), max(missing)
         runs = str(most) if least == most else f"{least} to {most}"
         lines.append(f"{UNKNOWN}: {runs} more runs with the same versions are needed to estimate how much runs differ.")
+    for run, row, why in comparison.disturbed:
+        lines.append(f"(!) {row} was disturbed in {run}: {why}. Its ratios may be those of the machine.")
     for run, rows in ((comparison.first, comparison.only_first), (comparison.second, comparison.only_second)):
         if rows:
             lines.append(f"Only in {run}: {', '.join(rows)}.")

@@ -14,7 +14,7 @@ from bench.analysis import run_comparison
 from bench.analysis.run_comparison import FEWEST_DIFFERENCES
 from bench.errors import UsageError
 from bench.records import series_key
-from bench.records.record import Record, Run
+from bench.records.record import Disturbance, Record, Run
 from bench.records.series import Point
 from bench.worker.protocol import Job
 from reports.content import comparison as shown
@@ -102,6 +102,16 @@ def test_other_keys_are_not_compared_unless_asked() -> None:
     assert found.changed[0] == ("machine", "x", "y")
     assert ("torch", "not there", "3") in found.changed
     assert ("kernel", "None", "6.2") in found.changed
+
+
+def test_a_row_that_was_disturbed_is_said() -> None:
+    noise = {"disturbed": True, "reason": "other processes used 50% of its cores", "slices": 12, "marked": 12}
+    disturbed = comparable().model_copy(update={"disturbance": Disturbance.model_validate(noise)})
+    found = run_comparison.compare(of(comparable()), of(disturbed, name="second"), {}, frozenset())
+    (told,) = [line for line in shown.document(found).notes if line.startswith("(!)")]
+    assert "disturbed in second: other processes used 50% of its cores; 12 of 12 slices" in told
+    same = run_comparison.compare(of(comparable()), of(comparable(), name="second"), {}, frozenset())
+    assert not any(line.startswith("(!)") for line in shown.document(same).notes)
 
 
 def test_two_machines_have_two_variances() -> None:

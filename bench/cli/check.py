@@ -98,14 +98,16 @@ def check(
 
     Exit code: 0; 1 regression; 2 error; 3 inconclusive; 4 invalid (disturbed, changed meanwhile, or not certified).
     """
-    from bench.gate import baselines
+    from bench.gate import baselines, time_needed
     from bench.gate import check as checking
     from bench.gate.check_job import CheckJob
     from bench.gate.gate import PRESENT
+    from bench.machine.host import fingerprint
     from bench.runner.plan import Side
     from bench.store.store import Store
 
     with _interruptible():
+        options.end_as_ctrl_c()
         inconclusive = care.inconclusive_code
         store = Store(output.store)
         saved = baselines.load_baseline(store, against)
@@ -120,9 +122,19 @@ def check(
             )
         names = sorted({row.job.backend for row in plan.rows if row.problem is None})
         base = baselines.resolve(against, names, store, gate.cache or baselines.default_cache())
-        options.end_as_ctrl_c()
-        sides = (base, Side(PRESENT, "this environment"))
-        finished = checking.check(plan, dataset, store, criteria, sides, options.command_line())
+        too_short = time_needed.why_too_short(plan, criteria, store, fingerprint()["id"], dataset.sha256)
+        present = Side(PRESENT, "this environment")
+        if too_short:
+            print(f"bench: {too_short}", file=sys.stderr)
+            finished = checking.not_measured(
+                plan, dataset, criteria, (base, present), options.command_line(), too_short
+            )
+            _show(finished, output, file)
+            sys.exit(inconclusive)
+        if against.startswith(baselines.GIT) and (changes := baselines.uncommitted()):
+            files = f"{len(changes)} uncommitted change{'s' * (len(changes) > 1)} ({changes[0]})"
+            print(f"note: {files} of this work tree: part of the present side, not of {against}", file=sys.stderr)
+        finished = checking.check(plan, dataset, store, criteria, (base, present), options.command_line())
         _show(finished, output, file)
         sys.exit(options.INTERRUPTED if finished.interrupted else finished.check.exit_code(inconclusive))
 

@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -117,10 +118,43 @@ def _worktree(revision: str, cache: Path) -> tuple[str, ...]:
                 _git("worktree", "prune")
                 _git("worktree", "add", "--detach", str(folder), commit)
                 complete.touch()
+            _add_submodules(Path(top), folder, commit)
     except OSError as error:
         raise BenchError(f"cannot make a work tree in {folder}: {error.strerror or error}; --cache DIR") from error
     source = folder / "src"
     return (str(source), str(folder)) if source.is_dir() else (str(folder),)
+
+
+def _add_submodules(clone: Path, tree: Path, commit: str) -> None:
+    """Fill the submodules of a work tree of ``commit`` from those of the user's clone. What is not there either is
+    left out: the present side runs without it.
+
+    Raises:
+        UsageError: a submodule's commit is not in the user's clone.
+    """
+    if not (tree / ".gitmodules").is_file():
+        return
+    listed = _git("-C", str(tree), "config", "--file", ".gitmodules", "--null", "--get-regexp", r"\.path$")
+    for path in (entry.partition("\n")[2] for entry in listed.split("\0") if entry):
+        theirs, ours = clone / path, tree / path
+        entry = _git("-C", str(clone), "ls-tree", commit, "--", path).split()
+        if len(entry) < 3 or entry[1] != "commit":
+            continue  # named in .gitmodules, and not there
+        if not (theirs / ".git").exists():
+            print(f"note: submodule {path} is not initialised in {clone}: left out of the base too", file=sys.stderr)
+            continue
+        missing = f"submodule {path} at {entry[2][:12]} is not in {theirs}: git submodule update --init --recursive"
+        _git("-C", str(theirs), "cat-file", "-e", f"{entry[2]}^{{commit}}", what=missing)
+        if not (ours / ".git").exists():
+            _git("clone", "--quiet", "--no-checkout", str(theirs), str(ours))
+        _git("-C", str(ours), "checkout", "--quiet", "--detach", entry[2], what=missing)
+        _add_submodules(theirs, ours, entry[2])
+
+
+def uncommitted() -> list[str]:
+    """Paths with uncommitted changes in the current folder's repository, those that git ignores apart."""
+    lines = _git("status", "--porcelain").splitlines()
+    return [line.strip().split(" ", 1)[1].strip() for line in lines if line.strip()]
 
 
 def _git(*arguments: str, what: str = "") -> str:

@@ -9,7 +9,7 @@ from bench.gate.gated_metric import Criteria
 from bench.records.gate_result import Check
 from bench.runner.plan import Plan, Side
 from bench.runner.progress import CheckProgress
-from bench.runner.results import Results
+from bench.runner.results import Results, Silent
 from bench.runner.run import begin
 from bench.store.store import Store
 from bench.workloads.datasets.dataset import Dataset
@@ -22,6 +22,17 @@ class FinishedCheck:
     check: Check
     interrupted: bool
     stored_in: str
+
+
+def not_measured(
+    plan: Plan, dataset: Dataset, criteria: Criteria, sides: tuple[Side, Side], command: str, too_short: str
+) -> FinishedCheck:
+    """A check whose budget cannot do: inconclusive, for the reason ``too_short``; it is not stored."""
+    name, context = begin(dataset, plan.request.workload)
+    base, present = sides
+    results = Results(two_sided(plan, base, present, criteria), context, Silent(), 0)
+    gate = Gate(results, dataset, base, present, criteria, f"check-{name}", command, too_short=too_short)
+    return FinishedCheck(gate.refuse(), False, "no store: nothing was measured")
 
 
 def check(

@@ -7,6 +7,7 @@ measured any more.
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -68,6 +69,8 @@ class Gate:
     name: str
     command: str
     keep: Callable[[Check], None] = lambda check: None
+    too_short: str = ""
+    """Why the budget cannot do; then nothing is measured, and every verdict is inconclusive."""
     pairs: dict[GatedMetric, list[Pair]] = field(default_factory=dict)
     verdicts: dict[GatedMetric, Verdict] = field(default_factory=dict)
     seconds: float = 0.0
@@ -116,6 +119,11 @@ class Gate:
             self._judge()
             if number < look:
                 break
+
+    def refuse(self) -> Check:
+        """The check of which nothing is measured, because it is ``too_short``."""
+        self.pairs = {metric: [] for metric in self._gated_metrics()}
+        return self.check()
 
     def _affordable(self, begin: float) -> bool:
         return time.monotonic() - begin + self._last_round <= self.criteria.budget
@@ -262,11 +270,15 @@ class Gate:
         label = _without_side(self._sides(metric.row)[0])
         fields: dict[str, Any] = {**metric._asdict(), "label": label, "unit": metric.metric.unit, "pairs": pairs}
         fields["margin"] = self._margin(metric)
+        if self.too_short:
+            return MetricVerdict(**fields, verdict="inconclusive", reason=self.too_short)
         reason = self._why_invalid(metric)
         if reason:
             return MetricVerdict(**fields, verdict="invalid", reason=reason)
         if verdict is None:
             budget_ended = "the budget ended before the first look (--budget)"
+            if self._last_round:
+                budget_ended += f"; {budget_that_would_do(self.criteria.looks[0] * self._last_round)}"
             hint = "--seeds 2 or more" if metric.name == "accuracy" else budget_ended
             return MetricVerdict(**fields, verdict="inconclusive", reason=f"{len(pairs)} pairs are too few: {hint}")
         low, change, high = (as_change(metric, value) for value in (verdict.low, verdict.harm, verdict.high))
@@ -286,6 +298,11 @@ class Gate:
         end = self._machine_at_end or machine
         changed = [name for name in ("id", "governor", "driver") if end.get(name) != machine.get(name)]
         return f"the machine changed during the check: {', '.join(changed)}" if changed else ""
+
+
+def budget_that_would_do(seconds: float) -> str:
+    """The option for a check that needs so many seconds until its first look, with a fifth to spare."""
+    return f"--budget {math.ceil(1.2 * seconds)}s would do"
 
 
 def _without_side(row: Row) -> str:

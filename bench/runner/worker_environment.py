@@ -31,8 +31,9 @@ def worker_environment(row: Row, scratch: Path) -> dict[str, str | None]:
         environment["LD_LIBRARY_PATH"] = _without_cuda_libraries(os.environ.get("LD_LIBRARY_PATH", ""))
     folders = () if row.side is None else row.side.path
     given = os.environ.get("PYTHONPATH", "")
-    if folders or given or not _same_interpreter(row.python):
-        ours = str(_our_packages(scratch, folders))
+    elsewhere = not _same_interpreter(row.python)
+    if folders or given or elsewhere:
+        ours = str(_our_packages(scratch, folders, elsewhere))
         environment["PYTHONPATH"] = os.pathsep.join(part for part in (ours, *folders, given) if part)
     return environment | dict(() if row.side is None else row.side.variables)
 
@@ -49,19 +50,20 @@ def _same_interpreter(python: str) -> bool:
     return os.path.abspath(python) == os.path.abspath(sys.executable)  # a venv's python is a link: not resolved
 
 
-def _our_packages(scratch: Path, folders: Sequence[str] = ()) -> Path:
+def _our_packages(scratch: Path, folders: Sequence[str] = (), elsewhere: bool = False) -> Path:
     """A folder with links to ``bench`` and ``backends`` only (copies if links fail). If a side's folder has its own
-    ``backends`` (another revision of this repository), these are used; ``bench`` is always ours."""
+    ``backends`` (another revision of this repository), these are used; ``bench`` is always ours. ``elsewhere``: for
+    another interpreter, with third-party adapters of this one."""
     import backends
     import bench
 
     own_backends = any((Path(folder) / "backends" / "base.py").is_file() for folder in folders)
-    folder = scratch / f"packages-{int(own_backends)}{int(bool(folders))}"
+    folder = scratch / f"packages-{int(own_backends)}{int(bool(folders))}{int(elsewhere)}"
     if not folder.exists():
         folder.mkdir()
         for package in (bench,) if own_backends else (bench, backends):
             _link(Path(str(package.__file__)).parent, folder)
-        if not folders:  # a side with its own folders has its adapters there
+        if elsewhere and not folders:  # a side with its own folders has its adapters there
             _link_adapters(folder)
     return folder
 

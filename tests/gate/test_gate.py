@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -292,6 +293,10 @@ def test_a_budget_that_ends_early_is_inconclusive_and_the_exit_code_is_the_users
         done = paced("check", "--against", "git:main", *job)
         assert done.returncode == code, done.stdout + done.stderr
         assert "the budget ended before the first look (--budget)" in done.stdout
+        assert re.search(r"; --budget \d+s would do", done.stdout)
+    assert "bench: nothing was measured, the budget ended" in done.stderr, "said before measuring: history knows"
+    assert "pair 1" not in done.stderr
+    assert len(Store(str(paced.store)).names(CHECKS)) == 1
     assert done.stdout.startswith("## 🟡 inconclusive: 1 inconclusive"), "a comment begins with the verdict"
 
 

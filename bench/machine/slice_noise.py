@@ -22,22 +22,20 @@ LIMITS = {
     "switches": 200.0,
     "major_faults": 0.0,
     "slower_clock": 0.10,
-    "stops": 0.0,
-    "idle": 0.10,
 }
 """A slice above one of these limits is disturbed. ``steal``, ``others``: shares of the CPU time of the row's cores.
 ``waited``: share of the time in which the worker's threads ran or were ready to run; it counts only if other processes
 used CPU time too, because the worker's threads may wait for each other. ``pressure``: share of the slice in which at
 least one task of the system waited for a CPU. ``switches``: involuntary context switches per second and core.
 ``major_faults``: page faults that read from disk. ``slower_clock``: drop of the frequency (CPU or GPU) below the
-fastest slice of the same worker. ``stops``: SIGSTOP from outside. ``idle``: share of the slice in which, on a CPU, no
-thread of the worker ran or waited for a core (a frozen control group; 0.00 in 900 slices of four backends)."""
+fastest slice of the same worker."""
 
 TICK_ERROR = 2
 """Ticks per core. /proc/stat counts in ticks (10 ms), so a difference of two readings may be too large by this."""
 
-IDLE_ERROR = 0.005
-"""Seconds: a running thread's time is brought up to date with a tick of the scheduler."""
+IDLE_LIMIT = 0.15
+"""Share of a slice on a CPU in which no thread of the worker ran or waited for a core, as in a frozen control group; at
+most 0.01 in 1,000 slices of four backends. A worker that was stopped (SIGSTOP) says so itself."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +64,6 @@ class Noise:
     """Involuntary context switches of the worker."""
     stops: int | None = None
     """1: the worker was stopped from outside (SIGSTOP) and continued."""
-    idle: float | None = None
-    """Wall seconds in which no thread of the worker ran or waited for a CPU; None: it waits for a GPU."""
     minor_faults: int | None = None
     """Page faults without a disk read."""
     major_faults: int | None = None
@@ -100,9 +96,8 @@ class Watch:
         busy, steal = self._busy_and_steal()
         return Reading(busy, steal, self._pressure(), self._threads())
 
-    def since(self, before: Reading, asleep: bool | None, counters: Mapping[str, int | None], elapsed: float) -> Noise:
-        """The load since ``before``; ``counters``: the ones that the worker read about itself over its ``elapsed``
-        seconds."""
+    def since(self, before: Reading, asleep: bool | None, counters: Mapping[str, int | None]) -> Noise:
+        """The load since ``before``; ``counters``: the ones that the worker read about itself."""
         after = self.read()
         ran, waited = _ran_and_waited(before.threads, after.threads)
         busy = _difference(before.busy, after.busy)
@@ -116,7 +111,6 @@ class Watch:
             gpu_clock=None if self._gpu_uuid is None else nvml.clock(self._gpu_uuid),
             throttled=None if self._gpu_uuid is None else nvml.throttled(self._gpu_uuid),
             asleep=asleep,
-            idle=None if ran is None or waited is None or self._gpu_uuid else max(0.0, elapsed - ran - waited),
             **counters,
         )
 
@@ -192,8 +186,10 @@ def reasons(noise: Noise, seconds: float, cpus: int, fastest: Noise | None = Non
         causes.append(f"{noise.major_faults} page faults read from disk")
     if noise.stops:
         causes.append("it was stopped from outside (SIGSTOP)")
-    if noise.idle is not None and noise.idle > max(LIMITS["idle"] * seconds, IDLE_ERROR):
-        causes.append(f"it neither ran nor waited for a core {_share(noise.idle, seconds)} of the time")
+    if noise.ran is not None and noise.waited is not None and noise.gpu_clock is None:  # on a GPU it waits for that
+        idle = seconds - noise.ran - noise.waited
+        if idle > IDLE_LIMIT * seconds:
+            causes.append(f"it neither ran nor waited for a core {_share(idle, seconds)} of the time")
     for name in ("frequency", "gpu_clock"):
         now, best = getattr(noise, name), getattr(fastest, name, None)
         if now is not None and best is not None and now < (1 - LIMITS["slower_clock"]) * best:

@@ -232,7 +232,7 @@ class _Turns:
         timed = live.worker.ask(TimeSlice(seconds=seconds), self._block.timeout + seconds)
         timing.timed += time.perf_counter() - begin
         timing.parent_cpu_while_timed += time.process_time() - cpu
-        noise = live.watch.since(before, asleep, timed.counters, timed.elapsed)
+        noise = live.watch.since(before, asleep, timed.counters)
         live.fastest = _highest_clocks(live.fastest, noise)
         why_disturbed = reasons(noise, timed.elapsed, live.cpus, live.fastest)
         readings.slices.append(SliceReading(timed, turn, noise, why_disturbed))

@@ -25,7 +25,7 @@ def lines(run: Run) -> list[str]:
     counted = process_count(run.records)
     if counted == "n = 1 process":
         notes.append("no intervals: one process has no spread between processes; --rounds 3 gives one")
-    notes += form_differences(run)
+    notes += _batches_above_the_data(run) + form_differences(run)
     for record in run.records:
         if record.data.note and f"data: {record.data.note}" not in notes:
             notes.append(f"data: {record.data.note}")
@@ -44,6 +44,18 @@ def _conditions(run: Run) -> list[str]:
     if run.precision_target is not None:
         lines.append(_precision(run, run.precision_target))
     return lines
+
+
+def _batches_above_the_data(run: Run) -> list[str]:
+    """Batch sizes of which the data set has fewer images."""
+    lines: dict[str, None] = {}
+    for record in run.records:
+        images = record.data.train
+        for figure in record.figures:
+            if images and figure.batch_size is not None and figure.batch_size > images:
+                what = "a training step has them all" if figure.name == "fit" else "timed batches repeat images"
+                lines[f"batch {figure.batch_size:,} is more than the {images:,} training images: {what}"] = None
+    return list(lines)
 
 
 def _precision(run: Run, target: float) -> str:

@@ -23,6 +23,8 @@ ARENA_SETTINGS = {
     "MALLOC_TRIM_THRESHOLD_": str(2**40),
     "MALLOC_TOP_PAD_": str(64 * 2**20),
 }
+SYSTEM_LIBRARIES = ("libc.", "libc-", "ld-", "python", "libpython")
+"""Beginnings of the names of files whose ``malloc`` is the system's: glibc, musl."""
 
 
 def is_glibc() -> bool:
@@ -75,7 +77,11 @@ def preloaded(environ: Mapping[str, str] | None = None) -> str | None:
     """The library of ``LD_PRELOAD`` that has the ``malloc`` of this process; None if it is the system's."""
     names = (os.environ if environ is None else environ).get("LD_PRELOAD", "").replace(":", " ").split()
     library = _library_of_malloc() if names and sys.platform == "linux" else None
-    return library if library in {str(Path(name).resolve()) for name in names} else None
+    if library is None or library in {str(Path(name).resolve()) for name in names}:
+        return library
+    # The loader searches its own folders for a name without a folder, such as libjemalloc.so.2.
+    bare = any("/" not in name for name in names)
+    return library if bare and not Path(library).name.startswith(SYSTEM_LIBRARIES) else None
 
 
 class _SymbolPlace(ctypes.Structure):

@@ -128,3 +128,22 @@ def test_a_library_that_cannot_be_preloaded_fails_the_row(bench: Bench, tmp_path
     (record,) = bench.run("--backend", "reference", "--task", "infer", "--allocator", str(broken), code=1)
     assert record["status"] == "failed"
     assert record["error"].startswith("self-check allocator: ")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="LD_PRELOAD is Linux's")
+@pytest.mark.parametrize(
+    ("preload", "library", "found"),
+    [
+        ("libjemalloc.so.2", "/usr/lib/x86_64-linux-gnu/libjemalloc.so.2.3", True),
+        ("libjemalloc.so.2:libother.so", "/opt/lib/libjemalloc.so.2", True),
+        ("libhook.so", "/usr/lib/x86_64-linux-gnu/libc.so.6", False),
+        ("/opt/lib/libhook.so", "/opt/lib/libjemalloc.so.2", False),
+        ("/opt/lib/libjemalloc.so.2", "/opt/lib/libjemalloc.so.2", True),
+        ("", "/opt/lib/libjemalloc.so.2", False),
+    ],
+)
+def test_a_preloaded_allocator_is_known_by_path_or_by_bare_name(
+    monkeypatch: pytest.MonkeyPatch, preload: str, library: str, found: bool
+) -> None:
+    monkeypatch.setattr(allocators, "_library_of_malloc", lambda: library)
+    assert allocators.preloaded({"LD_PRELOAD": preload}) == (library if found else None)

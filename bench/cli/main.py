@@ -91,7 +91,10 @@ def main() -> None:
     speed_variables.unbind()
     open_output()
     try:
-        app()
+        try:
+            app()
+        except OSError as error:  # of what is printed before a command begins, such as --help
+            raise BenchError(_one_line(error)) from error
     except BenchError as error:
         drop_output()
         print(f"bench: {error}", file=sys.stderr)

@@ -75,3 +75,12 @@ def test_a_closed_pipe_is_one_line_and_2(process: None) -> None:
 def test_an_output_closed_at_the_start_is_one_line_and_2(process: None) -> None:
     code, _, err = ended("print('table')", before=lambda: os.close(1))
     assert (code, err.count("\n")) == (2, 1), err
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("run", "--help"), ("--version",)])
+def test_what_is_printed_before_a_command_begins_meets_a_full_output_too(process: None, arguments: tuple[str]) -> None:
+    with open("/dev/full", "wb") as full:
+        command = [sys.executable, "-P", "-m", "bench.cli", *arguments]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert "No space left on device" in done.stderr

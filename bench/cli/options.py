@@ -308,7 +308,25 @@ def plan_on_data(request: Request) -> tuple[Plan, Dataset]:
 
     make_plan(request)
     dataset = registry.load(request.workload.dataset, request.data_dir)
-    return make_plan(replace(request, workload=request.workload.on(dataset))), dataset
+    workload = request.workload.on(dataset)
+    _check_memory(workload)
+    return make_plan(replace(request, workload=workload)), dataset
+
+
+def _check_memory(workload: Workload) -> None:
+    """Raise UsageError if the reference of the certificate needs more memory than there is."""
+    from backends.model import ModelSpec
+    from bench.machine.host import available_memory
+    from bench.worker.reference_outputs import bytes_needed
+
+    assert isinstance(workload.model, ModelSpec), "a file has judges of its own"
+    needed, free = bytes_needed(workload.model), available_memory()
+    if needed > free:
+        sides = "x".join(map(str, workload.model.input_shape))
+        raise UsageError(
+            f"certifying {workload.model.name} on {sides} images needs about {needed / 1e9:.1f} GB, this machine has"
+            f" {free / 1e9:.1f} GB free; take smaller images or a smaller model"
+        )
 
 
 def search_key(decides: Sequence[object]) -> str:

@@ -309,18 +309,18 @@ def plan_on_data(request: Request) -> tuple[Plan, Dataset]:
     make_plan(request)
     dataset = registry.load(request.workload.dataset, request.data_dir)
     workload = request.workload.on(dataset)
-    _check_memory(workload)
+    _check_memory(workload, len(dataset.train_y))
     return make_plan(replace(request, workload=workload)), dataset
 
 
-def _check_memory(workload: Workload) -> None:
+def _check_memory(workload: Workload, images: int) -> None:
     """Raise UsageError if the reference of the certificate needs more memory than there is."""
     from backends.model import ModelSpec
     from bench.machine.host import available_memory
     from bench.worker.reference_outputs import bytes_needed
 
     assert isinstance(workload.model, ModelSpec), "a file has judges of its own"
-    needed, free = bytes_needed(workload.model), available_memory()
+    needed, free = bytes_needed(workload.model, images), available_memory()
     if needed > free:
         sides = "x".join(map(str, workload.model.input_shape))
         raise UsageError(

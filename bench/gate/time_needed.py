@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from bench.errors import BenchError
 from bench.gate.gate import budget_that_would_do, two_sided
 from bench.gate.gated_metric import Criteria, GatedMetric
 from bench.records.gate_result import Check
@@ -26,7 +27,10 @@ def why_too_short(plan: Plan, criteria: Criteria, store: Store, machine: str, da
         for metric in criteria.gated_metrics(row.job.row.id, row.tasks, sides.metrics)
     }
     for name in store.names(CHECKS)[:CHECKS_SEARCHED]:
-        earlier = store.read(CHECKS, name, Check)
+        try:
+            earlier = store.read(CHECKS, name, Check)
+        except BenchError:
+            continue  # damaged: bench history checks names it; it must not keep a new check from running
         if earlier is None or earlier.machine.get("id") != machine or earlier.data.sha256 != data:
             continue
         seconds = until_first_look(earlier, gated, criteria.looks[0])

@@ -59,14 +59,15 @@ def parse(text: str) -> dict[str, Any]:
     return document
 
 
-def printable(content: Any) -> Any:
+def printable(content: Any, field: str = "") -> Any:
     """Plain values with a question mark for every character that an import refuses, such as a terminal escape in a
-    worker's log."""
+    worker's log. ``field``: the name of what ``content`` is the value of."""
     if isinstance(content, dict):
-        return {name: printable(value) for name, value in content.items()}
+        return {name: printable(value, name) for name, value in content.items()}
     if isinstance(content, list | tuple):
         return [printable(value) for value in content]
-    return _CONTROL_BUT_LINES.sub("?", content) if isinstance(content, str) else content
+    refused = _CONTROL_BUT_LINES if field in TEXTS else _CONTROL
+    return refused.sub("?", content) if isinstance(content, str) else content
 
 
 def check_shape(document: dict[str, Any]) -> None:

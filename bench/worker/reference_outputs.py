@@ -184,13 +184,14 @@ def _statistics(network: Network) -> dict[str, Weights]:
     return {"population": population, "sample": population | network.sample_variance}
 
 
-def bytes_needed(model: ModelSpec) -> int:
+def bytes_needed(model: ModelSpec, images: int = BATCH) -> int:
     """Estimated bytes of the reference's forward and backward pass: outputs and, of convolutions, the columns of
-    all windows, in float64."""
+    all windows, in float64. ``images``: so many can be chosen from."""
     values = 0
     for placed in model.walk():
         values += math.prod(placed.output_shape)
         if isinstance(placed.layer, Conv2D):
             columns = placed.layer.kernel**2 * placed.input_shape[-1]
             values += math.prod(placed.output_shape[:-1]) * columns
-    return int(TEMPORARY * 8 * (NORMALIZED_BATCH if model.normalizes else BATCH) * values)
+    batch = min(images, NORMALIZED_BATCH if model.normalizes else BATCH)
+    return int(TEMPORARY * 8 * batch * values)

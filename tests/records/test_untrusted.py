@@ -199,11 +199,14 @@ def short(content: Any) -> Any:
 
 
 def test_our_own_exports_are_let_in() -> None:
-    """A worker's log may hold terminal escapes."""
+    """A worker's log may hold terminal escapes, what a framework says of itself several lines."""
     run = recorded()
-    odd = run.records[0].model_copy(update={"log": "\x1b[31mred\x1b[0m\n\tline", "error": "a\x00b"})
+    odd = run.records[0].model_copy(
+        update={"log": "\x1b[31mred\x1b[0m\n\tline", "error": "a\x00b", "settings": {"build": ["two\nlines"]}}
+    )
     (read, *_) = parse_export(export(run.model_copy(update={"records": [odd, *run.records[1:]]})), "FILE").records
     assert (read.log, read.error) == ("?[31mred?[0m\n\tline", "a?b")
+    assert read.settings == {"build": ["two?lines"]}
 
 
 @pytest.mark.usefixtures("process")

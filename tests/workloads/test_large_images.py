@@ -18,6 +18,7 @@ def test_memory_grows_with_the_area_of_the_images() -> None:
     sizes = [bytes_needed(replace(MODELS["article-keras"], input_shape=(side, side, 3))) for side in (32, 512)]
     assert sizes[0] == pytest.approx(300e6, rel=0.2), "342 MB were measured"
     assert 200 * sizes[0] < sizes[1] < 400 * sizes[0]
+    assert bytes_needed(MODELS["article-keras"], 64) == sizes[0] // 2, "of a small folder"
     assert bytes_needed(MODELS["resnet20"]) == pytest.approx(181e6, rel=0.3), "181 MB, with small batches"
 
 

@@ -7,6 +7,7 @@ this system does not have gives None ("not visible here"), never zero.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -37,6 +38,9 @@ IDLE_LIMIT = 0.15
 """Share of a slice on a CPU in which no thread of the worker ran or waited for a core, as in a frozen control group; at
 most 0.01 in 1,000 slices of four backends. A worker that was stopped (SIGSTOP) says so itself."""
 
+IDLE_SECONDS = 0.02
+"""Less is never counted as idle: in a short slice, the request and the answer would count."""
+
 
 @dataclass(frozen=True)
 class Noise:
@@ -50,6 +54,8 @@ class Noise:
     """Time in which the worker's threads were ready to run but waited for a CPU."""
     ran: float | None = None
     """Time in which the worker's threads ran."""
+    wall: float | None = None
+    """Wall seconds between the two readings of the counters, by the parent's clock: the worker's own may be wrong."""
     pressure: float | None = None
     """Wall seconds in which some task of the system waited for a CPU (PSI, "some")."""
     frequency: float | None = None
@@ -78,6 +84,8 @@ class Noise:
 class Reading:
     """The counters at one moment, all cumulative: seconds since boot, or since a thread began."""
 
+    at: float
+    """The parent's clock."""
     busy: float | None
     steal: float | None
     pressure: float | None
@@ -94,7 +102,7 @@ class Watch:
     def read(self) -> Reading:
         """Read the counters."""
         busy, steal = self._busy_and_steal()
-        return Reading(busy, steal, self._pressure(), self._threads())
+        return Reading(time.perf_counter(), busy, steal, self._pressure(), self._threads())
 
     def since(self, before: Reading, asleep: bool | None, counters: Mapping[str, int | None]) -> Noise:
         """The load since ``before``; ``counters``: the ones that the worker read about itself."""
@@ -106,6 +114,7 @@ class Watch:
             others=None if busy is None or ran is None else max(0.0, busy - ran),
             waited=waited,
             ran=ran,
+            wall=None if ran is None else after.at - before.at,
             pressure=_difference(before.pressure, after.pressure),
             frequency=self._frequency(),
             gpu_clock=None if self._gpu_uuid is None else nvml.clock(self._gpu_uuid),
@@ -187,9 +196,10 @@ def reasons(noise: Noise, seconds: float, cpus: int, fastest: Noise | None = Non
     if noise.stops:
         causes.append("it was stopped from outside (SIGSTOP)")
     if noise.ran is not None and noise.waited is not None and noise.gpu_clock is None:  # on a GPU it waits for that
-        idle = seconds - noise.ran - noise.waited
-        if idle > IDLE_LIMIT * seconds:
-            causes.append(f"it neither ran nor waited for a core {_share(idle, seconds)} of the time")
+        wall = seconds if noise.wall is None else noise.wall
+        idle = wall - noise.ran - noise.waited
+        if idle > max(IDLE_LIMIT * wall, IDLE_SECONDS):
+            causes.append(f"it neither ran nor waited for a core {_share(idle, wall)} of the time")
     for name in ("frequency", "gpu_clock"):
         now, best = getattr(noise, name), getattr(fastest, name, None)
         if now is not None and best is not None and now < (1 - LIMITS["slower_clock"]) * best:

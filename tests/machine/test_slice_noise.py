@@ -103,6 +103,22 @@ def test_every_limit(changes: dict[str, object], text: str) -> None:
     assert found == [text]
 
 
+def test_idle_time_is_of_the_parents_clock_and_not_of_the_workers() -> None:
+    """A backend that reports four times the true time ran all the same; one that was frozen says nothing of it."""
+    assert reasons(replace(QUIET, wall=0.1), 4 * SLICE, 1) == []
+    frozen = reasons(replace(QUIET, wall=0.3), SLICE, 1)
+    assert frozen == ["it neither ran nor waited for a core 70% of the time"]
+    assert reasons(replace(QUIET, ran=0.001, wall=0.02), 4 * SLICE, 1) == [], "the request and the answer"
+
+
+def test_the_parents_clock_is_read_with_the_counters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([5.0, 5.25])
+    monkeypatch.setattr(slice_noise.time, "perf_counter", lambda: next(times))
+    write(tmp_path, 0, 0, 10**9, 0, 0)
+    watch = Watch(7, (0,), root=tmp_path)
+    assert watch.since(watch.read(), True, {}).wall == 0.25
+
+
 def test_every_limit_is_tried_above() -> None:
     assert set(slice_noise.LIMITS) == {
         "steal", "others", "waited", "pressure", "switches", "major_faults", "slower_clock"

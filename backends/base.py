@@ -26,6 +26,13 @@ Labels: TypeAlias = npt.NDArray[np.int64]
 Tensor: TypeAlias = Any
 """A framework's own tensor, on the device."""
 
+BUILD = " build"
+
+
+def build_of(package: str) -> str:
+    """The key of ``Backend.versions`` for what this package was built for."""
+    return package + BUILD
+
 
 class Unsupported(Exception):
     """The backend can never do this; the message says what and why."""
@@ -101,7 +108,8 @@ class Backend(Protocol):
         """
 
     def versions(self) -> dict[str, str]:
-        """Package name to version, the framework's own first."""
+        """Package name to version, the framework's own first. ``build_of(package)`` to what that was built for, such as
+        ``CUDA 13.0`` or ``CPU``, where one version has several builds."""
 
     def settings(self) -> dict[str, Any]:
         """The framework's settings, read back after ``build`` or ``load``: ``threads`` (intra-op, int), ``fast_path``

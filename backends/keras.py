@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from backends.base import Backend, Images, Labels, Optimizer, Training, Unavailable, Unsupported
+from backends.base import Backend, Images, Labels, Optimizer, Training, Unavailable, Unsupported, build_of
 from backends.model import (
     AveragePool2D,
     BatchNorm,
@@ -81,9 +81,13 @@ class Adapter(Backend):
         self._policy = {"fp32": "float32", "bf16": "mixed_bfloat16", "fp16": "mixed_float16"}[precision]
 
     def versions(self) -> dict[str, str]:
+        built = self._tf.sysconfig.get_build_info()
         return {
             "keras": self._keras.__version__,
             "tensorflow": self._tf.__version__,
+            build_of("tensorflow"): f"CUDA {built.get('cuda_version', '')}".strip()
+            if built["is_cuda_build"]
+            else "CPU",
             **{name: version(name) for name in ("onnx", "tf2onnx")},
         }
 

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from backends.base import Backend, Images, Labels, Unavailable, Unsupported
+from backends.base import Backend, Images, Labels, Unavailable, Unsupported, build_of
 
 _LEVELS = {
     "all-optimizations": "ORT_ENABLE_ALL",
@@ -63,12 +63,14 @@ class Adapter(Backend):
             onnxruntime.preload_dlls()  # finds the CUDA libraries among the installed packages
 
     def versions(self) -> dict[str, str]:
+        cuda = "CUDAExecutionProvider" in self._ort.get_available_providers()
+        build = f"CUDA {getattr(self._ort, 'cuda_version', '')}".strip() if cuda else "CPU"
         for name in ("onnxruntime-gpu", "onnxruntime"):
             try:
-                return {name: version(name)}
+                return {name: version(name), build_of("onnxruntime"): build}
             except PackageNotFoundError:
                 continue
-        return {"onnxruntime": self._ort.__version__}
+        return {"onnxruntime": self._ort.__version__, build_of("onnxruntime"): build}
 
     def settings(self) -> dict[str, Any]:
         options = self._any_session().get_session_options()

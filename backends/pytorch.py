@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from backends.base import Backend, Images, Labels, Optimizer, Training, Unavailable, Unsupported
+from backends.base import Backend, Images, Labels, Optimizer, Training, Unavailable, Unsupported, build_of
 from backends.model import (
     AveragePool2D,
     BatchNorm,
@@ -75,7 +75,13 @@ class Adapter(Backend):
             torch.cuda.reset_peak_memory_stats()
 
     def versions(self) -> dict[str, str]:
-        return {"torch": self._torch.__version__, **{name: version(name) for name in ("onnx", "onnxscript")}}
+        others = {name: version(name) for name in ("onnx", "onnxscript")}
+        return {"torch": self._torch.__version__, build_of("torch"): self._build(), **others}
+
+    def _build(self) -> str:
+        built = self._torch.version
+        platforms = (("CUDA", built.cuda), ("ROCm", getattr(built, "hip", None)), ("XPU", getattr(built, "xpu", None)))
+        return next((f"{name} {number}" for name, number in platforms if number), "CPU")
 
     def settings(self) -> dict[str, Any]:
         torch = self._torch

@@ -13,6 +13,7 @@ from bench.cli.grouped import command
 from bench.cli.options import (
     DeviceOptions,
     GateOptions,
+    IndexOptions,
     MetricOptions,
     OutputOptions,
     PlaceOptions,
@@ -46,6 +47,7 @@ def bisect(
     device: DeviceOptions,
     place: PlaceOptions,
     gate: GateOptions,
+    index: IndexOptions,
     repeat: RepeatOptions,
     output: OutputOptions,
     budget: Annotated[
@@ -79,15 +81,16 @@ def bisect(
     criteria = check_options.criteria(job, gate, budget)
     plan, data = options.plan_on_data(check_options.request(job, "precise", device, place, repeat))
     store = Store(output.store)
-    versions = bisection.candidates(environments.list_releases(package), good, bad)
+    cache, packages = gate.cache or baselines.default_cache(), index.chosen()
+    versions = bisection.candidates(environments.list_releases(package, cache, packages), good, bad)
     lock = environments.current_lock(sorted({row.job.backend for row in plan.rows if row.problem is None}))
     decides: list[object] = [package, versions[0], versions[-1], asdict(job), dict(criteria.margins)]
     decides += [asdict(plan.request.placement), repeat.seed, data.sha256, fingerprint()["id"], asdict(lock)]
     key = options.search_key(decides)
     begun = bisection.Bisection(package=package, metric=metric, versions=versions)
     longer = (LONGER_LOOKS, LONGER * criteria.budget)
-    cache = gate.cache or baselines.default_cache()
-    judge = ReleaseJudge(plan, data, store, criteria, package, versions[0], lock, cache, options.command_line(), longer)
+    typed = options.command_line()
+    judge = ReleaseJudge(plan, data, store, criteria, package, versions[0], lock, cache, packages, typed, longer)
     finished = _search(begun, judge, store, key, restart)
     show(verdicts.bisection(finished), output.format)
     newest = finished.outcome(versions[-1])

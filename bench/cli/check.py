@@ -15,6 +15,7 @@ from bench.cli.grouped import command
 from bench.cli.options import (
     DeviceOptions,
     GateOptions,
+    IndexOptions,
     InterpreterOptions,
     MetricOptions,
     OutputOptions,
@@ -89,6 +90,7 @@ def check(
     place: PlaceOptions,
     interpreters: InterpreterOptions,
     gate: GateOptions,
+    index: IndexOptions,
     care: CareOptions,
     repeat: RepeatOptions,
     output: OutputOptions,
@@ -121,7 +123,7 @@ def check(
                 f"baseline {against} was saved on other data ({saved.data[:12]}); this is {dataset.sha256[:12]}"
             )
         names = sorted({row.job.backend for row in plan.rows if row.problem is None})
-        base = baselines.resolve(against, names, store, gate.cache or baselines.default_cache())
+        base = baselines.resolve(against, names, store, gate.cache or baselines.default_cache(), index.chosen())
         too_short = time_needed.why_too_short(plan, criteria, store, fingerprint()["id"], dataset.sha256)
         present = Side(PRESENT, "this environment")
         if too_short:

@@ -18,6 +18,7 @@ from bench import quantities
 from bench.errors import UsageError
 
 if TYPE_CHECKING:
+    from bench.gate.package_index import PackageIndex
     from bench.machine.placement import Placement
     from bench.runner.plan import Plan, Request
     from bench.workloads.datasets.dataset import Dataset
@@ -235,6 +236,45 @@ class GateOptions:
             rich_help_panel="Where",
         ),
     ] = None
+
+
+@dataclass(frozen=True)
+class IndexOptions:
+    """Where the packages of built environments come from."""
+
+    PANEL: ClassVar = "Where"
+
+    index_url: Annotated[
+        str | None,
+        typer.Option(
+            "--index-url", metavar="URL", help="Packages of built environments: in place of PyPI (else PIP_*, UV_*)."
+        ),
+    ] = None
+    extra_index_url: Annotated[
+        list[str] | None,
+        typer.Option("--extra-index-url", metavar="URL", help="Besides it, e.g. for +cpu builds (repeatable)."),
+    ] = None
+
+    def chosen(self) -> PackageIndex:
+        """The index of the options and of the variables of pip and uv.
+
+        Raises:
+            UsageError: not a URL or a folder.
+        """
+        from bench.gate import package_index
+
+        url = None if self.index_url is None else _index_url("--index-url", self.index_url)
+        extra = [_index_url("--extra-index-url", text) for text in self.extra_index_url or []]
+        return package_index.chosen(url, extra)
+
+
+def _index_url(option: str, text: str) -> str:
+    """The URL of an index; a folder's is made of its path."""
+    if "://" in text:
+        return text
+    if not Path(text).is_dir():
+        raise UsageError(f"{option} {text}: not a URL such as https://pypi.org/simple, and no such folder")
+    return Path(text).resolve().as_uri()
 
 
 @dataclass(frozen=True)

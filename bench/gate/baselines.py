@@ -17,6 +17,7 @@ from bench.gate import environments
 from bench.gate.check_job import CheckJob
 from bench.gate.environments import Lock
 from bench.gate.gate import BASE
+from bench.gate.package_index import PIPS_OWN, PackageIndex
 from bench.runner.plan import Side
 from bench.store.schema import BASELINES
 from bench.store.store import Store
@@ -64,8 +65,8 @@ def load_baseline(store: Store, name: str) -> Baseline | None:
         raise BenchError(f"the baseline '{name}' in {store.shown_url} cannot be read; save it again") from error
 
 
-def resolve(against: str, names: Iterable[str], store: Store, cache: Path) -> Side:
-    """The side of a gate's base; ``names`` are the backends that it must run.
+def resolve(against: str, names: Iterable[str], store: Store, cache: Path, index: PackageIndex = PIPS_OWN) -> Side:
+    """The side of a gate's base; ``names`` are the backends that it must run, ``index`` is for what is built.
 
     Raises:
         UsageError: ``against`` is none of these.
@@ -80,7 +81,8 @@ def resolve(against: str, names: Iterable[str], store: Store, cache: Path) -> Si
         return Side(BASE, against, python=os.path.abspath(against))
     baseline = load_baseline(store, against)
     if baseline is not None:
-        return Side(BASE, f"baseline {against}", python=str(environments.build_locked(baseline.lock, against, cache)))
+        built = environments.build_locked(baseline.lock, against, cache, index)
+        return Side(BASE, f"baseline {against}", python=str(built))
     if os.sep in against and "@" not in against:
         raise UsageError(f"--against {against}: no such file; give the path of an interpreter")
     if not any(sign in against for sign in "=<>~!@"):
@@ -90,7 +92,7 @@ def resolve(against: str, names: Iterable[str], store: Store, cache: Path) -> Si
             f" git:main, or a saved baseline ({known})"
         )
     requirements = environments.parse_requirements(against)
-    python = environments.build_changed(environments.current_lock(names), requirements, cache)
+    python = environments.build_changed(environments.current_lock(names), requirements, cache, index)
     return Side(BASE, against, python=str(python))
 
 

@@ -8,7 +8,9 @@ two packages come by path.
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
+import os
 import platform
 import shutil
 import subprocess
@@ -25,6 +27,7 @@ from packaging.utils import canonicalize_name
 
 import backends
 from bench.errors import BenchError, UsageError
+from bench.gate.package_index import PIPS_OWN, PackageIndex
 
 ALWAYS = ("numpy", "psutil")
 """Distributions that every worker needs."""
@@ -113,7 +116,7 @@ def parse_requirements(text: str) -> list[Requirement]:
     return requirements
 
 
-def build_changed(lock: Lock, requirements: Sequence[Requirement], cache: Path) -> Path:
+def build_changed(lock: Lock, requirements: Sequence[Requirement], cache: Path, index: PackageIndex = PIPS_OWN) -> Path:
     """Build the environment of ``lock`` with these requirements changed; the path of its interpreter.
 
     Raises:
@@ -128,17 +131,17 @@ def build_changed(lock: Lock, requirements: Sequence[Requirement], cache: Path) 
     def install(python: Path) -> None:
         unpinned: set[str] = set()
         for requirement in requirements:
-            unpinned |= _find_unpinned(requirement, _dependencies(python, requirement), lock.pins)
+            unpinned |= _find_unpinned(requirement, _dependencies(python, requirement, index), lock.pins)
         names = {canonicalize_name(requirement.name) for requirement in requirements}
         roots = [f"{root}=={lock.pins[root]}" for root in lock.roots if root not in unpinned | names]
         free = [root for root in lock.roots if root in unpinned - names]
         pins = {name: version for name, version in lock.pins.items() if name not in unpinned | names}
-        _pip_install(python, [*map(str, requirements), *roots, *free], pins)
+        _pip_install(python, [*map(str, requirements), *roots, *free], pins, index)
 
-    return _build(key, ", ".join(map(str, requirements)), cache, install)
+    return _build(_with_sources(key, index), ", ".join(map(str, requirements)), cache, install)
 
 
-def build_locked(lock: Lock, label: str, cache: Path) -> Path:
+def build_locked(lock: Lock, label: str, cache: Path, index: PackageIndex = PIPS_OWN) -> Path:
     """Build the environment of ``lock``; the path of its interpreter. ``label`` names it in messages.
 
     Raises:
@@ -149,7 +152,17 @@ def build_locked(lock: Lock, label: str, cache: Path) -> Path:
         problem = f"{label} was saved under Python {lock.python}, this is {_python_version()}"
         raise UsageError(f"{problem}; run it under that one")
     roots = [f"{root}=={lock.pins[root]}" for root in lock.roots]
-    return _build(asdict(lock), label, cache, lambda python: _pip_install(python, roots, lock.pins))
+
+    def install(python: Path) -> None:
+        _pip_install(python, roots, lock.pins, index)
+
+    return _build(_with_sources(asdict(lock), index), label, cache, install)
+
+
+def _with_sources(key: Mapping[str, Any], index: PackageIndex) -> Mapping[str, Any]:
+    """The key of an environment from this index: another index may have other builds of the same versions."""
+    sources = index.sources(os.environ)
+    return {**key, "sources": sources} if sources else key
 
 
 def _find_unpinned(requirement: Requirement, requires: Sequence[str], pins: Mapping[str, str]) -> set[str]:
@@ -164,10 +177,10 @@ def _find_unpinned(requirement: Requirement, requires: Sequence[str], pins: Mapp
     return unpinned - set(ALWAYS)
 
 
-def _dependencies(python: Path, requirement: Requirement) -> list[str]:
+def _dependencies(python: Path, requirement: Requirement, index: PackageIndex) -> list[str]:
     """Dependencies of the version that pip would install."""
     only = ("--dry-run", "--no-deps", "--ignore-installed", "--report", "-")
-    report = _pip(python, str(requirement), "install", *only, str(requirement))
+    report = _pip(python, index, str(requirement), "install", *only, str(requirement))
     chosen = json.loads(report)["install"]
     if not chosen:
         raise UsageError(f"'{requirement}' does not apply to this system: its marker is false")
@@ -189,7 +202,7 @@ def _build(key: Mapping[str, Any], label: str, cache: Path, install: Any) -> Pat
             if not ((folder / "complete.json").exists() and python.exists()):
                 print(f"building an environment for {label} in {folder} (once)", file=sys.stderr, flush=True)
                 shutil.rmtree(folder, ignore_errors=True)
-                _run([sys.executable, "-m", "venv", str(folder)], label)
+                _make_venv(folder, label)
                 install(python)
                 (folder / "complete.json").write_text(json.dumps({"for": label, "key": key}, indent=1))
     except OSError as error:
@@ -197,24 +210,40 @@ def _build(key: Mapping[str, Any], label: str, cache: Path, install: Any) -> Pat
     return python
 
 
-def _pip_install(python: Path, requirements: Sequence[str], pins: Mapping[str, str]) -> None:
+def _make_venv(folder: Path, label: str) -> None:
+    """An empty environment with pip. The current one may have no pip (uv makes such), its Python has one inside."""
+    if importlib.util.find_spec("ensurepip") is None:
+        python = f"Python {_python_version()} ({sys.base_prefix})"
+        raise CannotInstall(f"cannot install {label}: {python} has no ensurepip; Debian: apt install python3-venv")
+    _run([sys.executable, "-I", "-m", "venv", str(folder)], label, os.environ)
+
+
+def _pip_install(python: Path, requirements: Sequence[str], pins: Mapping[str, str], index: PackageIndex) -> None:
     constraints = python.parent.parent / "constraints.txt"
     constraints.write_text("".join(f"{name}=={version}\n" for name, version in sorted(pins.items())))
-    _pip(python, requirements[0], "install", "--constraint", str(constraints), *requirements)
+    try:
+        _pip(python, index, requirements[0], "install", "--constraint", str(constraints), *requirements)
+    except CannotInstall as error:
+        local = sorted(f"{name}=={version}" for name, version in pins.items() if "+" in version)
+        if not any(pin.partition("==")[2] in str(error) for pin in local):
+            raise
+        hint = "--extra-index-url URL names the index that this build came from"
+        raise CannotInstall(f"{error}; {', '.join(local)}: {hint}") from error
 
 
-def _pip(python: Path, what: str, *arguments: str) -> str:
+def _pip(python: Path, index: PackageIndex, what: str, *arguments: str) -> str:
     quiet = ("--quiet", "--disable-pip-version-check", "--no-input")
-    return _run([str(python), "-m", "pip", arguments[0], *quiet, *arguments[1:]], what)
+    command = [str(python), "-I", "-m", "pip", arguments[0], *quiet, *arguments[1:]]
+    return _run(command, what, index.variables(os.environ))
 
 
-def _run(command: Sequence[str], what: str) -> str:
+def _run(command: Sequence[str], what: str, environment: Mapping[str, str]) -> str:
     """Standard output of a command.
 
     Raises:
         CannotInstall: the command failed; the message holds its first error line.
     """
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode != 0:
         lines = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
         reason = next((line for line in lines if line.startswith("ERROR")), lines[-1] if lines else "no reason given")
@@ -222,15 +251,22 @@ def _run(command: Sequence[str], what: str) -> str:
     return done.stdout
 
 
-def list_releases(package: str) -> list[str]:
-    """Versions of a package that pip can install here, oldest first, final releases only.
+def list_releases(package: str, cache: Path | None = None, index: PackageIndex = PIPS_OWN) -> list[str]:
+    """Versions of a package that pip can install here, oldest first, final releases only. Where the current environment
+    has no pip, one with pip is kept in ``cache``.
 
     Raises:
-        CannotInstall: pip does not know the package.
+        CannotInstall: pip does not know the package, or there is no pip.
     """
     from packaging.version import Version
 
-    output = _run([sys.executable, "-m", "pip", "index", "versions", package], package)
+    python = Path(sys.executable)
+    if importlib.util.find_spec("pip") is None:
+        if cache is None:
+            raise CannotInstall(f"cannot list the releases of {package}: no pip in {sys.prefix}")
+        python = _build({"only": "pip"}, "pip", cache, lambda _: None)
+    command = [str(python), "-I", "-m", "pip", "index", "versions", package]
+    output = _run(command, package, index.variables(os.environ))
     listed = next((line for line in output.splitlines() if line.startswith("Available versions:")), ":")
     versions = [Version(part.strip()) for part in listed.partition(":")[2].split(",") if part.strip()]
     return [str(version) for version in sorted(versions) if not version.is_prerelease]

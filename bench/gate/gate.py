@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import math
 import random
+import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+from backends.base import BUILD
 from bench.analysis import sequential_test
 from bench.analysis.sequential_test import ALPHA, Evidence, Verdict
 from bench.gate.gated_metric import ACCURACY_IMAGES, IN_PAIRS, Criteria, GatedMetric, as_change, needs, read_pair
@@ -100,6 +102,8 @@ class Gate:
         self.results.report_problems()
         with self._workspace.opened():
             self._jobs.run_all()
+            for difference in different_builds(self._versions(self.base), self._versions(self.present)):
+                print(f"note: {difference}", file=sys.stderr, flush=True)
             yield
 
     def measure(self) -> None:
@@ -303,6 +307,17 @@ class Gate:
 def budget_that_would_do(seconds: float) -> str:
     """The option for a check that needs so many seconds until its first look, with a fifth to spare."""
     return f"--budget {math.ceil(1.2 * seconds)}s would do"
+
+
+def different_builds(base: Mapping[str, str], present: Mapping[str, str]) -> list[str]:
+    """The packages of which the sides have different builds, such as one for CUDA and one for the CPU: then a change is
+    of the build as much as of the version."""
+    names = [name for name in base if name.endswith(BUILD) and present.get(name, base[name]) != base[name]]
+    return [
+        f"the sides have different builds of {name.removesuffix(BUILD)}: base {base[name]}, present {present[name]};"
+        " a change may be of the build, not of the version (--extra-index-url)"
+        for name in names
+    ]
 
 
 def _without_side(row: Row) -> str:

@@ -13,6 +13,7 @@ from bench.gate import environments
 from bench.gate.environments import CannotInstall, Lock
 from bench.gate.gate import BASE, PRESENT
 from bench.gate.gated_metric import Criteria
+from bench.gate.package_index import PackageIndex
 from bench.records.gate_result import Check
 from bench.runner.plan import Plan, Side
 from bench.store.store import Store
@@ -32,6 +33,7 @@ class ReleaseJudge:
     lock: Lock
     """The lock of the current environment; both environments differ from it only in the package."""
     cache: Path
+    index: PackageIndex
     command: str
     longer: tuple[tuple[int, ...], float]
     """Looks and budget of the second check of a version whose verdict is inconclusive."""
@@ -56,7 +58,7 @@ class ReleaseJudge:
 
     def _side(self, name: str, version: str) -> Side:
         requirement = Requirement(f"{self.package}=={version}")
-        python = environments.build_changed(self.lock, [requirement], self.cache)
+        python = environments.build_changed(self.lock, [requirement], self.cache, self.index)
         return Side(name, str(requirement), python=str(python))
 
     def _check(self, base: Side, present: Side, criteria: Criteria) -> Check:

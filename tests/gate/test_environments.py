@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
 import sys
+import zipfile
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
@@ -16,9 +18,12 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import backends
+from backends.base import build_of
 from bench.errors import UsageError
-from bench.gate import environments
+from bench.gate import environments, package_index
 from bench.gate.environments import CannotInstall, Lock
+from bench.gate.gate import different_builds
+from bench.gate.package_index import PackageIndex
 
 OLDER = "psutil==6.1.1"
 
@@ -90,6 +95,68 @@ def test_a_refusal_of_pip_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(CannotInstall, match=r"cannot install .*psutil==0\.0\.0"):
         environments.build_changed(lock, environments.parse_requirements("psutil==0.0.0"), tmp_path)
     assert not list(tmp_path.rglob("complete.json"))
+
+
+def write_wheel(index: Path, version: str) -> None:
+    """A wheel of evenbench-demo in an index folder as pip reads it (PEP 503)."""
+    folder, info = index / "evenbench-demo", f"evenbench_demo-{version}.dist-info"
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"evenbench_demo-{version}-py3-none-any.whl"
+    with zipfile.ZipFile(file, "w") as wheel:
+        wheel.writestr("evenbench_demo.py", "")
+        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: evenbench-demo\nVersion: {version}\n")
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: t\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(f"{info}/RECORD", "")
+    links = "".join(f'<a href="{path.name.replace("+", "%2B")}">{path.name}</a>' for path in folder.glob("*.whl"))
+    (folder / "index.html").write_text(f"<!DOCTYPE html><html><body>{links}</body></html>")
+
+
+@pytest.mark.usefixtures("process")
+def test_a_build_of_an_index_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pin such as 2.13.0+cpu is on no index but its own: the error names it, and the option finds it."""
+    write_wheel(tmp_path / "index", "1.0+cpu")
+    write_wheel(tmp_path / "index", "1.1+cpu")
+    lock = Lock(environments._python_version(), ("evenbench-demo",), {"evenbench-demo": "1.0+cpu"})
+    with pytest.raises(CannotInstall, match=r"evenbench-demo==1\.0\+cpu: --extra-index-url URL names the index"):
+        environments.build_locked(lock, "saved", tmp_path)
+    # What users have in their shell must not send the packages elsewhere, nor be taken for pip.
+    (tmp_path / "pip.py").write_text("raise SystemExit('not pip')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PIP_TARGET", str(tmp_path / "elsewhere"))
+    monkeypatch.setenv("UV_INDEX", f"demo={(tmp_path / 'index').as_uri()}")
+    python = environments.build_locked(lock, "saved", tmp_path, package_index.chosen())
+    assert versions_in(python)["evenbench-demo"] == "1.0+cpu"
+    changed = environments.parse_requirements("evenbench-demo==1.1")
+    newer = environments.build_changed(lock, changed, tmp_path, package_index.chosen())
+    assert versions_in(newer)["evenbench-demo"] == "1.1+cpu", "the build of that index is found for the version"
+
+
+@pytest.mark.usefixtures("process")
+def test_releases_where_the_environment_has_no_pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in an environment of uv."""
+    for version in ("1.10", "1.9", "2.0rc1"):
+        write_wheel(tmp_path / "index", version)
+    index = PackageIndex(url=(tmp_path / "index").as_uri())
+    real = importlib.util.find_spec
+    monkeypatch.setattr(environments.importlib.util, "find_spec", lambda name: None if name == "pip" else real(name))
+    assert environments.list_releases("evenbench-demo", tmp_path / "cache", index) == ["1.9", "1.10"]
+    monkeypatch.setattr(environments.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(CannotInstall, match=r"has no ensurepip; Debian: apt install python3-venv"):
+        environments.list_releases("evenbench-demo", tmp_path / "other", index)
+
+
+@pytest.mark.parametrize(
+    ("base", "present", "said"),
+    [
+        ("CPU", "CUDA 13.0", ["the sides have different builds of torch: base CPU, present CUDA 13.0"]),
+        ("CPU", "CPU", []),
+    ],
+)
+def test_different_builds_are_said(base: str, present: str, said: list[str]) -> None:
+    key = build_of("torch")
+    found = different_builds({"torch": "2.13.0", key: base, "x build": "CPU"}, {"torch": "2.14.0", key: present})
+    assert [text.partition(";")[0] for text in found] == said
 
 
 def test_a_baseline_of_another_python_is_refused(tmp_path: Path) -> None:

@@ -84,8 +84,9 @@ def commit(repository: Path, pace: float) -> None:
     git(repository, "-c", "user.name=n", "-c", "user.email=e@e", "commit", "-q", "-m", f"pace {pace}")
 
 
-def write_pace(repository: Path, pace: float) -> None:
+def write_pace(repository: Path, pace: float, build: str = "CPU") -> None:
     code = f"import os\nos.environ['EVENBENCH_PACE'] = '{pace}'\nfrom evenbench_known import Paced as Adapter\n"
+    code += f"Adapter.versions = lambda self: {{'paced': '1', 'paced build': '{build}'}}\n"
     (repository / "my_pace.py").write_text(code)
 
 
@@ -96,9 +97,12 @@ def git(folder: Path, *arguments: str) -> None:
 @pytest.mark.alone
 @pytest.mark.parametrize(("pace", "verdict", "code"), [(1.02, "improvement", 0), (1.0, "no change", 0)])
 def test_the_working_tree_against_a_revision(paced: Bench, pace: float, verdict: str, code: int) -> None:
-    write_pace(paced.folder, pace)
+    write_pace(paced.folder, pace, build="CUDA 13.0")
     done = paced("check", "--against", "git:main", "--backend", "paced", *JOB, *THROUGHPUT)
     assert done.returncode == code, done.stdout + done.stderr
+    said = done.stderr.partition("pair 1\n")[0]
+    assert "the sides have different builds of paced: base CPU, present CUDA 13.0; a change may be of the build" in said
+    assert re.search(r"paced build +CPU +CUDA 13\.0\n", done.stdout)
     check = check_of(paced)
     (figure,) = check.figures
     assert (figure.verdict, figure.label, figure.name) == (verdict, "paced", "throughput")

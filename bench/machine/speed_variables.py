@@ -14,7 +14,11 @@ FAMILIES = (
     "OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "GOTO_", "BLIS_", "VECLIB_", "ONEDNN_", "DNNL_", "ATEN_", "TORCH",
     "PYTORCH_", "XLA_", "TF_", "KERAS_", "ORT_", "CUDA_", "CUDNN_", "CUBLAS_", "NCCL_", "NVIDIA_", "MALLOC_", "GLIBC_",
 )  # fmt: skip
-SINGLE = ("LD_PRELOAD", "PYTHONHASHSEED", "PYTHONOPTIMIZE", "PYTHONMALLOC")
+OF_PYTHON = (
+    "PYTHONHASHSEED", "PYTHONOPTIMIZE", "PYTHONMALLOC", "PYTHONDEVMODE", "PYTHONTRACEMALLOC", "PYTHONPERFSUPPORT",
+    "PYTHON_JIT", "PYTHON_GIL", "PYTHON_CPU_COUNT",
+)  # fmt: skip
+SINGLE = ("LD_PRELOAD", "PYTHONDONTWRITEBYTECODE", *OF_PYTHON)
 KNOWN = frozenset(
     [
         "ONEDNN_MAX_CPU_ISA",
@@ -61,9 +65,7 @@ KNOWN = frozenset(
         "MALLOC_PERTURB_",
         "GLIBC_TUNABLES",
         "LD_PRELOAD",
-        "PYTHONHASHSEED",
-        "PYTHONOPTIMIZE",
-        "PYTHONMALLOC",
+        *OF_PYTHON,
     ]
 )
 REMOVED = frozenset(
@@ -89,9 +91,13 @@ REMOVED = frozenset(
         "MALLOC_TOP_PAD_",
         "KERAS_BACKEND",
         "KERAS_HOME",
+        "KERAS_MAX_EPOCHS",
+        "KERAS_MAX_STEPS_PER_EPOCH",
+        "PYTHONDONTWRITEBYTECODE",
     ]
 )
-"""Set or removed for every worker, whatever the user's shell has."""
+"""Set or removed for every worker, whatever the user's shell has. Without bytecode, every start would compile all
+modules: longer cold starts, more memory."""
 BINDING = ("OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY", "KMP_AFFINITY", "KMP_HW_SUBSET", "KMP_PLACE_THREADS")
 """Variables by which an OpenMP library binds the threads of its process to CPUs, so that its children are bound too."""
 HARMLESS = frozenset(

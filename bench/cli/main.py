@@ -46,8 +46,6 @@ class Commands(TyperGroup):
 
 
 def _one_line(error: Exception) -> str:
-    if isinstance(error, BrokenPipeError):
-        return "the output was closed; what was measured is stored (bench report shows it)"
     text = " ".join(str(error).split())
     if isinstance(error, OSError):
         return f"cannot read or write: {text}; what was measured until then is stored ({TRACEBACK}=1 shows where)"
@@ -92,7 +90,10 @@ def main() -> None:
     open_output()
     try:
         try:
-            app()
+            try:
+                app()
+            finally:
+                sys.stdout.flush()
         except OSError as error:  # of what is printed before a command begins, such as --help
             raise BenchError(_one_line(error)) from error
     except BenchError as error:

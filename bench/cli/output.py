@@ -15,6 +15,36 @@ PAGE = "html"
 """The format that is a page of its own where a command has one."""
 
 
+CLOSED = "the output was closed; what was measured is stored (bench report shows it)"
+
+
+class Output(io.TextIOWrapper):
+    """Standard output that says when its reader has gone. Rich and Typer end the process with exit code 1 on a
+    ``BrokenPipeError``, which is a verdict."""
+
+    def write(self, text: str) -> int:
+        """As of a text stream.
+
+        Raises:
+            BenchError: the reader has gone.
+        """
+        try:
+            return super().write(text)
+        except BrokenPipeError as error:
+            raise BenchError(CLOSED) from error
+
+    def flush(self) -> None:
+        """As of a text stream.
+
+        Raises:
+            BenchError: the reader has gone.
+        """
+        try:
+            super().flush()
+        except BrokenPipeError as error:
+            raise BenchError(CLOSED) from error
+
+
 def open_output() -> None:
     """A character that the output's encoding lacks is replaced; an output that was closed before fails when written."""
     if sys.stdout is None:
@@ -24,13 +54,16 @@ def open_output() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        encoding, by_line = sys.stdout.encoding, sys.stdout.line_buffering
+        sys.stdout = Output(sys.stdout.detach(), encoding, "replace", line_buffering=by_line)
 
 
 def drop_output() -> None:
     """What could not be written is given up, so that the end of the process does not fail on it again."""
     try:
         sys.stdout.flush()
-    except OSError:
+    except (OSError, BenchError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

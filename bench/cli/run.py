@@ -162,7 +162,7 @@ def run(
 ) -> None:
     """Certify, train, export and time backends on one workload, and tabulate them.
 
-    Exit code: 0; 1 if a row that was asked for is not ok and comparable; 2 usage; 130 on Ctrl-C.
+    Exit code: 0; 1 if a row that was asked for is not ok and comparable; 2 usage, or the store failed; 130 on Ctrl-C.
     """
     from bench.runner.plan import ALL, DEFAULT, Request
 

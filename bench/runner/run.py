@@ -35,7 +35,7 @@ class FinishedRun:
 def run(plan: Plan, dataset: Dataset, store: Store, command: str, inputs: Inputs | None = None) -> FinishedRun:
     """Measure and store a run.
 
-    Exit code: 0 if every requested row is ok and comparable; 1 if not, or if the run could not be stored; 130 if it was
+    Exit code: 0 if every requested row is ok and comparable; 1 if not; 2 if the run could not be stored; 130 if it was
     interrupted. ``inputs`` replaces those of the data set for files of the user.
     """
     request = plan.request
@@ -68,8 +68,7 @@ def run(plan: Plan, dataset: Dataset, store: Store, command: str, inputs: Inputs
         }
     )
     progress.ended(ended)
-    failed = progress.store_error is not None or _any_failed(plan, ended.records)
-    code = 130 if interrupted else 1 if failed else 0
+    code = 130 if interrupted else 2 if progress.store_error else int(_any_failed(plan, ended.records))
     where = f"no store: {progress.store_error}" if progress.store_error else store.shown_url
     return FinishedRun(ended, code, where)
 

@@ -84,3 +84,15 @@ def test_what_is_printed_before_a_command_begins_meets_a_full_output_too(process
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
     assert "No space left on device" in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("run", "--help"), ("--version",), ("list",)])
+def test_whoever_prints_a_closed_pipe_is_2(process: None, arguments: tuple[str]) -> None:
+    """Rich and Typer each end a process with 1 on a closed pipe."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-P", "-m", "bench.cli", *arguments]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert "the output was closed" in done.stderr

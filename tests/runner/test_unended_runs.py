@@ -59,6 +59,24 @@ def test_a_run_that_cannot_write_its_data_leaves_nothing_in_the_store(process: N
     assert list(queries.runs(store, queries.Filter(), 10)) == []
 
 
+def test_a_store_that_fails_during_a_run_is_an_error_and_no_verdict(
+    process: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = Store(str(tmp_path / "history.db"))
+
+    def nothing(*_: object) -> bool:
+        (tmp_path / "history.db").unlink()  # by someone else
+        return False
+
+    monkeypatch.setattr(running, "_measure", nothing)
+    workload = Workload(MODELS["article-keras"], "digits", RECIPES["article-keras"])
+    plan = make_plan(Request(("reference",), workload, devices="cpu"))
+    finished = running.run(plan, digits.load(), store, "bench run")
+    assert finished.exit_code == 2
+    assert finished.stored_in.startswith("no store: ")
+    assert "bench: " in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGQUIT"])
 def test_signals_that_end_a_process_end_it_as_ctrl_c_does(process: None, name: str) -> None:
     waiting = subprocess.Popen([sys.executable, "-c", WAITS], stdout=subprocess.PIPE, text=True)

@@ -47,9 +47,20 @@ class Commands(TyperGroup):
 
 def _one_line(error: Exception) -> str:
     text = " ".join(str(error).split())
+    if isinstance(error, OSError) and _is_nowhere():
+        return "the current folder has been deleted; go to another one, or give absolute paths"
     if isinstance(error, OSError):
         return f"cannot read or write: {text}; what was measured until then is stored ({TRACEBACK}=1 shows where)"
     return f"unexpected {type(error).__name__}: {text} ({TRACEBACK}=1 shows where)"
+
+
+def _is_nowhere() -> bool:
+    """Whether the current folder has been deleted."""
+    try:
+        os.getcwd()
+    except OSError:
+        return True
+    return False
 
 
 app = typer.Typer(

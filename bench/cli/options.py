@@ -16,6 +16,7 @@ import typer
 
 from bench import quantities
 from bench.errors import UsageError
+from bench.file_names import readable
 
 if TYPE_CHECKING:
     from bench.gate.package_index import PackageIndex
@@ -378,7 +379,7 @@ def command_line() -> str:
     """What the user typed, passwords hidden: what repeats it."""
     from bench.store.store import without_password
 
-    return shlex.join(["bench", *without_password(sys.argv[1:])])
+    return readable(shlex.join(["bench", *without_password(sys.argv[1:])]))
 
 
 def given_fields(values: dict[str, Any]) -> dict[str, Any]:

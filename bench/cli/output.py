@@ -102,7 +102,7 @@ def write(text: str, out: Path) -> None:
     beside = out.with_name(f".{out.name}.{os.getpid()}")
     try:
         try:
-            beside.write_text(text, encoding="utf-8")
+            beside.write_text(text, encoding="utf-8", errors="backslashreplace")
             beside.replace(out)
         finally:
             beside.unlink(missing_ok=True)

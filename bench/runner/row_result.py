@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from bench.file_names import readable
 from bench.runner.classification import ClassReport
 from bench.runner.interleaving import MeasuredRound
 from bench.runner.plan import Plan, Row
@@ -47,7 +48,7 @@ class RowResult:
 
     def fail(self, status: str, reason: str, log: str = "") -> None:
         """End the row; earlier measurements stay."""
-        self.status, self.error, self.log = status, reason, log
+        self.status, self.error, self.log = status, readable(reason), log
 
     @property
     def reports(self) -> list[tuple[str, int | None, WorkerReport]]:

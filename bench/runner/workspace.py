@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -126,7 +128,10 @@ class Workspace:
         Raises:
             BenchError: the data cannot be written.
         """
-        remove_abandoned(Path(tempfile.gettempdir()))
+        used, told = tempfile.gettempdir(), os.environ.get("TMPDIR")
+        if told and os.path.abspath(told) != used:
+            print(f"note: TMPDIR={told} is no folder that can be written; scratch is in {used}", file=sys.stderr)
+        remove_abandoned(Path(used))
         with tempfile.TemporaryDirectory(prefix=PREFIX) as folder, FileLock(Path(folder) / OWNER):
             self.scratch = Path(folder)
             with pinned(self.plan.request.placement.parent_cpus):

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ValidationError
 from sqlalchemy.engine import make_url
 
 from bench.errors import BenchError, UsageError
+from bench.file_names import readable
 from bench.records import series_key
 from bench.records.record import SCHEMA, Record, Run
 from bench.records.upgrade import upgraded_record, upgraded_run
@@ -68,7 +69,9 @@ class Store:
 
     @property
     def shown_url(self) -> str:
-        """The URL without the password."""
+        """The URL without the password; of a SQLite file its path as it is."""
+        if self.url.get_backend_name() == "sqlite" and self.url.database and not self.url.query:
+            return f"sqlite:///{readable(self.url.database)}"
         return self.url.render_as_string()
 
     @contextmanager

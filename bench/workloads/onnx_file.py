@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.errors import UsageError
+from bench.file_names import readable
 from bench.workloads import onnx_graph, onnx_inputs
 from bench.workloads.onnx_inputs import LARGEST_SAMPLE, SAMPLES, Declared, Input, InputOptions
 
@@ -117,7 +118,7 @@ def describe(path: Path, options: InputOptions | None = None) -> OnnxModel:
     digest, size = _digest(path, model)
     count = sum(math.prod(tensor.dims) for tensor in model.graph.initializer)
     return OnnxModel(
-        name=f"{path.stem}@{digest[:8]}",
+        name=f"{readable(path.stem)}@{digest[:8]}",
         path=path.absolute(),
         sha256=digest,
         inputs=inputs,

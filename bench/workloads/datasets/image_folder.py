@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.errors import UsageError
+from bench.file_names import readable
 from bench.workloads.datasets.dataset import Dataset, Labels, Pixels
 
 if TYPE_CHECKING:
@@ -69,7 +70,8 @@ def load(folder: Path) -> Dataset:
         train, test = (x[chosen], y[chosen]), (x[~chosen], y[~chosen])
     if not len(train[1]) or not len(test[1]):
         raise UsageError(f"{folder}: too few images for training and test")
-    return Dataset(f"folder:{folder.name}", *train, *test, tuple(classes), digest.hexdigest(), found.note(size))
+    names = tuple(map(readable, classes))
+    return Dataset(f"folder:{readable(folder.name)}", *train, *test, names, digest.hexdigest(), found.note(size))
 
 
 def _training_images(labels: Labels, classes: int) -> Any:

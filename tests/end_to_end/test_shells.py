@@ -12,6 +12,8 @@ import pytest
 from bench_command import Bench
 from PIL import Image
 
+from bench.machine import speed_variables
+
 REFERENCE = ("--backend", "reference", "--task", "infer", "--batch-size", "4", "--profile", "deploy")
 
 NO_UTF8 = os.fsdecode(b"h\xf6f")
@@ -80,6 +82,16 @@ def test_a_working_folder_that_was_deleted(bench: Bench, arguments: tuple[str, .
     assert done.returncode == code, done.stderr
     if code:
         assert done.stderr == "bench: the current folder has been deleted; go to another one, or give absolute paths\n"
+
+
+def test_the_doctor_names_every_variable_that_decides_speed(bench: Bench) -> None:
+    of_the_interpreter = {"PYTHONMALLOC": "malloc", "LD_PRELOAD": "", "PYTHON_GIL": "", "PYTHON_JIT": ""}
+    names = sorted((speed_variables.KNOWN | speed_variables.REMOVED) - set(of_the_interpreter))
+    bench.environment |= {**dict.fromkeys(names, "1"), "GLIBC_TUNABLES": "glibc.malloc.check=0"}
+    bench.environment |= {name: value for name, value in of_the_interpreter.items() if value}
+    done = bench("doctor", "--format", "csv")
+    assert done.returncode == 0, done.stderr
+    assert [name for name in [*names, "PYTHONMALLOC"] if name not in done.stdout] == []
 
 
 def test_settings_of_keras_in_the_home_change_nothing(bench: Bench) -> None:

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.machine import nvml
+from bench.machine import nvml, process_tree
 
 LIMITS = {
     "steal": 0.02,
@@ -53,9 +53,21 @@ class Noise:
     waited: float | None = None
     """Time in which the worker's threads were ready to run but waited for a CPU."""
     ran: float | None = None
-    """Time in which the worker's threads ran."""
+    """Time in which the threads of the worker and of its descendants ran."""
     wall: float | None = None
     """Wall seconds between the two readings of the counters, by the parent's clock: the worker's own may be wrong."""
+    elapsed: float | None = None
+    """Wall seconds of the same work by the worker's clock."""
+    cpu: float | None = None
+    """CPU seconds of the worker and its descendants, with those of threads that have ended."""
+    after: float | None = None
+    """The same after the worker had answered, until its threads slept."""
+    read: float | None = None
+    """Seconds to read the first output that was kept, when the clock had stopped."""
+    step: float | None = None
+    """Seconds of a step of the slice."""
+    strayed: int | None = None
+    """Threads of the worker's tree that may run on CPUs that are not the row's."""
     pressure: float | None = None
     """Wall seconds in which some task of the system waited for a CPU (PSI, "some")."""
     frequency: float | None = None
@@ -86,11 +98,13 @@ class Reading:
 
     at: float
     """The parent's clock."""
+    cpu: float | None
+    """Of the worker's tree."""
     busy: float | None
     steal: float | None
     pressure: float | None
     threads: Mapping[str, tuple[float, float]] | None
-    """Thread id to the seconds that this thread of the worker has run and waited."""
+    """``PID/TID`` to the seconds that this thread of the worker's tree has run and waited."""
 
 
 class Watch:
@@ -102,7 +116,9 @@ class Watch:
     def read(self) -> Reading:
         """Read the counters."""
         busy, steal = self._busy_and_steal()
-        return Reading(time.perf_counter(), busy, steal, self._pressure(), self._threads())
+        return Reading(
+            time.perf_counter(), process_tree.cpu_seconds(self._pid), busy, steal, self._pressure(), self._threads()
+        )
 
     def since(self, before: Reading, asleep: bool | None, counters: Mapping[str, int | None]) -> Noise:
         """The load since ``before``; ``counters``: the ones that the worker read about itself."""
@@ -115,6 +131,8 @@ class Watch:
             waited=waited,
             ran=ran,
             wall=None if ran is None else after.at - before.at,
+            cpu=None if ran is None else _difference(before.cpu, after.cpu),
+            strayed=None if ran is None else process_tree.strayed(self._pid, frozenset(self._cpus)),
             pressure=_difference(before.pressure, after.pressure),
             frequency=self._frequency(),
             gpu_clock=None if self._gpu_uuid is None else nvml.clock(self._gpu_uuid),
@@ -154,18 +172,9 @@ class Watch:
         return None
 
     def _threads(self) -> dict[str, tuple[float, float]] | None:
-        """Seconds that each thread ran and waited (Documentation/scheduler/sched-stats.rst, /proc/PID/schedstat)."""
-        threads: dict[str, tuple[float, float]] = {}
-        try:
-            for task in (self._root / f"proc/{self._pid}/task").iterdir():
-                try:
-                    ran, waited, _ = (task / "schedstat").read_text().split()
-                except OSError:
-                    continue  # the thread ended after it was listed
-                threads[task.name] = int(ran) / 1e9, int(waited) / 1e9
-        except OSError:
-            return None
-        return threads or None
+        """Seconds that each thread ran and waited."""
+        found = process_tree.threads(self._pid, self._root)
+        return {thread.id: (thread.ran, thread.waited) for thread in found} or None
 
     def _frequency(self) -> float | None:
         texts = [self._text(f"sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_cur_freq") for cpu in self._cpus]

@@ -7,6 +7,8 @@ drift of the machine affects all rows alike (counterbalancing).
 
 from __future__ import annotations
 
+import os
+import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -14,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
 
-from bench.machine import nvml
+from bench.machine import nvml, process_tree, speed_variables
 from bench.machine.host import available_cpus
 from bench.machine.placement import slice_seconds
 from bench.machine.slice_noise import Noise, Watch, reasons
@@ -23,11 +25,16 @@ from bench.runner.worker_process import WorkerError, WorkerProcess
 from bench.runner.workspace import Timing
 from bench.values import Missing
 from bench.worker.protocol import (
+    Close,
+    Closed,
     Finish,
     Finished,
+    KeptOutputs,
     NotTaken,
     Prepare,
     Prepared,
+    ReadKept,
+    Renew,
     Request,
     TimedMetric,
     TimedSlice,
@@ -39,8 +46,21 @@ from bench.worker.protocol import (
 Reply = TypeVar("Reply")
 ASLEEP_SECONDS = 1.0
 """If a worker's threads still run after this time, the next slice begins anyway and is marked."""
+PEAK_SLACK = 0.01
+"""Share by which a peak may fall: the kernel keeps its page counts per processor."""
+STEPS_KEPT = 2
+"""Steps of a slice whose outputs are kept. Two, so that an output that a later step overwrites is seen."""
 MEMORY_SHARE = 0.7
 """Share of the available memory that workers alive together may take, estimated from earlier workers' peaks."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The outputs of a slice, with what decides its inputs and the rows that were asked for."""
+
+    seed: int
+    rows: tuple[int, ...]
+    outputs: KeptOutputs
 
 
 @dataclass(frozen=True)
@@ -51,6 +71,8 @@ class SliceReading:
     turn: int
     noise: Noise
     reasons: list[str] | None
+    kept: Kept | None = None
+    """Outputs of its steps."""
 
 
 @dataclass
@@ -60,6 +82,8 @@ class MetricReadings:
     metric: TimedMetric
     warm_up: WarmedUp | Missing
     slices: list[SliceReading] = field(default_factory=list)
+    closing: tuple[Close, Closed] | None = None
+    """The training steps after the last slice."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +117,14 @@ class Block:
     timing: Timing
     too_large: dict[tuple[str, str], int] = field(default_factory=dict)
     """By row id and task: the batch size that did not fit into memory. Neither it nor larger ones are tried again."""
+    rows_read: Callable[[TimedMetric], tuple[int, ...]] = lambda metric: ()
+    """The rows of outputs that are asked for after a slice; none: its outputs are not read."""
+    why_impossible: Callable[[Row, TimedMetric, float], str] = lambda row, metric, seconds: ""
+    """Why a step of so many seconds cannot be; empty if it can."""
+    damage: Callable[[Row], str] = lambda row: ""
+    """Which files of the run a row's worker changed that are not its own; empty if none."""
+    closing: Callable[[Row, TimedMetric], Close | None] = lambda row, metric: None
+    """The request for steps after the last slice of a training metric."""
 
     def measure(
         self, rows: Sequence[Row], metrics: Sequence[TimedMetric], announce: Callable[[str], None]
@@ -120,6 +152,10 @@ class _Live:
     fastest: Noise = field(default_factory=Noise)
     gpu_pids: frozenset[int] = frozenset()
     gpu_growth: int = 0
+    peaks: dict[str, dict[int, int]] = field(default_factory=dict)
+    """By task: the peak bytes of every process of its tree, as last read."""
+    seen: dict[str, int] = field(default_factory=dict)
+    """By task: the largest sum of these."""
 
     def ask(self, request: Request[Reply], timeout: float) -> Reply:
         """Like ``WorkerProcess.ask``; on a GPU also adds the growth of the used memory to this worker's share."""
@@ -177,6 +213,13 @@ class _Turns:
             for live in order:
                 if live in self._live and _count_undisturbed(live) < self._block.slices:
                     self._attempt(live, metric, partial(self._time_slice, live, turn))
+        for live in [live for live in able if live in self._live]:
+            self._attempt(live, metric, partial(self._close, live, metric))
+
+    def _close(self, live: _Live, metric: TimedMetric) -> None:
+        request = self._block.closing(live.row, metric)
+        if request is not None:
+            live.readings[-1].closing = request, live.ask(request, self._block.timeout)
 
     def _fits(self, live: _Live, metric: TimedMetric) -> bool:
         """Whether no batch of this size or smaller has run out of memory before."""
@@ -204,6 +247,8 @@ class _Turns:
         """Do a job of a worker. An error ends only this worker; a batch that does not fit is noted for the next try."""
         try:
             job()
+            if damage := self._block.damage(live.row):
+                raise WorkerError("failed", damage)
         except WorkerError as error:
             if error.status == "out-of-memory" and metric is not None:
                 self._note_too_large(live, metric)
@@ -220,6 +265,10 @@ class _Turns:
             if not self._note_too_large(live, metric):
                 raise WorkerError("out-of-memory", warm_up.reason)
             warm_up = Missing(f"out of memory: {warm_up.reason}")
+        if isinstance(warm_up, WarmedUp) and (
+            why := self._block.why_impossible(live.row, metric, warm_up.step_seconds)
+        ):
+            raise WorkerError("failed", why)
         live.readings.append(MetricReadings(metric, warm_up))
 
     def _time_slice(self, live: _Live, turn: int) -> None:
@@ -227,20 +276,57 @@ class _Turns:
         assert isinstance(readings.warm_up, WarmedUp)
         seconds = slice_seconds(readings.warm_up.step_seconds)
         asleep = self._wait_asleep(live.worker)
+        seed = secrets.randbits(32)
+        live.worker.ask(Renew(seconds=seconds, seed=seed, keep=_shares()), self._block.timeout)
         before = live.watch.read()
         begin, cpu = time.perf_counter(), time.process_time()
         timed = live.worker.ask(TimeSlice(seconds=seconds), self._block.timeout + seconds)
         timing.timed += time.perf_counter() - begin
         timing.parent_cpu_while_timed += time.process_time() - cpu
         noise = live.watch.since(before, asleep, timed.counters)
+        elapsed = None if os.environ.get(speed_variables.SIMULATED_TIME) else timed.elapsed
+        noise = replace(noise, elapsed=elapsed, after=self._cpu_after(live.worker))
         live.fastest = _highest_clocks(live.fastest, noise)
         why_disturbed = reasons(noise, timed.elapsed, live.cpus, live.fastest)
-        readings.slices.append(SliceReading(timed, turn, noise, why_disturbed))
+        self._watch_peak(live, readings.metric.task)
+        rows = self._block.rows_read(readings.metric)
+        outputs = live.worker.ask(ReadKept(rows=rows), self._block.timeout) if rows else None
+        kept = None if outputs is None else Kept(seed, rows, outputs)
+        if outputs is not None and outputs.seconds:
+            step = timed.seconds * readings.metric.batch_size / timed.images
+            noise = replace(noise, read=outputs.seconds[0], step=step)
+        readings.slices.append(SliceReading(timed, turn, noise, why_disturbed, kept))
+
+    def _watch_peak(self, live: _Live, task: str) -> None:
+        """Keep the largest sum of the peaks of the worker's tree.
+
+        Raises:
+            WorkerError: a process' peak fell, which only a reset can do.
+        """
+        peaks = process_tree.peaks(live.worker.pid)
+        before = live.peaks.get(task, {})
+        fallen = [pid for pid, peak in peaks.items() if peak < (1 - PEAK_SLACK) * before.get(pid, 0)]
+        if fallen:
+            fell = f"{before[fallen[0]]:,} to {peaks[fallen[0]]:,} bytes"
+            raise WorkerError(
+                "failed", f"self-check peak_memory: the peak of its memory fell from {fell}: it was reset"
+            )
+        live.peaks[task] = peaks
+        live.seen[task] = max(live.seen.get(task, 0), sum(peaks.values()))
+
+    def _cpu_after(self, worker: WorkerProcess) -> float | None:
+        """CPU seconds of the worker's tree from now until it sleeps: what it still does was not done in time."""
+        begin = process_tree.cpu_seconds(worker.pid)
+        self._wait_until_asleep(worker)
+        end = process_tree.cpu_seconds(worker.pid)
+        return None if begin is None or end is None else end - begin
 
     def _finish(self, live: _Live) -> None:
         assert live.prepared is not None
         memory = _device_memory(live)
         finished = live.ask(Finish(), self._block.timeout)
+        peaks = {task: max(peak, live.seen.get(task, 0)) for task, peak in finished.peak_rss.items()}
+        finished = replace(finished, peak_rss=peaks)
         self._ended[live.row.id] = MeasuredRound(live.prepared, live.alive_with, live.readings, finished, memory)
 
     def _wait_asleep(self, next_worker: WorkerProcess | None) -> bool | None:
@@ -248,10 +334,18 @@ class _Turns:
         last, self._last = self._last, next_worker or self._last
         if last is None or last is next_worker:
             return True
+        return self._wait_until_asleep(last)
+
+    def _wait_until_asleep(self, worker: WorkerProcess) -> bool | None:
         begin = time.perf_counter()
-        asleep = last.wait_asleep(ASLEEP_SECONDS)
+        asleep = worker.wait_asleep(ASLEEP_SECONDS)
         self._block.timing.asleep_wait += time.perf_counter() - begin
         return asleep
+
+
+def _shares() -> tuple[float, ...]:
+    """The places in a slice of the steps whose outputs are kept: nobody can foresee them."""
+    return tuple(secrets.SystemRandom().random() for _ in range(STEPS_KEPT))
 
 
 def _count_undisturbed(live: _Live) -> int:

@@ -7,15 +7,31 @@ check's name; its metrics stay in the record for inspection.
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable, Iterator
 
 from bench.records.metrics import METRICS
-from bench.records.record import Record
+from bench.records.record import Record, Slice
 
 TIMER_SLACK = 1.001
 """Tolerance for rounding: a sum of many clock readings against one outer reading."""
+TIMER_ERROR = 0.001
+"""Seconds by which two clocks of one machine may differ."""
 MEMORY_SLACK = 1.01
 """Tolerance for the kernel's page counts, which are kept per processor and summed in batches."""
+
+CLOCK_SHARE, CLOCK_SECONDS = 0.03, 0.005
+"""Share of a slice, and seconds, by which the worker's clock may lag the parent's: a request and an answer pass
+meanwhile."""
+WAIT_SECONDS = 0.01
+"""A worker that has to wait for its core begins late by at most so many seconds: a turn of the scheduler."""
+CPU_SHARE = 1.15
+"""CPU seconds per wall second and thread. Honest rows: at most 1.11."""
+AFTER_SHARE, AFTER_SECONDS, SPIN_SECONDS = 0.02, 0.02, 0.15
+"""CPU seconds after the answer: as a share of the slice's, and in seconds. A pool of several threads spins for a while
+when it has no work (0.05 s per thread of OpenBLAS, 0.02 of ONNX Runtime): so many seconds per thread are allowed it."""
+READ_SHARE, READ_SECONDS = 0.5, 0.001
+"""Seconds to read an output after the fence, as a share of a step's, and in seconds. Honest rows: 0.002 of a step."""
 
 
 def violations(record: Record) -> list[str]:
@@ -108,6 +124,76 @@ def _allocator(record: Record) -> Iterator[str]:
         yield f"{record.job.allocator} requested, {effective} used"
 
 
+def _clock(record: Record) -> Iterator[str]:
+    """The worker's clock goes as the parent's. A wait for a core, outside the slice, is no lag of its clock."""
+    known = [
+        (wall, elapsed, piece.reading("waited") or 0.0)
+        for piece in _used_slices(record)
+        if (wall := piece.reading("wall")) is not None and (elapsed := piece.reading("elapsed")) is not None
+    ]
+    if not known:
+        return
+    wall, elapsed = (statistics.median(each[side] for each in known) for side in (0, 1))
+    lag = statistics.median(wall - elapsed - min(waited, WAIT_SECONDS) for wall, elapsed, waited in known)
+    ahead = statistics.median(elapsed - wall for wall, elapsed, _ in known)
+    if lag > max(CLOCK_SECONDS, CLOCK_SHARE * wall) or ahead > TIMER_ERROR:
+        yield f"of slices that took {wall:.3f} s, the worker's clock saw {elapsed:.3f} s (medians)"
+
+
+def _cpu_time(record: Record) -> Iterator[str]:
+    """A row on the CPU uses no more CPU time than its threads have. (On a GPU, drivers have threads of their own.)"""
+    if record.job.device != "cpu":
+        return
+    for name, slices in _slices_by_metric(record):
+        pairs = [(piece.reading("cpu"), piece.reading("wall")) for piece in slices]
+        shares = [cpu / (wall * record.job.threads) for cpu, wall in pairs if cpu is not None and wall]
+        if shares and statistics.median(shares) > CPU_SHARE:
+            used = record.job.threads * statistics.median(shares)
+            yield f"{used:.2f} CPU seconds per second on {record.job.threads} threads in {name}"
+
+
+def _affinity(record: Record) -> Iterator[str]:
+    """No thread of the worker or its helpers may run on CPUs that are not the row's."""
+    counts = [int(piece.reading("strayed") or 0) for piece in _used_slices(record)]
+    if any(counts):
+        yield f"{max(counts)} threads may run on other CPUs than {list(record.job.cpus or [])}"
+
+
+def _asynchronous(record: Record) -> Iterator[str]:
+    """Work is done when the clock stops."""
+    for name, slices in _slices_by_metric(record):
+        pairs = [(piece.reading("after"), piece.reading("cpu")) for piece in slices]
+        known = [(after, cpu) for after, cpu in pairs if after is not None and cpu is not None]
+        if not known:
+            continue
+        after, cpu = statistics.median(after for after, _ in known), statistics.median(cpu for _, cpu in known)
+        threads = record.job.threads
+        if after > max(AFTER_SECONDS if threads == 1 else SPIN_SECONDS * threads, AFTER_SHARE * cpu):
+            yield f"{after:.3f} CPU seconds after the end of slices that used {cpu:.3f} s in {name} (medians)"
+
+
+def _late(record: Record) -> Iterator[str]:
+    """The values of an output are there when its step is said to be done."""
+    for name, slices in _slices_by_metric(record):
+        reads = [read for piece in slices if (read := piece.reading("read")) is not None]
+        steps = [step for piece in slices if (step := piece.reading("step")) is not None]
+        if reads and steps and statistics.median(reads) > max(READ_SECONDS, READ_SHARE * statistics.median(steps)):
+            read, step = statistics.median(reads), statistics.median(steps)
+            yield f"reading an output took {read:.3g} s after steps of {step:.3g} s in {name} (medians)"
+
+
+def _slices_by_metric(record: Record) -> Iterator[tuple[str, list[Slice]]]:
+    """The slices that figures are of, with the metric's name as text."""
+    for figure in record.figures:
+        slices = [piece for sample in figure.samples for piece in sample.used]
+        if slices:
+            yield f"{figure.task} {figure.name} {figure.boundary}, batch {figure.batch_size}", slices
+
+
+def _used_slices(record: Record) -> list[Slice]:
+    return [piece for _, slices in _slices_by_metric(record) for piece in slices]
+
+
 CHECKS: dict[str, Callable[[Record], Iterator[str]]] = {
     "throughput": _throughput,
     "percentiles": _percentiles,
@@ -117,4 +203,9 @@ CHECKS: dict[str, Callable[[Record], Iterator[str]]] = {
     "threads": _threads,
     "cpus": _cpus,
     "allocator": _allocator,
+    "clock": _clock,
+    "cpu_time": _cpu_time,
+    "affinity": _affinity,
+    "asynchronous": _asynchronous,
+    "late": _late,
 }

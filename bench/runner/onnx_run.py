@@ -79,6 +79,9 @@ class FileInputs:
     def _place(self, folder: Path, model: OnnxModel) -> Path:
         return folder / f"user-file-{self.models.index(model)}"
 
+    def sample(self, plan: Plan) -> None:
+        """There are no images."""
+
     def files(self, folder: Path, row: Row) -> dict[str, Any]:
         """The row's file and its inputs."""
         model = row.file

@@ -16,6 +16,7 @@ from bench.runner import disturbance, invariants, onnx_run
 from bench.runner.interleaving import DeviceMemory, MetricReadings, SliceReading
 from bench.runner.plan import batch_of_first_call
 from bench.runner.row_result import RowResult
+from bench.runner.timed_outputs import worst_of
 from bench.values import Missing
 from bench.worker.protocol import Exported, NotExported, Scores, TimedMetric, WarmedUp, WorkerReport
 
@@ -106,12 +107,22 @@ def _device_memory(result: RowResult) -> dict[str, Any]:
 
 
 def _parity(result: RowResult) -> Parity | None:
-    """The certificate. A runtime is comparable only if its source is."""
+    """The certificate, and the check of what was timed. A runtime is comparable only if its source's certificate holds:
+    what the source was when timed is its own affair."""
+    certificate = _certificate(result)
+    timed = [Check.model_validate(asdict(check)) for check in worst_of(result.timed)]
+    if certificate is None or not timed:
+        return certificate
+    checks = [*certificate.checks, *timed]
+    return certificate.model_copy(update={"comparable": all(check.passed for check in checks), "checks": checks})
+
+
+def _certificate(result: RowResult) -> Parity | None:
     if result.certified is None:
         return None
     checks = [Check.model_validate(asdict(check)) for check in result.certified.checks]
     if result.source is not None:
-        source = _parity(result.source)
+        source = _certificate(result.source)
         holds = source is not None and source.comparable
         note = f"{result.source.name} is {'comparable' if holds else 'not comparable'}"
         checks.append(Check(name="source", value=0 if holds else 1, tolerance=0, passed=holds, note=note))

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from backends.model import ModelSpec
 from bench.analysis.ratios import round_ratio, widest, with_ratios
 from bench.machine import allocators, nvml
 from bench.machine.host import available_memory
 from bench.records.record import Sample
-from bench.runner import page_faults
+from bench.runner import page_faults, roof, timed_training
 from bench.runner.interleaving import Block, MeasuredRound, alive_together
 from bench.runner.plan import DEFAULT_BUDGET, Row
 from bench.runner.record_builder import sample, throughput
 from bench.runner.results import Results
+from bench.runner.timed_outputs import rows_asked
 from bench.runner.worker_process import WorkerError
 from bench.runner.workspace import Workspace
-from bench.worker.protocol import TimedMetric
+from bench.values import Missing
+from bench.worker.protocol import Close, TimedMetric
 
 
 @dataclass
@@ -53,7 +57,30 @@ class Rounds:
             request.placement.profile.slices,
             self.workspace.timing,
             self._too_large,
+            self._rows_read,
+            self._why_impossible,
+            self.workspace.damage,
+            self._closing,
         )
+
+    def _closing(self, row: Row, metric: TimedMetric) -> Close | None:
+        judge = self.workspace.timed_training
+        if judge is None or metric.task != "train":
+            return None
+        seed = secrets.randbits(32)
+        size = timed_training.images_of_a_step(judge.model, metric.batch_size)
+        out = self.workspace.folder(row) / f"closing-{seed}.npz"
+        return Close(seed=seed, size=size, steps=timed_training.STEPS, out=out)
+
+    def _why_impossible(self, row: Row, metric: TimedMetric, seconds: float) -> str:
+        model = self.results.plan.request.workload.model
+        return roof.why_impossible(model, row.job, metric, seconds) if isinstance(model, ModelSpec) else ""
+
+    def _rows_read(self, metric: TimedMetric) -> tuple[int, ...]:
+        judge = self.workspace.timed_outputs
+        if judge is None or metric.task == "train":
+            return ()
+        return rows_asked(judge.model, metric.batch_size)
 
     def keep(self, row: Row, outcome: MeasuredRound | WorkerError) -> None:
         """Add a worker's measurements to its row's result; an error ends the row."""
@@ -63,6 +90,14 @@ class Rounds:
         else:
             self.workspace.keep_report(row, outcome.finished.report)
             result.rounds.append(outcome)
+            if (outputs := self.workspace.timed_outputs) is not None:
+                verdict = outputs.judge(row, (row.source or row).fit_id, outcome)
+                result.timed += [] if isinstance(verdict, Missing) else [verdict]
+            closings = [readings.closing for readings in outcome.metrics if readings.closing is not None]
+            if (training := self.workspace.timed_training) is not None and closings:
+                result.timed.append(training.judge(row.job.precision, *secrets.choice(closings)))
+            for request, _ in closings:
+                self.workspace.discard(request.out)
 
     def _needs_more_rounds(self) -> bool:
         """Whether the ratios are still wider than the precision target and the budget allows one more round."""

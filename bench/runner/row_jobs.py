@@ -89,8 +89,12 @@ class RowJobs:
         folder = self.workspace.folder(row)
         plan = self.results.plan.request
         sizes = (row.first_batch, *plan.batch_sizes)
+        if row.source is None:
+            self.workspace.write_expected()
         request = Certify(work=self.workspace.work(row), out=folder, batches=sizes)
         result.certified = self.workspace.ask_fresh_worker(row, "certify", request)
+        if row.source is None and "fit" not in row.tasks and (judge := self.workspace.timed_outputs) is not None:
+            judge.keep_weights(row.fit_id, judge.model.initial_weights(row.job.seed) | dict(plan.init or {}))
         if result.certified.batch is not None:
             self.workspace.first_batches[row.fit_id] = batch_of_first_call(row.first_batch, result.certified.batch)
         if row.source is not None and self.trains:
@@ -113,6 +117,9 @@ class RowJobs:
         target = self.results.plan.request.target_accuracy
         request = Fit(work=work, out=folder, exports=number == 0, target_accuracy=target)
         result.fits.append(self.workspace.ask_fresh_worker(row, "fit", request))
+        if number == 0 and self.workspace.timed_outputs is not None:
+            with np.load(folder / "weights.npz", allow_pickle=False) as stored:
+                self.workspace.timed_outputs.keep_weights(row.fit_id, dict(stored))
         if number == 0 and self.trains:
             result.classes = self._class_report(folder)
             self.results.observer.trained(row.id, folder / "weights.npz")

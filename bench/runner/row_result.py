@@ -9,7 +9,7 @@ from bench.runner.classification import ClassReport
 from bench.runner.interleaving import MeasuredRound
 from bench.runner.plan import Plan, Row
 from bench.values import Missing
-from bench.worker.protocol import Certified, Exported, Fitted, NotExported, TimedMetric, WorkerReport
+from bench.worker.protocol import Certified, CheckResult, Exported, Fitted, NotExported, TimedMetric, WorkerReport
 
 
 @dataclass
@@ -28,6 +28,8 @@ class RowResult:
     """One per seed, the first seed's first."""
     classes: ClassReport | None = None
     """The class scores of the first seed."""
+    timed: list[CheckResult] = field(default_factory=list)
+    """Of every round: the check of outputs of timed steps."""
     rounds: list[MeasuredRound] = field(default_factory=list)
     arena: list[tuple[TimedMetric, list[float]]] = field(default_factory=list)
     """Ratios of throughput with glibc's arena settings over throughput without them, from pairs of live workers."""

@@ -9,9 +9,11 @@ import signal
 import subprocess
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
+from bench.machine import process_tree
 from bench.worker.coding import ProtocolError, decode
 from bench.worker.protocol import ALIVE, Request, command_of, write_request
 
@@ -108,8 +110,12 @@ class WorkerProcess:
             time.sleep(0.0005)
 
     def kill(self) -> None:
-        """Kill the whole process group and reap the worker; does nothing if it has already ended."""
+        """Kill the whole process group, and helpers that left it, and reap the worker; does nothing if it has already
+        ended."""
         if os.name == "posix":
+            for pid in process_tree.descendants(self._process.pid)[1:]:
+                with suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)
             try:
                 os.killpg(self._process.pid, signal.SIGKILL)
             except (ProcessLookupError, PermissionError):

@@ -10,21 +10,26 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from filelock import FileLock, Timeout
 
+from backends.base import Images, Labels
 from backends.model import ModelSpec
 from bench.errors import BenchError
 from bench.machine import nvml
 from bench.machine.host import pinned
 from bench.runner.plan import Plan, Row
+from bench.runner.timed_outputs import TimedOutputs
+from bench.runner.timed_training import TimedTraining
 from bench.runner.worker_environment import worker_environment
 from bench.runner.worker_process import WorkerError, WorkerProcess
-from bench.worker.protocol import Prepare, Request, Work, WorkerReport
+from bench.worker.protocol import EXPECTED, Prepare, Request, Work, WorkerReport
+from bench.worker.reference_outputs import Expected, Trial, raise_betas
 from bench.worker.training import SAMPLE
 from bench.workloads.datasets.dataset import Dataset
 from bench.workloads.preprocessing import normalize
@@ -74,6 +79,10 @@ class Inputs(Protocol):
     def files(self, folder: Path, row: Row) -> dict[str, Any]:
         """The fields of a row's ``Work`` that name these files."""
 
+    def sample(self, plan: Plan) -> tuple[Images, Labels] | None:
+        """The normalized images for timing and certificates, and their labels; None: the inputs are of a user's file,
+        and what their outputs must be is not known here."""
+
 
 @dataclass(frozen=True)
 class DatasetInputs:
@@ -83,23 +92,29 @@ class DatasetInputs:
 
     def write(self, folder: Path, plan: Plan) -> None:
         """Write ``.npy`` files, which workers map into memory."""
-        recipe, request, data = plan.request.workload.recipe, plan.request, self.dataset
-        size = min(len(data.train_y), max(SAMPLE, 4 * max(request.batch_sizes)))
-        trained = len(data.train_y) - recipe.held_out(len(data.train_y))
-        chosen = np.random.default_rng(request.seed).permutation(trained)[:size]
+        request, data = plan.request, self.dataset
+        sample_x, sample_y = self.sample(plan)
         arrays: dict[str, Any] = {
             "train_x": data.train_x,
             "train_y": data.train_y,
             "test_x": data.test_x,
             "test_y": data.test_y,
-            "sample_x": normalize(data.train_x[chosen], recipe.mean, recipe.std),
-            "sample_y": data.train_y[chosen],
+            "sample_x": sample_x,
+            "sample_y": sample_y,
         }
         for name, array in arrays.items():
             np.save(folder / f"{name}.npy", array)
         if request.init is not None:
             weights: dict[str, Any] = request.init
             np.savez(folder / "start.npz", **weights)
+
+    def sample(self, plan: Plan) -> tuple[Images, Labels]:
+        """Random images of the training split, without those that are held out."""
+        recipe, request, data = plan.request.workload.recipe, plan.request, self.dataset
+        size = min(len(data.train_y), max(SAMPLE, 4 * max(request.batch_sizes)))
+        trained = len(data.train_y) - recipe.held_out(len(data.train_y))
+        chosen = np.random.default_rng(request.seed).permutation(trained)[:size]
+        return normalize(data.train_x[chosen], recipe.mean, recipe.std), data.train_y[chosen]
 
     def files(self, folder: Path, row: Row) -> dict[str, Any]:
         """The starting weights, if there are any."""
@@ -121,6 +136,22 @@ class Workspace:
         """By ``Row.fit_id``: the batch size of the first call, where a user's file does not take the usual one."""
         self._inputs = inputs
 
+    @cached_property
+    def timed_outputs(self) -> TimedOutputs | None:
+        """The judge of outputs of timed steps; None: of a user's file nobody knows what they must be."""
+        model, sample = self.plan.request.workload.model, self._inputs.sample(self.plan)
+        return TimedOutputs(model, sample[0]) if sample is not None and isinstance(model, ModelSpec) else None
+
+    @cached_property
+    def timed_training(self) -> TimedTraining | None:
+        """The judge of training steps that follow the timed ones; None: a user's file is not trained."""
+        request, sample = self.plan.request, self._inputs.sample(self.plan)
+        if sample is None or not isinstance(request.workload.model, ModelSpec):
+            return None
+        recipe = request.workload.recipe
+        training = replace(recipe.training, frozen=frozenset(request.frozen))
+        return TimedTraining(request.workload.model, training, recipe.learning_rate, *sample)
+
     @contextmanager
     def opened(self) -> Iterator[None]:
         """Within this context the folder exists, with the inputs in it, and this process is off the workers' CPUs.
@@ -141,11 +172,54 @@ class Workspace:
     def _write_inputs(self) -> None:
         try:
             self._inputs.write(self.scratch, self.plan)
+            self._files = self._snapshot()
         except OSError as error:
             reason = error.strerror or error
             raise BenchError(
                 f"cannot write the data for the workers to {self.scratch}: {reason}; set TMPDIR"
             ) from error
+
+    def write_expected(self) -> None:
+        """The reference's outputs for the certificates, computed here: no worker's adapter has a part in them."""
+        path, sample = self.scratch / EXPECTED, self._inputs.sample(self.plan)
+        request, model = self.plan.request, self.plan.request.workload.model
+        if path.exists() or sample is None or not isinstance(model, ModelSpec):
+            return
+        weights = raise_betas(model, model.initial_weights(request.seed) | dict(request.init or {}))
+        images, labels = sample[0][:SAMPLE], sample[1][:SAMPLE]
+        trial = Trial(request.workload.recipe, request.frozen)
+        begin = time.perf_counter()
+        Expected.read_or_compute(path, model, weights, images, labels, trial)
+        self.timing.add({"reference": time.perf_counter() - begin})
+        self._files = self._snapshot()
+
+    def damage(self, row: Row) -> str:
+        """Which files of the run a row's worker changed that are not its own; empty if none. The data are restored."""
+        now, own = self._snapshot(), self.folder(row)
+        changed = [path for path, state in self._files.items() if now.get(path) != state and own not in path.parents]
+        if changed:
+            with tempfile.TemporaryDirectory(dir=self.scratch.parent) as folder:
+                self._inputs.write(Path(folder), self.plan)
+                for path in changed:
+                    again = Path(folder) / path.relative_to(self.scratch)
+                    if again.exists():
+                        again.replace(path)  # a new file: one that is open elsewhere stays as it is
+        self._files = self._snapshot()
+        names = ", ".join(str(path.relative_to(self.scratch)) for path in sorted(changed))
+        return f"self-check own_files: it changed files that are not its own: {names}" if changed else ""
+
+    def discard(self, path: Path) -> None:
+        """Remove a file of a worker that is of no more use."""
+        path.unlink(missing_ok=True)
+        self._files.pop(path, None)
+
+    def _snapshot(self) -> dict[Path, tuple[int, int]]:
+        """Inode and time of the last change of every data file: the kernel sets that time, no process can."""
+        found = {}
+        for path in self.scratch.rglob("*.np[yz]"):
+            state = path.stat()
+            found[path] = (state.st_ino, state.st_ctime_ns)
+        return found
 
     def folder(self, row: Row) -> Path:
         """The folder of a row's weights, logits and ONNX file; a twin on another allocator shares it."""
@@ -199,6 +273,8 @@ class Workspace:
         used_before = None if row.gpu_uuid is None else nvml.used_memory(row.gpu_uuid)
         with self.spawn(row, kind) as worker:
             reply = worker.ask(request, self.plan.request.timeout)
+            if damage := self.damage(row):
+                raise WorkerError("failed", damage)
             if row.gpu_uuid is not None:
                 growth = (nvml.used_memory(row.gpu_uuid) or 0) - (used_before or 0)
                 self._keep_peak(f"{row.id}@{row.gpu_uuid}", growth)

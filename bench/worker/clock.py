@@ -39,11 +39,15 @@ class Timed:
     latencies: tuple[float, ...] | None = None
 
 
-def warm_up(step: Callable[[], object], fence: Callable[[], None]) -> WarmedUp:
+def warm_up(
+    step: Callable[[], object], fence: Callable[[], None], renew: Callable[[], object] = lambda: None
+) -> WarmedUp:
     """Run fenced steps until they are steady (``steady_state.mser``). They take at least ``MIN_WARM_UP_STEPS`` and
-    ``MIN_WARM_UP_SECONDS``, and end after ``MAX_WARM_UP_SECONDS`` if the minimum of steps is done."""
+    ``MIN_WARM_UP_SECONDS``, and end after ``MAX_WARM_UP_SECONDS`` if the minimum of steps is done. ``renew`` is called
+    before every step, outside its time: it gives the steps new inputs."""
     begin, seconds, next_test = now(), list[float](), steady_state.FEWEST
     while True:
+        renew()
         start = now()
         step()
         fence()
@@ -59,11 +63,16 @@ def warm_up(step: Callable[[], object], fence: Callable[[], None]) -> WarmedUp:
             next_test = math.ceil(1.25 * steps)
 
 
+def steps_of(seconds: float, step_seconds: float) -> int:
+    """How many steps are timed in a slice of so many seconds."""
+    return max(1, round(seconds / step_seconds)) if step_seconds > 0 else 1
+
+
 def throughput_slice(
     step: Callable[[], object], fence: Callable[[], None], seconds: float, step_seconds: float, images: int
 ) -> Timed:
     """Time as many steps as fit into ``seconds`` (at least one), each of ``images`` images, between two fences."""
-    steps = max(1, round(seconds / step_seconds)) if step_seconds > 0 else 1
+    steps = steps_of(seconds, step_seconds)
     _untimed_step(step, seconds, step_seconds)
     fence()
     begin = now()

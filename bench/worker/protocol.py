@@ -24,6 +24,8 @@ Task: TypeAlias = Literal["train", "infer"]
 Boundary: TypeAlias = Literal["end-to-end", "device"]
 Json: TypeAlias = Mapping[str, Any]
 """A JSON object that is passed on unchanged."""
+EXPECTED = "expected.npz"
+"""The file with the reference's outputs, in the folder with the data."""
 ALIVE = b'{"alive": true}\n'
 
 
@@ -269,6 +271,32 @@ class TimedSlice:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Renewed:
+    """The batches of the next slice are in place: so many different ones."""
+
+    batches: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeptOutputs:
+    """Outputs of steps that were timed: the step's number, its batch out of ``count``, the values of the rows that were
+    asked for (of a training step: its loss), and the seconds that it took to read all of that output."""
+
+    steps: tuple[int, ...] = ()
+    batches: tuple[int, ...] = ()
+    count: int = 0
+    values: tuple[tuple[tuple[float, ...], ...], ...] = ()
+    seconds: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Closed:
+    """The losses of the steps after the timed ones."""
+
+    losses: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Finished:
     """Memory of the worker in bytes: peak resident set size by task, and the current one."""
 
@@ -351,6 +379,34 @@ class TimeSlice(Request[TimedSlice]):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Renew(Request[Renewed]):
+    """Draw new inputs for a slice of about ``seconds`` seconds (``bench.worker.timed_inputs``)."""
+
+    seconds: float
+    seed: int
+    keep: tuple[float, ...] = ()
+    """The outputs of the steps at these shares of the slice are kept."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadKept(Request[KeptOutputs]):
+    """These rows of the outputs that were kept. Asked when the clock has stopped."""
+
+    rows: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Close(Request[Closed]):
+    """Do a few more training steps of ``size`` images, on inputs of this seed, and write the weights before the first
+    and after each to ``out`` (npz, ``NUMBER NAME``)."""
+
+    seed: int
+    size: int
+    steps: int
+    out: Path
+
+
+@dataclass(frozen=True, kw_only=True)
 class Finish(Request[Finished]):
     """Read the memory; the worker ends after this request."""
 
@@ -368,7 +424,10 @@ REQUESTS: dict[str, type[Request[Any]]] = {
     "fit": Fit,
     "prepare": Prepare,
     "warm_up": WarmUp,
+    "renew": Renew,
     "slice": TimeSlice,
+    "read_kept": ReadKept,
+    "close": Close,
     "finish": Finish,
     "probe": ProbeGpu,
 }

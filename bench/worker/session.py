@@ -6,7 +6,6 @@ It needs only NumPy, psutil, the framework, and the packages ``bench`` and ``bac
 
 from __future__ import annotations
 
-import itertools
 import os
 import re
 import sys
@@ -29,16 +28,21 @@ from bench.worker import certificate, clock, file_certificate, protocol, referen
 from bench.worker.protocol import (
     Certified,
     Certify,
+    Close,
+    Closed,
     Finish,
     Finished,
     Fit,
     Fitted,
     GpuFacts,
+    KeptOutputs,
     NotTaken,
     Prepare,
     Prepared,
     ProbeGpu,
-    TimedMetric,
+    ReadKept,
+    Renew,
+    Renewed,
     TimedSlice,
     TimeSlice,
     WarmedUp,
@@ -46,14 +50,14 @@ from bench.worker.protocol import (
     Work,
     WorkerReport,
 )
+from bench.worker.timed_inputs import Draw
+from bench.worker.timed_steps import LARGEST, Batch, TimedSteps
 from bench.workloads.recipe import Recipe
 
 ALIVE_SECONDS = 5.0
 """Shortest time between two ``alive`` messages of a training."""
 CALIBRATION = 512
 """Number of training images from which a quantizer takes the ranges of activations."""
-BATCHES = 4
-"""Number of different batches that the steps of a metric use in turn."""
 
 
 class Session:
@@ -79,7 +83,7 @@ class Session:
         weights = reference_outputs.raise_betas(self._model, self._initial_weights())
         trial = reference_outputs.Trial(self._recipe, self._training.frozen)
         with self._phase("reference"):
-            path, images = work.data / "expected.npz", _batch(work, training.SAMPLE)
+            path, images = work.data / protocol.EXPECTED, _batch(work, training.SAMPLE)
             expected = reference_outputs.Expected.read_or_compute(path, self._model, weights, *images, trial)
         with self._phase("certify"):
             results = certificate.Certifier(
@@ -193,18 +197,31 @@ class Session:
         if self._metric.task != self._task:
             self._switch_task(self._metric.task)
         try:
-            self._step = self._make_step(self._metric)
+            self._step = TimedSteps(self.backend, self._metric, self._recipe.learning_rate, self._draw)
             with self._phase("warm_up"):
-                warmed_up = clock.warm_up(self._step, self.backend.synchronize)
+                warmed_up = clock.warm_up(self._step, self.backend.synchronize, self._step.renew_if_used)
         except Exception as error:
             if isinstance(error, MemoryError) or self.backend.out_of_memory(error):
-                self._step = lambda: None  # frees its batches
+                self._step.clear()
                 return Missing(_reason(error))
             if self._work.inputs is not None:  # a user's file may take some batch sizes only
                 return NotTaken(batch_size=self._metric.batch_size, why=_sentence(error))
             raise
         self._step_seconds = warmed_up.step_seconds
         return warmed_up
+
+    def renew(self, request: Renew) -> Renewed:
+        """Draw the inputs of the next slice."""
+        steps = clock.steps_of(request.seconds, self._step_seconds) + 1  # and the untimed one
+        if self._metric.name == "latency":
+            steps = min(steps, clock.MAX_LATENCIES + 1)
+        with self._phase("inputs"):
+            return Renewed(batches=self._step.renew(request.seed, steps, request.keep))
+
+    def read_kept(self, request: ReadKept) -> KeptOutputs:
+        """Outputs of the slice that was timed last."""
+        with self._phase("inputs"):
+            return self._step.outputs(request.rows)
 
     def slice(self, request: TimeSlice) -> TimedSlice:
         """Time the metric that was warmed up last."""
@@ -223,6 +240,19 @@ class Session:
         return TimedSlice(
             seconds=timed.seconds, images=timed.images, latencies=timed.latencies, counters=counters, elapsed=elapsed
         )
+
+    def close(self, request: Close) -> Closed:
+        """Training steps one by one, with the weights around them, from the state in which the timed ones left it."""
+        backend, rate = self.backend, self._recipe.learning_rate
+        arrays: dict[str, Any] = {f"0 {name}": value for name, value in backend.weights().items()}
+        losses = []
+        with self._phase("inputs"):
+            for number, batch in enumerate(self._draw(request.seed, request.size, request.steps), 1):
+                loss = backend.train_step(*backend.to_device(*batch), rate)
+                losses.append(float(backend.to_numpy(loss)))
+                arrays |= {f"{number} {name}": value for name, value in backend.weights().items()}
+            np.savez(request.out, **arrays)
+        return Closed(losses=tuple(loss if np.isfinite(loss) else LARGEST for loss in losses))
 
     def finish(self, request: Finish) -> Finished:
         """Read the memory and the time by phase of the whole process."""
@@ -303,22 +333,14 @@ class Session:
             memory.reset_peak_rss()
             self.backend.build(self._model, self._weights(), self._training)
 
-    def _make_step(self, metric: TimedMetric) -> Callable[[], object]:
-        """A function that runs one step on the next of a few real batches. For the boundary ``device`` the batches are
-        already on the device."""
-        backend, rate, size = self.backend, self._recipe.learning_rate, metric.batch_size
-        training_step = metric.task == "train"
-        host = [_batch(self._work, size, start * size) for start in range(BATCHES)]
-        if metric.boundary == "end-to-end":
-            images = itertools.cycle(host)
-            if training_step:
-                return lambda: backend.train_step(*backend.to_device(*next(images)), rate)
-            return lambda: backend.infer(next(images)[0])
-        placed = itertools.cycle([backend.to_device(*batch) for batch in host])
-        backend.synchronize()
-        if training_step:
-            return lambda: backend.train_step(*next(placed), rate)
-        return lambda: backend.forward(next(placed)[0])
+    def _draw(self, seed: int, size: int, count: int) -> list[Batch]:
+        """``count`` batches for timed steps. Those of a user's file are rows of its inputs, from a drawn one on."""
+        if self._work.inputs is not None:
+            rng = np.random.default_rng(seed)
+            return [_batch(self._work, size, int(start)) for start in rng.integers(2**31, size=count)]
+        x, y = _sample(self._work)
+        draw = Draw.of(seed, len(x), size, count)
+        return [(draw.batch(x, number), y[draw.index[number]]) for number in range(count)]
 
 
 def _onnx(work: Work) -> Path:
@@ -346,10 +368,15 @@ def _batch(work: Work, size: int, start: int = 0) -> tuple[Any, Any]:
                 values = np.ascontiguousarray(np.take(values, index, axis=axis))
             batches[name] = values
         return batches, None
-    x = np.load(work.data / "sample_x.npy", mmap_mode="r", allow_pickle=False)
-    y = np.load(work.data / "sample_y.npy", mmap_mode="r", allow_pickle=False)
+    x, y = _sample(work)
     index = (start + np.arange(size)) % len(x)
     return x[index], y[index]
+
+
+def _sample(work: Work) -> tuple[Any, Any]:
+    """The normalized images for timing and certificates, and their labels."""
+    x = np.load(work.data / "sample_x.npy", mmap_mode="r", allow_pickle=False)
+    return x, np.load(work.data / "sample_y.npy", mmap_mode="r", allow_pickle=False)
 
 
 def serve(requests: TextIO, replies: BinaryIO, started: float) -> None:

@@ -19,6 +19,7 @@ from fakes.registry import RUDE, WRONG
 
 from bench.gate import baselines
 from bench.gate.check_job import CheckJob
+from bench.machine.speed_variables import SIMULATED_TIME
 from bench.records.gate_result import Check, MetricVerdict, Sides
 from bench.store.schema import BASELINES, CHECKS, SIDES
 from bench.store.store import Store
@@ -69,6 +70,7 @@ def paced(bench: Bench, tmp_path: Path) -> Bench:
     repository = tmp_path / "repository"
     repository.mkdir()
     bench.register({"paced": "my_pace:Adapter"})
+    bench.environment[SIMULATED_TIME] = "1"
     bench.environment["PYTHONPATH"] = os.pathsep.join([bench.environment["PYTHONPATH"], str(repository)])
     bench.environment["EVENBENCH_KNOWN_COUNTER"] = str(tmp_path / "counter")
     bench.environment["XDG_CACHE_HOME"] = str(tmp_path / "cache")

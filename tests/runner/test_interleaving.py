@@ -17,7 +17,19 @@ from bench.runner.interleaving import Block, alive_together
 from bench.runner.plan import Row
 from bench.runner.worker_process import WorkerError
 from bench.runner.workspace import Timing
-from bench.worker.protocol import Prepare, Prepared, Request, TimedMetric, TimedSlice, WarmedUp, Work, command_of
+from bench.worker.protocol import (
+    KeptOutputs,
+    Prepare,
+    Prepared,
+    Renew,
+    Renewed,
+    Request,
+    TimedMetric,
+    TimedSlice,
+    WarmedUp,
+    Work,
+    command_of,
+)
 
 THROUGHPUT = TimedMetric("throughput", "infer", 8, "device")
 TRAINING = TimedMetric("throughput", "train", 8, "device")
@@ -27,6 +39,8 @@ ANSWERS = {
     "prepare": Prepared(first_call=0.1, cold_start=1.0),
     "warm_up": WarmedUp(steps=10, steady=True, step_seconds=0.01),
     "slice": TimedSlice(seconds=0.1, images=80, latencies=None, counters={"switches": 1}, elapsed=0.1),
+    "renew": Renewed(batches=4),
+    "read_kept": KeptOutputs(steps=(1,), batches=(1,), count=4, values=(((0.5,),),), seconds=(1e-5,)),
     "finish": finished(),
 }
 
@@ -104,6 +118,57 @@ def measure(
     outcomes = block.measure(rows, metrics, lambda part: None)
     assert all(worker.killed for worker in workers.values())
     return {r.name: outcomes[r.id] for r in rows}, events
+
+
+def test_inputs_are_renewed_before_the_clock_and_outputs_read_after_it() -> None:
+    events: list[str] = []
+    worker = FakeWorker("a", events)
+    seeds = set()
+
+    def ask(request: Request[Any], timeout: float) -> Any:
+        if isinstance(request, Renew):
+            seeds.add((request.seed, request.keep))
+        return FakeWorker.ask(worker, request, timeout)
+
+    worker.ask = ask  # type: ignore[method-assign]
+    prepare = Prepare(work=Work(job=one("a").job, model=None, recipe={}, data=Path()))
+    rows = lambda metric: (0, 7)  # noqa: E731
+    block = Block(lambda r: worker, lambda r: prepare, 60.0, 3, Timing(), {}, rows)  # type: ignore[arg-type,return-value]
+    outcome = block.measure([one("a")], [THROUGHPUT], lambda part: None)[id_of("a")]
+    around = [event.split()[1] for event in events if event.split()[1] in ("renew", "slice", "read_kept")]
+    assert around == 3 * ["renew", "slice", "read_kept"]
+    assert len(seeds) == 3, "every slice has its own"
+    kept = [reading.kept for reading in outcome.metrics[0].slices]
+    assert {each.seed for each in kept} == {seed for seed, _ in seeds}
+    assert {each.rows for each in kept} == {(0, 7)}
+    assert outcome.metrics[0].slices[0].noise.read == 1e-5
+    assert outcome.metrics[0].slices[0].noise.step == 0.01
+
+
+def test_a_step_that_cannot_be_ends_the_row_before_it_is_timed() -> None:
+    events: list[str] = []
+    worker = FakeWorker("a", events)
+    prepare = Prepare(work=Work(job=one("a").job, model=None, recipe={}, data=Path()))
+    impossible = lambda row, metric, seconds: f"impossible: {seconds:g} s"  # noqa: E731
+    settings: Any = (lambda r: worker, lambda r: prepare, 60.0, 3, Timing(), {}, lambda metric: (), impossible)
+    outcome = Block(*settings).measure([one("a")], [THROUGHPUT], lambda part: None)[id_of("a")]
+    assert isinstance(outcome, WorkerError)
+    assert (outcome.status, outcome.reason) == ("failed", "impossible: 0.01 s")
+    assert not [event for event in events if event.endswith("slice")]
+
+
+def test_a_peak_that_falls_was_reset(monkeypatch: pytest.MonkeyPatch) -> None:
+    falling = iter([{1: 3 * 10**8, 2: 10**8}, {1: 3 * 10**8}, {1: 2 * 10**8}])
+    monkeypatch.setattr(interleaving.process_tree, "peaks", lambda pid: next(falling))
+    outcomes, _ = measure([one("a")], [THROUGHPUT], slices=3)
+    assert outcomes["a"].reason.startswith("self-check peak_memory: the peak of its memory fell from 300,000,000")
+
+
+def test_the_parent_sees_a_helper_that_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = iter([{1: 10**8, 2: 10**9}, {1: 10**8}])
+    monkeypatch.setattr(interleaving.process_tree, "peaks", lambda pid: next(seen))
+    outcomes, _ = measure([one("a")], [THROUGHPUT], slices=2)
+    assert outcomes["a"].finished.peak_rss == {"infer": 1_100_000_000, "train": 200_000_000}
 
 
 def test_turns_are_in_the_rounds_order_and_back(watch: type[FakeWatch]) -> None:

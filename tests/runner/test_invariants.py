@@ -66,5 +66,50 @@ def test_percentiles_out_of_order() -> None:
     assert text.startswith("percentiles: round 0")
 
 
+HONEST = {"wall": 0.1005, "elapsed": 0.1, "cpu": 0.101, "after": 0.001, "strayed": 0, "read": 1e-5, "step": 0.01}
+"""What the kernel and both clocks say of an honest slice of 0.1 s on one thread."""
+
+BY_THE_KERNEL = {
+    "clock": [{"elapsed": 0.08}, {"elapsed": 0.11}],
+    "cpu_time": [{"cpu": 0.35}],
+    "affinity": [{"strayed": 1}],
+    "asynchronous": [{"after": 0.35}],
+    "late": [{"read": 0.02, "step": 0.01}],
+}
+"""By check: readings of a slice that break it, and no other."""
+
+
+def with_readings(readings: dict[str, float]) -> Record:
+    """A correct record whose slices of one figure have these readings."""
+
+    def spoil(figure: dict[str, Any]) -> None:
+        for sample in figure["samples"]:
+            for piece in sample["slices"]:
+                piece["noise"] = readings
+
+    return spoiled("throughput", spoil)
+
+
+def test_an_honest_slice_passes() -> None:
+    assert violations(with_readings(HONEST)) == []
+
+
+@pytest.mark.parametrize(("name", "changes"), [(name, each) for name, all_ in BY_THE_KERNEL.items() for each in all_])
+def test_what_the_kernel_says_is_held_against_the_row(name: str, changes: dict[str, float]) -> None:
+    assert [text.split(":")[0] for text in violations(with_readings(HONEST | changes))] == [name]
+
+
+def test_one_odd_slice_of_many_breaks_nothing() -> None:
+    """A parent that was kept from its core for a moment, a thread that slept late."""
+
+    def spoil(figure: dict[str, Any]) -> None:
+        for sample in figure["samples"]:
+            for number, piece in enumerate(sample["slices"]):
+                odd = {"wall": 0.2, "after": 0.05, "cpu": 0.4}
+                piece["noise"] = HONEST | odd if number == 0 and sample["round"] == 0 else HONEST
+
+    assert violations(spoiled("throughput", spoil)) == []
+
+
 def test_every_check_is_tried_here() -> None:
-    assert set(CHECKS) == {*BREAK, "throughput", "percentiles"}
+    assert set(CHECKS) == {*BREAK, *BY_THE_KERNEL, "throughput", "percentiles"}

@@ -1,0 +1,104 @@
+"""Outputs of steps that were timed, held against the float64 reference with the row's own weights.
+
+The parent draws the inputs' seed just before a slice, asks for outputs when the clock has stopped, and computes what
+they must be in its own memory, from its own copy of the images: nothing of it is in a worker's reach.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+import backends
+from backends.base import Images
+from backends.model import ModelSpec, Weights
+from backends.reference import Network
+from bench.runner.plan import Row
+from bench.runner.worker_process import WorkerError
+from bench.values import Missing
+from bench.worker.certificate import Result, relative_l2
+from bench.worker.protocol import CheckResult, TimedMetric
+from bench.worker.timed_inputs import Draw
+from bench.worker.tolerances import add_origin, tolerance
+
+if TYPE_CHECKING:
+    from bench.runner.interleaving import Kept, MeasuredRound, SliceReading
+
+NAME = "timed_outputs"
+SLICES_CHECKED = 2
+"""Slices of a metric in a round whose outputs are computed anew, drawn when all are done."""
+ROWS, FLOPS = 8, 2e9
+"""Rows of an output that are asked for: so many, and fewer of a large model (all of them in about so many FLOPs)."""
+
+
+def rows_asked(model: ModelSpec, batch_size: int) -> tuple[int, ...]:
+    """Random rows of a batch."""
+    count = max(1, min(ROWS, batch_size, int(FLOPS / max(model.flops, 1))))
+    return tuple(sorted(secrets.SystemRandom().sample(range(batch_size), count)))
+
+
+@dataclass
+class TimedOutputs:
+    """Judges the outputs of a run's rows. ``images``: the sample that timed inputs are drawn from, (N, H, W, C)."""
+
+    model: ModelSpec
+    images: Images
+    _networks: dict[str, Network] = field(default_factory=dict)
+
+    def keep_weights(self, fit_id: str, weights: Weights) -> None:
+        """The weights that the rows of this training compute with.
+
+        Raises:
+            WorkerError: they are not the model's.
+        """
+        shapes = {name: value.shape for name, value in weights.items()}
+        if shapes != dict(self.model.weight_shapes):
+            raise WorkerError("failed", "the trained weights do not have the names and shapes of the model's")
+        self._networks[fit_id] = Network(self.model, weights)
+
+    def judge(self, row: Row, fit_id: str, measured: MeasuredRound) -> CheckResult | Missing:
+        """The worst error of a round's outputs of inference, relative as the certificate's logits."""
+        network, errors, count = self._networks.get(fit_id), dict[str, float](), 0
+        if network is None:
+            return Missing("the weights are not known")
+        for readings in measured.metrics:
+            if readings.metric.task == "infer":
+                for one in _chosen(readings.slices):
+                    error, compared = self._error(network, readings.metric, one)
+                    count += compared
+                    place = f"{readings.metric.name} {readings.metric.boundary}, batch {readings.metric.batch_size}"
+                    errors[place] = max(errors.get(place, 0.0), error)
+        if not count:
+            return Missing("no outputs were kept")
+        worst = max(errors, key=lambda place: errors[place])
+        check = "logits" if row.source is None else "logits_of_source"
+        stated = getattr(backends.load(row.job.backend), "TOLERANCES", {}).get(row.job.precision, {})
+        allowed = tolerance(row.job.precision, row.job.device, check, self.model.normalizes, stated)
+        note = f"{count} outputs of timed steps; worst in {worst}"
+        return Result(NAME, errors[worst], allowed, add_origin(note, stated, check)).as_check()
+
+    def _error(self, network: Network, metric: TimedMetric, kept: Kept) -> tuple[float, int]:
+        """The worst error of a slice's outputs, and the number of rows."""
+        outputs, rows, worst = kept.outputs, np.asarray(kept.rows), 0.0
+        draw = Draw.of(kept.seed, len(self.images), metric.batch_size, outputs.count)
+        for batch, values in zip(outputs.batches, outputs.values, strict=True):
+            got, want = np.asarray(values), network.logits(draw.batch(self.images, batch, rows))
+            worst = max(worst, relative_l2(got, want))
+        return worst, len(rows) * len(outputs.values)
+
+
+def _chosen(slices: list[SliceReading]) -> list[Kept]:
+    known = [reading.kept for reading in slices if reading.kept is not None and reading.kept.outputs.values]
+    return secrets.SystemRandom().sample(known, min(SLICES_CHECKED, len(known)))
+
+
+def worst_of(results: list[CheckResult]) -> list[CheckResult]:
+    """Of every check the round that is nearest to failing."""
+    worst: dict[str, CheckResult] = {}
+    for result in results:
+        if result.name not in worst or result.value / result.tolerance > worst[result.name].value / result.tolerance:
+            worst[result.name] = result
+    return list(worst.values())

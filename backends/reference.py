@@ -80,6 +80,11 @@ class Network:
         """``(N, H, W, C)`` to ``(N, classes)``, in evaluation mode."""
         return self._run(self._layers, x.astype(np.float64), ForwardPass(training=False))[0]
 
+    def loss(self, x: Array, y: Labels, masks: Weights | None = None) -> float:
+        """The mean loss in training mode."""
+        logits, _ = self._run(self._layers, x.astype(np.float64), ForwardPass(training=True, masks=masks or {}))
+        return float(cross_entropy(logits, y, self._smoothing)[0])
+
     def gradients(self, x: Array, y: Labels, masks: Weights | None = None) -> tuple[float, Weights]:
         """The mean loss in training mode, and its gradients by back-propagation."""
         loss, gradients, _ = self._gradients(x, y, masks)

@@ -90,7 +90,7 @@ class RowJobs:
         plan = self.results.plan.request
         sizes = (row.first_batch, *plan.batch_sizes)
         if row.source is None:
-            self.workspace.write_expected()
+            self.workspace.write_expected(row)
         request = Certify(work=self.workspace.work(row), out=folder, batches=sizes)
         result.certified = self.workspace.ask_fresh_worker(row, "certify", request)
         if row.source is None and "fit" not in row.tasks and (judge := self.workspace.timed_outputs) is not None:

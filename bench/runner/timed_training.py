@@ -23,6 +23,7 @@ from backends.model import ModelSpec, Weights
 from backends.reference import Network
 from bench.worker.certificate import Result
 from bench.worker.protocol import CheckResult, Close, Closed
+from bench.worker.reference_outputs import bytes_needed
 from bench.worker.timed_inputs import Draw
 
 Vector: TypeAlias = npt.NDArray[np.float64]
@@ -30,6 +31,8 @@ NAME = "timed_training"
 STEPS = 3
 FLOPS = 2e10
 """The reference computes a gradient of as many images as fit into so many FLOPs."""
+MEMORY = 1e9
+"""Bytes that it may take for that."""
 BACKWARD = 3
 """FLOPs of a gradient over those of inference."""
 FULL = {"fp32", "fp64"}
@@ -44,7 +47,8 @@ difference of two changes tells no sign."""
 
 def images_of_a_step(model: ModelSpec, batch_size: int) -> int:
     """The batch size of the steps: that of the timed ones, or what the reference can afford."""
-    return max(1, min(batch_size, int(FLOPS / (BACKWARD * max(model.flops, 1)))))
+    affordable = min(FLOPS / (BACKWARD * max(model.flops, 1)), MEMORY / bytes_needed(model, 1))
+    return max(1, min(batch_size, int(affordable)))
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,7 @@ from bench.runner.timed_outputs import TimedOutputs
 from bench.runner.timed_training import TimedTraining
 from bench.runner.worker_environment import worker_environment
 from bench.runner.worker_process import WorkerError, WorkerProcess
-from bench.worker.protocol import EXPECTED, Prepare, Request, Work, WorkerReport
-from bench.worker.reference_outputs import Expected, Trial, raise_betas
+from bench.worker.protocol import EXPECTED, Expect, Prepare, Request, Work, WorkerReport
 from bench.worker.training import SAMPLE
 from bench.workloads.datasets.dataset import Dataset
 from bench.workloads.preprocessing import normalize
@@ -179,18 +178,18 @@ class Workspace:
                 f"cannot write the data for the workers to {self.scratch}: {reason}; set TMPDIR"
             ) from error
 
-    def write_expected(self) -> None:
-        """The reference's outputs for the certificates, computed here: no worker's adapter has a part in them."""
-        path, sample = self.scratch / EXPECTED, self._inputs.sample(self.plan)
-        request, model = self.plan.request, self.plan.request.workload.model
-        if path.exists() or sample is None or not isinstance(model, ModelSpec):
+    def write_expected(self, row: Row) -> None:
+        """The reference's outputs for the certificates, once, by a worker of this interpreter that loads no backend: no
+        adapter has a part in them.
+
+        Raises:
+            WorkerError: it failed, such as by too little memory.
+        """
+        if (self.scratch / EXPECTED).exists() or not isinstance(self.plan.request.workload.model, ModelSpec):
             return
-        weights = raise_betas(model, model.initial_weights(request.seed) | dict(request.init or {}))
-        images, labels = sample[0][:SAMPLE], sample[1][:SAMPLE]
-        trial = Trial(request.workload.recipe, request.frozen)
-        begin = time.perf_counter()
-        Expected.read_or_compute(path, model, weights, images, labels, trial)
-        self.timing.add({"reference": time.perf_counter() - begin})
+        with self.spawn(replace(row, python=sys.executable, side=None), "reference") as worker:
+            computed = worker.ask(Expect(work=self.work(row)), self.plan.request.timeout)
+        self.timing.add({"reference": computed.seconds})
         self._files = self._snapshot()
 
     def damage(self, row: Row) -> str:

@@ -6,6 +6,7 @@ Runs in the worker (NumPy only). ``bench.worker.reference_outputs`` has the expe
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -18,13 +19,17 @@ from backends.model import ModelSpec, Weights
 from backends.optimizers import forms
 from backends.reference import Network
 from bench.worker.protocol import CheckResult, Job
-from bench.worker.reference_outputs import STEPS, Expected, Trial, select_masks
+from bench.worker.reference_outputs import STEPS, Expected, Trial, images_of_draws, select_masks
 from bench.worker.tolerances import adapter_tolerances, add_origin, tolerance
 
 OF_THE_CHANGE = f"of the change over {STEPS} steps"
 """The scale of ``losses_error``."""
 OTHER_WEIGHTS = 1.5
 """Factor of the weights under which the inputs are placed."""
+DROPOUT = 8.0
+"""Standard errors. Of correct frameworks at most 1.3 were seen; without dropout it is hundreds."""
+LOWER_PRECISION = 0.02
+"""Share of the mean loss by which rounding to fewer than 24 bits may move it."""
 CLEAR_FACTOR = 3.0
 """A backend follows one of two published forms if its error against the other is at least this many times larger."""
 
@@ -98,7 +103,7 @@ class Certifier:
         results.append(self._gradients())
         if self.precision == "fp64":
             results.append(self._finite_differences())
-        return [*results, *self._sgd(), self._adam()]
+        return [*results, *self._sgd(), self._adam(), *self._dropout()]
 
     def _result(self, check: str, value: float, note: str = "") -> Result:
         stated = adapter_tolerances(self.backend, self.precision)
@@ -177,6 +182,20 @@ class Certifier:
         note = f"{OF_THE_CHANGE}; epsilon {sentence}"
         return replace(self._result("adam_losses", min(errors.values()), note), details=details)
 
+    def _dropout(self) -> list[Result]:
+        """Compare the losses under the framework's own masks, at a learning rate of 0, with those under as many drawn
+        ones: their mean, their spread, and whether masks repeat."""
+        want = np.asarray(self.expected.dropout)
+        if not len(want):
+            return []
+        count = images_of_draws(self.model, len(self.expected.x))
+        self.backend.build(self.model, self.weights, self.trial.sgd)
+        x, y = self.backend.to_device(self.expected.x[:count], self.expected.y[:count])
+        steps = (self.backend.train_step(x, y, 0.0) for _ in want)
+        got = np.asarray([float(self.backend.to_numpy(loss)) for loss in steps])
+        value, note = dropout_error(got, want, 0.0 if self.precision in ("fp32", "fp64") else LOWER_PRECISION)
+        return [Result("dropout", value, DROPOUT, f"{note}; {len(got)} losses of {count} images")]
+
     def _losses_errors(self, training: Training) -> dict[str, float]:
         """The error of the backend's losses against each published form of the optimizer."""
         got = self._losses(training)
@@ -191,6 +210,19 @@ def _identify_form(detail: str, errors: dict[str, float], scale: str) -> tuple[s
         return f"in the {form} or the {other} form, which rounding hides ({errors[other]:.1e})", {}
     details = {detail: form, "off_other_form": errors[other], "of": scale}
     return f"in the {form} form, off the {other} form by {errors[other]:.1e}", details
+
+
+def dropout_error(got: npt.NDArray[np.float64], want: npt.NDArray[np.float64], bias: float) -> tuple[float, str]:
+    """How many standard errors the mean and the logarithm of the variance of losses are off, the larger of both;
+    infinite if masks repeat. ``bias``: share of the mean that rounding may move it by."""
+    if len(np.unique(got)) < len(np.unique(want)) / 2:
+        return float("inf"), f"masks repeat: {len(np.unique(got))} different losses"
+    means = abs(got.mean() - want.mean()) - bias * abs(want.mean())
+    error = math.sqrt(got.var(ddof=1) / len(got) + want.var(ddof=1) / len(want))
+    spread = abs(math.log(got.var(ddof=1) / want.var(ddof=1))) / math.sqrt(2 / (len(got) - 1) + 2 / (len(want) - 1))
+    off = {"mean": max(0.0, means) / error, "variance": spread}
+    worst = max(off, key=lambda name: off[name])
+    return off[worst], f"{worst} of the loss off by {off[worst]:.1f} standard errors"
 
 
 def losses_error(got: Sequence[float], want: Sequence[float]) -> float:

@@ -271,6 +271,13 @@ class TimedSlice:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Computed:
+    """The reference's outputs were written to ``EXPECTED``, in so many seconds."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Renewed:
     """The batches of the next slice are in place: so many different ones."""
 
@@ -329,6 +336,13 @@ class Request(Generic[Reply]):
     def reply_type(cls) -> Any:
         """The type of the reply."""
         return typing.get_args(cls.__orig_bases__[0])[0]  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expect(Request[Computed]):
+    """Compute the reference's outputs for the certificates, in a worker that loads no backend."""
+
+    work: Work
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -420,6 +434,7 @@ class ProbeGpu(Request[GpuFacts]):
 
 
 REQUESTS: dict[str, type[Request[Any]]] = {
+    "expect": Expect,
     "certify": Certify,
     "fit": Fit,
     "prepare": Prepare,

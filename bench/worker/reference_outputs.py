@@ -34,6 +34,8 @@ LEAST_DECAY = 1.0
 """Smallest weight decay of a certificate if the recipe has one. A usual one would be hidden by rounding."""
 MASK_SEED = 7
 """The seed of dropout's masks."""
+DRAWS, DRAWN_FLOPS = 64, 2e10
+"""Draws of dropout's masks, and the FLOPs that all of their losses may take."""
 SGD = Optimizer("sgd", momentum=0.9)
 ADAM = Optimizer("adam")
 
@@ -65,6 +67,11 @@ def raise_betas(model: ModelSpec, weights: Weights) -> Weights:
     """
     betas = {f"{placed.name}.beta" for placed in model.walk() if isinstance(placed.layer, BatchNorm)}
     return {name: value + np.float32(RAISED) if name in betas else value for name, value in weights.items()}
+
+
+def images_of_draws(model: ModelSpec, images: int) -> int:
+    """How many images the losses under drawn masks are of."""
+    return max(2, min(images, int(DRAWN_FLOPS / (DRAWS * max(model.flops, 1)))))
 
 
 def select_masks(masks: Weights, index: npt.NDArray[np.int64] | slice) -> Weights:
@@ -120,6 +127,8 @@ class Expected:
     """The losses of each step by form (``backends.optimizers``)."""
     statistics: dict[str, Weights]
     """By form of momentum and kind of variance: ``population`` (over N) or ``sample`` (over N - 1)."""
+    dropout: tuple[float, ...] = ()
+    """The losses of the first ``images_of_draws`` images under as many draws of dropout's masks; empty: no dropout."""
 
     @classmethod
     def read_or_compute(
@@ -149,10 +158,13 @@ class Expected:
                     statistics |= {f"{form} {kind}": values for kind, values in _statistics(network).items()}
         start = Network(model, weights, trial.sgd)
         gradients = start.gradients(x, y, masks)[1]
-        return cls(x, y, masks, start.logits(x), gradients, losses, statistics)
+        count = images_of_draws(model, len(x))
+        draws = (model.dropout_masks(count, MASK_SEED + number) for number in range(1, DRAWS + 1) if masks)
+        dropout = tuple(start.loss(x[:count], y[:count], drawn) for drawn in draws)
+        return cls(x, y, masks, start.logits(x), gradients, losses, statistics, dropout)
 
     def _write(self, path: Path) -> None:
-        arrays: dict[str, Any] = {"x": self.x, "y": self.y, "logits": self.logits}
+        arrays: dict[str, Any] = {"x": self.x, "y": self.y, "logits": self.logits, "dropout": np.array(self.dropout)}
         arrays |= {f"gradient {name}": value for name, value in self.gradients.items()}
         arrays |= {f"losses {name}": np.asarray(value) for name, value in self.losses.items()}
         arrays |= {f"mask {name}": value for name, value in self.masks.items()}
@@ -176,7 +188,8 @@ class Expected:
             kind, _, weight = name.partition("/")
             statistics.setdefault(kind, {})[weight] = value
         gradients, masks = part("gradient "), part("mask ")
-        return cls(arrays["x"], arrays["y"], masks, arrays["logits"], gradients, losses, statistics)
+        dropout = tuple(arrays["dropout"].tolist())
+        return cls(arrays["x"], arrays["y"], masks, arrays["logits"], gradients, losses, statistics, dropout)
 
 
 def _statistics(network: Network) -> dict[str, Weights]:

@@ -30,6 +30,8 @@ from bench.worker.protocol import (
     Certify,
     Close,
     Closed,
+    Computed,
+    Expect,
     Finish,
     Finished,
     Fit,
@@ -72,6 +74,21 @@ class Session:
         self._peak_rss: dict[str, int] = {}
         self._task: str | None = None
 
+    def expect(self, request: Expect) -> Computed:
+        """Compute the reference's outputs. No backend is loaded: none has a part in what it is held against."""
+        self._read(request.work)
+        begin = clock.now()
+        self._expected()
+        return Computed(seconds=clock.now() - begin)
+
+    def _expected(self) -> tuple[reference_outputs.Expected, Weights, reference_outputs.Trial]:
+        """The reference's outputs, read or computed, with the weights and the steps that they are of."""
+        work, trial = self._work, reference_outputs.Trial(self._recipe, self._training.frozen)
+        weights = reference_outputs.raise_betas(self._model, self._initial_weights())
+        path, images = work.data / protocol.EXPECTED, _batch(work, training.SAMPLE)
+        read_or_compute = reference_outputs.Expected.read_or_compute
+        return read_or_compute(path, self._model, weights, *images, trial), weights, trial
+
     def certify(self, request: Certify) -> Certified:
         """Run the parity checks; for a runtime also compute its scores, from the same logits."""
         work = request.work
@@ -80,11 +97,8 @@ class Session:
             return self._certify_file(backend, request)
         if backend.NEEDS_SOURCE:
             return self._certify_runtime(backend, request)
-        weights = reference_outputs.raise_betas(self._model, self._initial_weights())
-        trial = reference_outputs.Trial(self._recipe, self._training.frozen)
         with self._phase("reference"):
-            path, images = work.data / protocol.EXPECTED, _batch(work, training.SAMPLE)
-            expected = reference_outputs.Expected.read_or_compute(path, self._model, weights, *images, trial)
+            expected, weights, trial = self._expected()
         with self._phase("certify"):
             results = certificate.Certifier(
                 backend, work.job.precision, work.job.device, self._model, weights, expected, trial
@@ -197,7 +211,8 @@ class Session:
         if self._metric.task != self._task:
             self._switch_task(self._metric.task)
         try:
-            self._step = TimedSteps(self.backend, self._metric, self._recipe.learning_rate, self._draw)
+            renews = self._work.inputs is None
+            self._step = TimedSteps(self.backend, self._metric, self._recipe.learning_rate, self._draw, renews)
             with self._phase("warm_up"):
                 warmed_up = clock.warm_up(self._step, self.backend.synchronize, self._step.renew_if_used)
         except Exception as error:
@@ -276,15 +291,20 @@ class Session:
 
     def _open(self, work: Work) -> Backend:
         """Create the backend; this imports its framework."""
-        self._work, job = work, work.job
-        if work.model is not None:  # a user's ONNX file has no specification
-            self._model = ModelSpec.from_dict(dict(work.model))
-        self._recipe = Recipe.from_dict(dict(work.recipe))
-        self._training = replace(self._recipe.training, frozen=frozenset(work.frozen_weights))
+        self._read(work)
+        job = work.job
         with self._phase("import"):
             adapter = backends.load(job.backend)
             self.backend = adapter(job.device.partition(":")[0], job.precision, job.mode, job.threads, job.seed)
         return self.backend
+
+    def _read(self, work: Work) -> None:
+        """Read what the work is."""
+        self._work = work
+        if work.model is not None:  # a user's ONNX file has no specification
+            self._model = ModelSpec.from_dict(dict(work.model))
+        self._recipe = Recipe.from_dict(dict(work.recipe))
+        self._training = replace(self._recipe.training, frozen=frozenset(work.frozen_weights))
 
     def _report(self) -> WorkerReport:
         return WorkerReport(
@@ -334,10 +354,9 @@ class Session:
             self.backend.build(self._model, self._weights(), self._training)
 
     def _draw(self, seed: int, size: int, count: int) -> list[Batch]:
-        """``count`` batches for timed steps. Those of a user's file are rows of its inputs, from a drawn one on."""
+        """``count`` batches for timed steps. Those of a user's file are its inputs, one after the other."""
         if self._work.inputs is not None:
-            rng = np.random.default_rng(seed)
-            return [_batch(self._work, size, int(start)) for start in rng.integers(2**31, size=count)]
+            return [_batch(self._work, size, start * size) for start in range(count)]
         x, y = _sample(self._work)
         draw = Draw.of(seed, len(x), size, count)
         return [(draw.batch(x, number), y[draw.index[number]]) for number in range(count)]

@@ -30,8 +30,9 @@ LARGEST = float(np.finfo(np.float32).max)
 class TimedSteps:
     """The steps of one metric. Calling it runs the next one."""
 
-    def __init__(self, backend: Backend, metric: TimedMetric, rate: float, draw: Draw) -> None:
-        self._backend, self._metric, self._draw = backend, metric, draw
+    def __init__(self, backend: Backend, metric: TimedMetric, rate: float, draw: Draw, renews: bool = True) -> None:
+        """``renews`` False: the same few batches for all slices, those of a user's file."""
+        self._backend, self._metric, self._draw, self._renews = backend, metric, draw, renews
         self._run = self._make_run(rate)
         self._batches: list[Any] = []
         self._keep: frozenset[int] = frozenset()
@@ -47,11 +48,16 @@ class TimedSteps:
         """New batches for so many steps; how many there are. ``keep``: the outputs of the steps at these shares of them
         are kept."""
         metric, backend = self._metric, self._backend
-        self.clear()
-        if not self._batch_bytes:
-            ((images, _),) = self._draw(seed, metric.batch_size, 1)
-            self._batch_bytes = POOL_BYTES if isinstance(images, dict) else max(images.nbytes, 1)
-        count = min(steps, max(FEWEST_BATCHES, POOL_BYTES // self._batch_bytes))
+        self._number, self._kept = 0, {}
+        if self._batches and not self._renews:
+            return len(self._batches)
+        self._batches = []  # the old ones go before the new ones come
+        count = FEWEST_BATCHES
+        if self._renews:
+            if not self._batch_bytes:
+                ((images, _),) = self._draw(seed, metric.batch_size, 1)
+                self._batch_bytes = max(images.nbytes, 1)
+            count = min(steps, max(FEWEST_BATCHES, POOL_BYTES // self._batch_bytes))
         batches = self._draw(seed, metric.batch_size, count)
         if metric.boundary == "device":
             batches = [backend.to_device(*batch) for batch in batches]

@@ -155,6 +155,29 @@ class ForgetsMasks(Right):
         return super().gradients(x, y, {name: np.ones(1) for name in dropout_masks or {}})
 
 
+class DropsNothing(Right):
+    """Drops nothing, unless it is given masks."""
+
+    def train_step(self, x, y, learning_rate, dropout_masks=None):
+        masks = dropout_masks or {name: np.ones(1) for name in self._model.dropout_masks(1, 0)}
+        return super().train_step(x, y, learning_rate, masks)
+
+
+class FirstMaskForEver(Right):
+    """Draws once, as a step whose masks were captured with it."""
+
+    def _draw_masks(self, images):
+        return self._model.dropout_masks(images, 1)
+
+
+class DropsMore(Right):
+    """Drops half of what it should keep as well."""
+
+    def _draw_masks(self, images):
+        one, other = super()._draw_masks(images), super()._draw_masks(images)
+        return {name: mask * (other[name] > 0) for name, mask in one.items()}
+
+
 class NoDecay(Right):
     """Leaves weight decay out."""
 

@@ -16,6 +16,7 @@ from backends.reference import Network
 from bench.runner import timed_training
 from bench.runner.timed_training import STEPS, TimedTraining, images_of_a_step
 from bench.worker.protocol import CheckResult, Close, Closed
+from bench.worker.reference_outputs import bytes_needed
 from bench.worker.timed_inputs import Draw
 from bench.workloads.models import MODELS
 
@@ -145,6 +146,8 @@ def test_a_large_model_gets_fewer_images(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(timed_training, "FLOPS", 3 * MODEL.flops * 5.5)
     assert images_of_a_step(MODEL, 128) == 5
     assert images_of_a_step(MODEL, 2) == 2
+    monkeypatch.setattr(timed_training, "MEMORY", 3.5 * bytes_needed(MODEL, 1))
+    assert images_of_a_step(MODEL, 128) == 3
 
 
 def test_with_dropout_only_the_movement_is_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,11 +16,13 @@ from fakes.registry import ADAPTERS, WRONG, WRONG_LAYERS
 
 from backends.base import Unsupported
 from bench.worker.certificate import (
+    DROPOUT,
     Certifier,
     Result,
     _identify_form,
     accuracy,
     certify_runtime,
+    dropout_error,
     losses_error,
     relative_l2,
 )
@@ -113,6 +115,18 @@ def test_runtime_must_agree_on_accuracy_and_logits() -> None:
     assert failed == {"logits_of_source": True, "accuracy_of_source": False}
 
 
+def test_losses_under_drawn_masks_are_compared_in_mean_and_spread() -> None:
+    rng = np.random.default_rng(0)
+    want = rng.normal(2.3, 0.05, 64)
+    honest = [dropout_error(rng.normal(2.3, 0.05, 64), want, 0.0)[0] for _ in range(200)]
+    assert max(honest) < 0.6 * DROPOUT
+    assert dropout_error(rng.normal(2.4, 0.05, 64), want, 0.0)[0] > DROPOUT
+    assert dropout_error(rng.normal(2.4, 0.05, 64), want, 0.05)[0] < DROPOUT, "rounding may move the mean"
+    assert dropout_error(rng.normal(2.3, 0.3, 64), want, 0.0)[0] > DROPOUT
+    value, note = dropout_error(np.tile(want[:4], 16), want, 0.0)
+    assert (value, note) == (float("inf"), "masks repeat: 4 different losses")
+
+
 def test_accuracy() -> None:
     assert accuracy(np.array([[0.0, 1.0], [1.0, 0.0], [0.0, 1.0]]), np.array([1, 0, 0])) == pytest.approx(2 / 3)
 
@@ -147,6 +161,9 @@ WRONG_ABOUT_LAYERS = {
     "other-momentum": {"running_statistics"},
     "swapped-padding": {"logits", "gradients", "sgd_losses", "adam_losses", "running_statistics"},
     "forgets-masks": {"gradients", "sgd_losses", "adam_losses"},
+    "drops-nothing": {"dropout"},
+    "first-mask-for-ever": {"dropout"},
+    "drops-more": {"dropout"},
     "no-decay": {"sgd_losses"},
     "no-smoothing": {"gradients", "sgd_losses", "adam_losses"},
     "heavy-ball": {"sgd_losses"},

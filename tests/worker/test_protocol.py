@@ -19,7 +19,9 @@ from bench.worker.protocol import (
     CheckResult,
     Close,
     Closed,
+    Computed,
     CurvePoint,
+    Expect,
     Exported,
     Finish,
     Finished,
@@ -76,6 +78,7 @@ EXCHANGES: list[tuple[Request[Any], list[Any]]] = [
         TimeSlice(seconds=0.1),
         [TimedSlice(seconds=0.1, images=8, latencies=(0.1, 0.2), counters={"switches": 1}, elapsed=0.2)],
     ),
+    (Expect(work=WORK), [Computed(seconds=2.5)]),
     (Renew(seconds=0.1, seed=7, keep=(0.25, 0.5)), [Renewed(batches=4)]),
     (
         ReadKept(rows=(0, 5)),

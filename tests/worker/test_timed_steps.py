@@ -117,6 +117,19 @@ def test_up_to_the_pool_no_batch_comes_twice(monkeypatch: pytest.MonkeyPatch) ->
     assert steps().renew(0, steps=3) == 3
 
 
+def test_the_batches_of_a_users_file_stay() -> None:
+    drawn: list[int] = []
+
+    def draw_once(seed: int, size: int, count: int) -> list[Any]:
+        drawn.append(count)
+        return [({"x": IMAGES[:size]}, None)] * count
+
+    timed = TimedSteps(Doubles(), TimedMetric("throughput", "infer", 6, "end-to-end"), 0.5, draw_once, renews=False)  # type: ignore[arg-type]
+    for seed in range(3):
+        assert timed.renew(seed, steps=100) == timed_steps.FEWEST_BATCHES
+    assert drawn == [timed_steps.FEWEST_BATCHES]
+
+
 def test_in_warm_up_no_batch_is_used_twice() -> None:
     timed, seen = steps(), []
     backend = timed._backend

@@ -19,13 +19,26 @@ from backends.model import ModelSpec, Weights
 from backends.optimizers import forms
 from backends.reference import Network
 from bench.worker.protocol import CheckResult, Job
-from bench.worker.reference_outputs import STEPS, Expected, Trial, images_of_draws, select_masks
+from bench.worker.reference_outputs import (
+    LONG_MODEL,
+    LONG_SEED,
+    LONG_STEPS,
+    STEPS,
+    Expected,
+    Trial,
+    images_of_draws,
+    long_batches,
+    select_masks,
+)
 from bench.worker.tolerances import adapter_tolerances, add_origin, tolerance
 
 OF_THE_CHANGE = f"of the change over {STEPS} steps"
 """The scale of ``losses_error``."""
 OTHER_WEIGHTS = 1.5
 """Factor of the weights under which the inputs are placed."""
+LONG = {"fp32": 1.5e-5, "fp64": 1e-9}
+"""By precision, the largest error of the long trial. Correct frameworks: at most 4e-6. AMSGrad 9e-5, an epsilon of 1e-8
+for 1e-7 2e-4, moments in bfloat16 2e-2. In a lower precision rounding hides what it is for."""
 DROPOUT = 8.0
 """Standard errors. Of correct frameworks at most 1.3 were seen; without dropout it is hundreds."""
 LOWER_PRECISION = 0.02
@@ -103,7 +116,8 @@ class Certifier:
         results.append(self._gradients())
         if self.precision == "fp64":
             results.append(self._finite_differences())
-        return [*results, *self._sgd(), self._adam(), *self._dropout()]
+        results += [*self._sgd(), self._adam(), *self._dropout()]
+        return [*results, *(self._long() if all(result.passed for result in results) else [])]
 
     def _result(self, check: str, value: float, note: str = "") -> Result:
         stated = adapter_tolerances(self.backend, self.precision)
@@ -195,6 +209,26 @@ class Certifier:
         got = np.asarray([float(self.backend.to_numpy(loss)) for loss in steps])
         value, note = dropout_error(got, want, 0.0 if self.precision in ("fp32", "fp64") else LOWER_PRECISION)
         return [Result("dropout", value, DROPOUT, f"{note}; {len(got)} losses of {count} images")]
+
+    def _long(self) -> list[Result]:
+        """Compare what the recipe's optimizer makes of a small smooth model in many steps, each on another batch: what
+        five steps on one batch hardly see, such as another decay of the second moment, epsilon, clipping, a bias
+        correction that is late."""
+        allowed = LONG.get(self.precision)
+        if allowed is None:
+            return []
+        start = LONG_MODEL.initial_weights(LONG_SEED)
+        self.backend.build(LONG_MODEL, start, self.trial.long)
+        for x, y, rate in zip(*long_batches(), self.trial.long_rates(), strict=True):
+            self.backend.train_step(*self.backend.to_device(x, y), rate)
+        got = {name: value.astype(np.float64) for name, value in self.backend.weights().items()}
+        errors = {
+            form: _relative_l2_of_all([(got[name] - start[name], want[name] - start[name]) for name in want])
+            for form, want in self.expected.long.items()
+        }
+        form = min(errors, key=lambda name: errors[name])
+        note = f"weights after {LONG_STEPS} steps of {self.trial.long.optimizer.name}, of their change; {form} form"
+        return [Result("long_training", errors[form], allowed * (1 if self.device == "cpu" else 10), note)]
 
     def _losses_errors(self, training: Training) -> dict[str, float]:
         """The error of the backend's losses against each published form of the optimizer."""

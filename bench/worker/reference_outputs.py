@@ -6,7 +6,7 @@ Runs in the worker (NumPy only).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from backends.base import Images, Labels, Optimizer, Training
-from backends.model import BatchNorm, Conv2D, ModelSpec, Weights
+from backends.model import BatchNorm, Conv2D, Dense, Flatten, ModelSpec, Weights
 from backends.optimizers import forms
 from backends.reference import Network
 from bench.workloads.recipe import Recipe
@@ -36,6 +36,14 @@ MASK_SEED = 7
 """The seed of dropout's masks."""
 DRAWS, DRAWN_FLOPS = 64, 2e10
 """Draws of dropout's masks, and the FLOPs that all of their losses may take."""
+LONG_MODEL = ModelSpec("long-trial", (6, 6, 2), (Conv2D(3, 3), Flatten(), Dense(8), Dense(10)))
+"""The model of the long trial. It has no kink: in a network with ReLU, rounding decides some units, and after hundreds
+of steps correct frameworks are as far apart as wrong ones."""
+LONG_STEPS, LONG_BATCH, LONG_SEED = 200, 16, 11
+LONG_PEAKS = {"sgd": 1e-2, "adam": 1e-3, "adamw": 1e-3}
+CHANNELS = (3.0, 3e-4)
+"""Scales of the two channels of the long trial's images. Gradients of the first are large, so that clipping is seen;
+those of the second are small, so that Adam's epsilon is."""
 SGD = Optimizer("sgd", momentum=0.9)
 ADAM = Optimizer("adam")
 
@@ -93,6 +101,16 @@ class Trial:
         peak = PEAKS[training.optimizer.name]
         return [peak * self.recipe.schedule.factor(step, STEPS) for step in range(STEPS)]
 
+    def long_rates(self) -> list[float]:
+        """The learning rate of each step of the long trial: the recipe's own, up to ``LONG_PEAKS``."""
+        peak = min(self.recipe.learning_rate, LONG_PEAKS[self.long.optimizer.name])
+        return [peak * self.recipe.schedule.factor(step, LONG_STEPS) for step in range(LONG_STEPS)]
+
+    @property
+    def long(self) -> Training:
+        """The recipe's own training, with nothing frozen."""
+        return replace(self.recipe.training, frozen=frozenset())
+
     @property
     def sgd(self) -> Training:
         """The recipe's SGD, or ``SGD``."""
@@ -129,6 +147,8 @@ class Expected:
     """By form of momentum and kind of variance: ``population`` (over N) or ``sample`` (over N - 1)."""
     dropout: tuple[float, ...] = ()
     """The losses of the first ``images_of_draws`` images under as many draws of dropout's masks; empty: no dropout."""
+    long: dict[str, Weights] = field(default_factory=dict)
+    """The weights at the end of the long trial, by form of the optimizer."""
 
     @classmethod
     def read_or_compute(
@@ -161,13 +181,16 @@ class Expected:
         count = images_of_draws(model, len(x))
         draws = (model.dropout_masks(count, MASK_SEED + number) for number in range(1, DRAWS + 1) if masks)
         dropout = tuple(start.loss(x[:count], y[:count], drawn) for drawn in draws)
-        return cls(x, y, masks, start.logits(x), gradients, losses, statistics, dropout)
+        long = {form: _long_trial(trial, form) for form in forms(trial.long.optimizer)}
+        return cls(x, y, masks, start.logits(x), gradients, losses, statistics, dropout, long)
 
     def _write(self, path: Path) -> None:
         arrays: dict[str, Any] = {"x": self.x, "y": self.y, "logits": self.logits, "dropout": np.array(self.dropout)}
         arrays |= {f"gradient {name}": value for name, value in self.gradients.items()}
         arrays |= {f"losses {name}": np.asarray(value) for name, value in self.losses.items()}
         arrays |= {f"mask {name}": value for name, value in self.masks.items()}
+        for form, values in self.long.items():
+            arrays |= {f"long {form}/{name}": value for name, value in values.items()}
         for kind, values in self.statistics.items():
             arrays |= {f"statistics {kind}/{name}": value for name, value in values.items()}
         partial = path.with_suffix(".partial.npz")
@@ -183,13 +206,36 @@ class Expected:
             return {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
 
         losses = {name: value.tolist() for name, value in part("losses ").items()}
-        statistics: dict[str, Weights] = {}
-        for name, value in part("statistics ").items():
-            kind, _, weight = name.partition("/")
-            statistics.setdefault(kind, {})[weight] = value
+        statistics, long = (_nested(part(prefix)) for prefix in ("statistics ", "long "))
         gradients, masks = part("gradient "), part("mask ")
         dropout = tuple(arrays["dropout"].tolist())
-        return cls(arrays["x"], arrays["y"], masks, arrays["logits"], gradients, losses, statistics, dropout)
+        return cls(arrays["x"], arrays["y"], masks, arrays["logits"], gradients, losses, statistics, dropout, long)
+
+
+def long_batches() -> tuple[Images, npt.NDArray[np.int64]]:
+    """Images ``(steps, N, H, W, C)`` and labels of the long trial: another batch for every step."""
+    rng = np.random.default_rng(LONG_SEED)
+    noise = rng.normal(size=(LONG_STEPS, LONG_BATCH, *LONG_MODEL.input_shape))
+    values = noise.reshape(LONG_STEPS, LONG_BATCH, -1)
+    teacher = rng.normal(size=(values.shape[-1], LONG_MODEL.classes))
+    labels = (values @ teacher + 4 * rng.normal(size=(LONG_STEPS, LONG_BATCH, LONG_MODEL.classes))).argmax(axis=-1)
+    return (noise * CHANNELS).astype(np.float32), labels
+
+
+def _long_trial(trial: Trial, form: str) -> Weights:
+    network, state = Network(LONG_MODEL, LONG_MODEL.initial_weights(LONG_SEED), trial.long), dict[str, Any]()
+    for x, y, rate in zip(*long_batches(), trial.long_rates(), strict=True):
+        network.train_step(x, y, rate, state, form)
+    return network.weights
+
+
+def _nested(flat: Weights) -> dict[str, Weights]:
+    """``KIND/NAME`` to values, by kind and name."""
+    nested: dict[str, Weights] = {}
+    for name, value in flat.items():
+        kind, _, weight = name.partition("/")
+        nested.setdefault(kind, {})[weight] = value
+    return nested
 
 
 def _statistics(network: Network) -> dict[str, Weights]:

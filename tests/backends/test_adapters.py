@@ -86,6 +86,7 @@ def test_certificate(runs: Callable[[str], Records], name: str, model: str) -> N
     assert {"parameters", "logits", "gradients", "sgd_losses", "adam_losses"} <= checks.keys()
     assert all(check["passed"] for check in checks.values()), checks
     assert ("running_statistics" in checks) == (model in DEEP)
+    assert ("dropout" in checks) == (model in DEEP)
     if model in DEEP and name != "reference":
         momentum = checks["sgd_losses"]["details"]
         assert momentum["momentum_form"] == {"keras": "rate-inside", "pytorch": "rate-outside"}[name]
@@ -126,6 +127,7 @@ def test_chain(runs: Callable[[str], Records], source: str, model: str) -> None:
         "logits_of_source",
         "accuracy_of_source",
         "source",
+        "timed_outputs",
     }
     assert runtime["parity"]["comparable"]
     providers = runtime["settings"]["nodes_per_provider"]

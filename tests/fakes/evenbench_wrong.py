@@ -178,6 +178,64 @@ class DropsMore(Right):
         return {name: mask * (other[name] > 0) for name, mask in one.items()}
 
 
+class OtherSettings(Right):
+    """Another setting of Adam, if it is Adam."""
+
+    SETTINGS: ClassVar[dict[str, float]] = {}
+
+    def build(self, model, weights, training):
+        if training is not None and training.optimizer.name == "adam":
+            training = replace(training, optimizer=replace(training.optimizer, **self.SETTINGS))
+        super().build(model, weights, training)
+
+
+class OtherBeta2(OtherSettings):
+    """Forgets the second moment a little faster."""
+
+    SETTINGS: ClassVar[dict[str, float]] = {"beta2": 0.998}
+
+
+class OtherEpsilon(OtherSettings):
+    """PyTorch's epsilon for Keras'."""
+
+    SETTINGS: ClassVar[dict[str, float]] = {"epsilon": 1e-8}
+
+
+class ClippedGradients(Network):
+    def _gradients(self, x, y, masks):
+        loss, gradients, moments = super()._gradients(x, y, masks)
+        norm = float(np.sqrt(sum((value**2).sum() for value in gradients.values())))
+        return loss, {name: value * min(1.0, 5.0 / norm) for name, value in gradients.items()}, moments
+
+
+class Clips(Right):
+    """Clips gradients by their global norm, which small ones do not show."""
+
+    NETWORK: ClassVar[type[Network]] = ClippedGradients
+
+
+class CorrectsLate(Right):
+    """Does no bias correction after the first ten steps."""
+
+    def train_step(self, x, y, learning_rate, *masks):
+        optimizer, step = self._network.training.optimizer, self._state.get("step", 0) + 1
+        if optimizer.name == "adam" and step > 10:
+            learning_rate *= (1 - optimizer.beta1**step) / (1 - optimizer.beta2**step) ** 0.5
+        return super().train_step(x, y, learning_rate, *masks)
+
+
+class SkipsOneInTwenty(Right):
+    """Leaves one update in twenty out."""
+
+    _calls = 0
+
+    def train_step(self, x, y, learning_rate, *masks):
+        self._calls += 1
+        if self._calls % 20 == 0:
+            return self._network.gradients(x, y)[0]
+        return super().train_step(x, y, learning_rate, *masks)
+
+
 class NoDecay(Right):
     """Leaves weight decay out."""
 

@@ -15,6 +15,13 @@ WRONG = {
     "missing-bias": "evenbench_wrong:MissingBias",
     "uncorrected-adam": "evenbench_wrong:UncorrectedAdam",
 }
+WRONG_IN_THE_LONG_RUN = {
+    "other-beta2": "evenbench_wrong:OtherBeta2",
+    "other-epsilon": "evenbench_wrong:OtherEpsilon",
+    "clips": "evenbench_wrong:Clips",
+    "corrects-late": "evenbench_wrong:CorrectsLate",
+    "skips-one-in-twenty": "evenbench_wrong:SkipsOneInTwenty",
+}
 WRONG_LAYERS = {
     "unbiased-variance": "evenbench_wrong:UnbiasedVariance",
     "other-momentum": "evenbench_wrong:OtherMomentum",

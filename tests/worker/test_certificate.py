@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from bench_command import Bench
 from every_layer import EVERY_LAYER
-from fakes.registry import ADAPTERS, WRONG, WRONG_LAYERS
+from fakes.registry import ADAPTERS, RIGHT, WRONG, WRONG_IN_THE_LONG_RUN, WRONG_LAYERS
 
 from backends.base import Unsupported
 from bench.worker.certificate import (
@@ -199,6 +199,25 @@ def test_wrong_adapters_of_every_layer_are_caught(bench: Bench) -> None:
             assert "variance in the population form, off the sample form by" in checks["running_statistics"]["note"]
         if name == "third-party":
             assert checks["sgd_losses"]["details"]["momentum_form"] == "rate-outside"
+
+
+@pytest.mark.parametrize("name", [*WRONG_IN_THE_LONG_RUN, "third-party"])
+def test_what_five_steps_hardly_see_is_seen_in_two_hundred(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """With the recipe's own optimizer, Adam. The steps before pass, or the long trial would not be run."""
+    monkeypatch.syspath_prepend(ADAPTERS)
+    model, recipe, images = MODELS["article-pytorch"], RECIPES["article-keras"], registry.load("digits")
+    x, y = normalize(images.train_x[:64], recipe.mean, recipe.std), images.train_y[:64]
+    weights, trial = model.initial_weights(0), Trial(recipe)
+    file = tmp_path_factory.getbasetemp() / "expected-of-the-long-run.npz"
+    expected = Expected.read_or_compute(file, model, weights, x, y, trial)
+    target = (WRONG_IN_THE_LONG_RUN | RIGHT)[name]
+    backend = EntryPoint(name, target, "evenbench.backends").load()("cpu", "fp32", "third-party", 1, 0)
+    results = Certifier(backend, "fp32", "cpu", model, weights, expected, trial).certify()
+    failed = [result.name for result in results if not result.passed]
+    assert failed == ([] if name == "third-party" else ["long_training"]), results[-1].note
+    assert results[-1].name == "long_training"
 
 
 @pytest.fixture(scope="module")

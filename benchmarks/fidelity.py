@@ -23,7 +23,7 @@ from bed import Bed, placement_of, placement_values, run, write
 from bench.analysis import intervals
 from bench.machine import allocators
 from bench.runner.plan import Row
-from bench.worker.protocol import Finish, TimeSlice, WarmedUp, WarmUp
+from bench.worker.protocol import Finish, Renew, TimeSlice, WarmedUp, WarmUp
 
 HERE = Path(__file__).parent / "hand_loops"
 CASES = (
@@ -126,6 +126,7 @@ def _process(bed: Bed, name: str, task: str, boundary: str, turns: int) -> dict[
             if turn % 2:
                 by_hand = hand.seconds_per_step(steps)
             worker.wait_asleep(1.0)
+            worker.ask(Renew(seconds=SLICE_SECONDS, seed=turn, keep=(0.3, 0.8)), 600)  # as in a run
             timed = worker.ask(TimeSlice(seconds=SLICE_SECONDS), 600)
             worker.wait_asleep(1.0)
             if not turn % 2:

@@ -70,7 +70,7 @@ class Rounds:
         seed = secrets.randbits(32)
         size = timed_training.images_of_a_step(judge.model, metric.batch_size)
         out = self.workspace.folder(row) / f"closing-{seed}.npz"
-        return Close(seed=seed, size=size, steps=timed_training.STEPS, out=out)
+        return Close(seed=seed, rate=judge.rate, size=size, steps=timed_training.STEPS, out=out)
 
     def _why_impossible(self, row: Row, metric: TimedMetric, seconds: float) -> str:
         model = self.results.plan.request.workload.model

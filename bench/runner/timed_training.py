@@ -23,7 +23,7 @@ from backends.model import ModelSpec, Weights
 from backends.reference import Network
 from bench.worker.certificate import Result
 from bench.worker.protocol import CheckResult, Close, Closed
-from bench.worker.reference_outputs import bytes_needed
+from bench.worker.reference_outputs import LONG_PEAKS, bytes_needed
 from bench.worker.timed_inputs import Draw
 
 Vector: TypeAlias = npt.NDArray[np.float64]
@@ -79,7 +79,6 @@ class TimedTraining:
 
     model: ModelSpec
     training: Training
-    rate: float
     images: Images
     labels: Labels
 
@@ -100,6 +99,11 @@ class TimedTraining:
         worst = max(shares, key=lambda name: shares[name])
         note = f"{STEPS} steps after the timed ones, on {steps.size} images each; worst: {worst} {errors[worst]:.1e}"
         return Result(NAME, shares[worst], 1, note).as_check()
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of the steps: one that moves float32 weights by many of their digits."""
+        return LONG_PEAKS[self.training.optimizer.name]
 
     @property
     def _trained(self) -> list[str]:

@@ -149,7 +149,7 @@ class Workspace:
             return None
         recipe = request.workload.recipe
         training = replace(recipe.training, frozen=frozenset(request.frozen))
-        return TimedTraining(request.workload.model, training, recipe.learning_rate, *sample)
+        return TimedTraining(request.workload.model, training, *sample)
 
     @contextmanager
     def opened(self) -> Iterator[None]:

@@ -411,10 +411,11 @@ class ReadKept(Request[KeptOutputs]):
 
 @dataclass(frozen=True, kw_only=True)
 class Close(Request[Closed]):
-    """Do a few more training steps of ``size`` images, on inputs of this seed, and write the weights before the first
-    and after each to ``out`` (npz, ``NUMBER NAME``)."""
+    """Do a few more training steps of ``size`` images at this learning rate, on inputs of this seed, and write the
+    weights before the first and after each to ``out`` (npz, ``NUMBER NAME``)."""
 
     seed: int
+    rate: float
     size: int
     steps: int
     out: Path

@@ -41,6 +41,7 @@ LONG_MODEL = ModelSpec("long-trial", (6, 6, 2), (Conv2D(3, 3), Flatten(), Dense(
 of steps correct frameworks are as far apart as wrong ones."""
 LONG_STEPS, LONG_BATCH, LONG_SEED = 200, 16, 11
 LONG_PEAKS = {"sgd": 1e-2, "adam": 1e-3, "adamw": 1e-3}
+"""Peak learning rates that move float32 weights by many of their digits, whatever the recipe's rate is."""
 CHANNELS = (3.0, 3e-4)
 """Scales of the two channels of the long trial's images. Gradients of the first are large, so that clipping is seen;
 those of the second are small, so that Adam's epsilon is."""
@@ -102,8 +103,8 @@ class Trial:
         return [peak * self.recipe.schedule.factor(step, STEPS) for step in range(STEPS)]
 
     def long_rates(self) -> list[float]:
-        """The learning rate of each step of the long trial: the recipe's own, up to ``LONG_PEAKS``."""
-        peak = min(self.recipe.learning_rate, LONG_PEAKS[self.long.optimizer.name])
+        """The learning rate of each step of the long trial, by the recipe's schedule."""
+        peak = LONG_PEAKS[self.long.optimizer.name]
         return [peak * self.recipe.schedule.factor(step, LONG_STEPS) for step in range(LONG_STEPS)]
 
     @property

@@ -258,12 +258,12 @@ class Session:
 
     def close(self, request: Close) -> Closed:
         """Training steps one by one, with the weights around them, from the state in which the timed ones left it."""
-        backend, rate = self.backend, self._recipe.learning_rate
+        backend = self.backend
         arrays: dict[str, Any] = {f"0 {name}": value for name, value in backend.weights().items()}
         losses = []
         with self._phase("inputs"):
             for number, batch in enumerate(self._draw(request.seed, request.size, request.steps), 1):
-                loss = backend.train_step(*backend.to_device(*batch), rate)
+                loss = backend.train_step(*backend.to_device(*batch), request.rate)
                 losses.append(float(backend.to_numpy(loss)))
                 arrays |= {f"{number} {name}": value for name, value in backend.weights().items()}
             np.savez(request.out, **arrays)

@@ -16,7 +16,7 @@ from backends.reference import Network
 from bench.runner import timed_training
 from bench.runner.timed_training import STEPS, TimedTraining, images_of_a_step
 from bench.worker.protocol import CheckResult, Close, Closed
-from bench.worker.reference_outputs import bytes_needed
+from bench.worker.reference_outputs import LONG_PEAKS, bytes_needed
 from bench.worker.timed_inputs import Draw
 from bench.workloads.models import MODELS
 
@@ -24,11 +24,14 @@ MODEL = MODELS["article-pytorch"]
 RNG = np.random.default_rng(0)
 IMAGES = RNG.normal(size=(64, *MODEL.input_shape)).astype(np.float32)
 LABELS = RNG.integers(10, size=64)
-SIZE, SEED, RATE = 16, 5, 0.001
+SIZE, SEED = 16, 5
 EARLIER = 6
 """Steps before, so that the optimizer has a state."""
 
-Step = Callable[[Network, Any, Any, dict[str, Any], str], float]
+RATE = 1e-6
+"""Of the timed steps: too small to be seen in float32 weights."""
+
+Step = Callable[[Network, Any, Any, float, dict[str, Any], str], float]
 
 OPTIMIZERS = [
     Optimizer("sgd", momentum=0.9),
@@ -41,32 +44,32 @@ OPTIMIZERS = [
 ]
 
 
-def honest(network: Network, x: Any, y: Any, state: dict[str, Any], form: str) -> float:
-    return network.train_step(x, y, RATE, state, form)
+def honest(network: Network, x: Any, y: Any, rate: float, state: dict[str, Any], form: str) -> float:
+    return network.train_step(x, y, rate, state, form)
 
 
 def written(path: Path, training: Training, step: Step = honest, form: str | None = None) -> tuple[Close, Closed]:
     """What a worker would answer whose steps are ``step``; its weights are float32."""
     network, state = Network(MODEL, MODEL.initial_weights(0), training), dict[str, Any]()
-    form = form or forms(training.optimizer)[0]
+    form, rate = form or forms(training.optimizer)[0], LONG_PEAKS[training.optimizer.name]
 
     def weights() -> dict[str, Any]:
         return {name: value.astype(np.float32) for name, value in network.weights.items()}
 
     for number in range(EARLIER):
         draw = Draw.of(100 + number, len(IMAGES), SIZE, 1)
-        step(network, draw.batch(IMAGES, 0), LABELS[draw.index[0]], state, form)
+        step(network, draw.batch(IMAGES, 0), LABELS[draw.index[0]], RATE, state, form)
     arrays, losses = {f"0 {name}": value for name, value in weights().items()}, []
     draw = Draw.of(SEED, len(IMAGES), SIZE, STEPS)
     for number in range(STEPS):
-        losses.append(step(network, draw.batch(IMAGES, number), LABELS[draw.index[number]], state, form))
+        losses.append(step(network, draw.batch(IMAGES, number), LABELS[draw.index[number]], rate, state, form))
         arrays |= {f"{number + 1} {name}": value for name, value in weights().items()}
     np.savez(path / "closing.npz", **arrays)
-    return Close(seed=SEED, size=SIZE, steps=STEPS, out=path / "closing.npz"), Closed(losses=tuple(losses))
+    return Close(seed=SEED, rate=rate, size=SIZE, steps=STEPS, out=path / "closing.npz"), Closed(losses=tuple(losses))
 
 
 def judged(path: Path, training: Training, step: Step = honest, form: str | None = None) -> CheckResult:
-    judge = TimedTraining(MODEL, training, RATE, IMAGES, LABELS)
+    judge = TimedTraining(MODEL, training, IMAGES, LABELS)
     return judge.judge("fp32", *written(path, training, step, form))
 
 
@@ -78,34 +81,34 @@ def test_right_steps_of_every_optimizer_pass(tmp_path: Path, optimizer: Optimize
     assert check.value < 0.3, check.note
 
 
-def half_the_batch(network: Network, x: Any, y: Any, state: dict[str, Any], form: str) -> float:
+def half_the_batch(network: Network, x: Any, y: Any, rate: float, state: dict[str, Any], form: str) -> float:
     half, loss = len(x) // 2, network.gradients(x, y)[0]
-    network.train_step(x[:half], y[:half], RATE, state, form)
+    network.train_step(x[:half], y[:half], rate, state, form)
     return float(loss)
 
 
-def loss_of_half(network: Network, x: Any, y: Any, state: dict[str, Any], form: str) -> float:
+def loss_of_half(network: Network, x: Any, y: Any, rate: float, state: dict[str, Any], form: str) -> float:
     half = len(x) // 2
     loss = network.gradients(x[:half], y[:half])[0]
-    network.train_step(x, y, RATE, state, form)
+    network.train_step(x, y, rate, state, form)
     return float(loss)
 
 
-def every_second(network: Network, x: Any, y: Any, state: dict[str, Any], form: str) -> float:
+def every_second(network: Network, x: Any, y: Any, rate: float, state: dict[str, Any], form: str) -> float:
     state["calls"] = state.get("calls", 0) + 1
     if state["calls"] % 2:
         return float(network.gradients(x, y)[0])
-    return network.train_step(x, y, RATE, state, form)
+    return network.train_step(x, y, rate, state, form)
 
 
-def static_inputs(network: Network, x: Any, y: Any, state: dict[str, Any], form: str) -> float:
+def static_inputs(network: Network, x: Any, y: Any, rate: float, state: dict[str, Any], form: str) -> float:
     x, y = state.setdefault("pinned", (x, y))
-    return network.train_step(x, y, RATE, state, form)
+    return network.train_step(x, y, rate, state, form)
 
 
-def last_layer_only(network: Network, x: Any, y: Any, state: dict[str, Any], form: str) -> float:
+def last_layer_only(network: Network, x: Any, y: Any, rate: float, state: dict[str, Any], form: str) -> float:
     kept = {name: value.copy() for name, value in network.weights.items() if not name.startswith("dense_3")}
-    loss = network.train_step(x, y, RATE, state, form)
+    loss = network.train_step(x, y, rate, state, form)
     network.weights |= kept
     return loss
 
@@ -123,7 +126,7 @@ def test_wrong_steps_do_not(tmp_path: Path, optimizer: Optimizer, step: Step) ->
 def test_frozen_weights_stay() -> None:
     """Those that are trained move, those that are frozen do not."""
     frozen = frozenset(name for name in MODEL.trained if not name.startswith("dense"))
-    judge = TimedTraining(MODEL, Training(OPTIMIZERS[0], frozen=frozen), RATE, IMAGES, LABELS)
+    judge = TimedTraining(MODEL, Training(OPTIMIZERS[0], frozen=frozen), IMAGES, LABELS)
     before = MODEL.initial_weights(0)
     right = before | {name: before[name] + 1 for name in MODEL.trained if name not in frozen}
     assert judge._oddly_moved(before, right) == 0
@@ -136,7 +139,7 @@ def test_a_file_that_cannot_be_read_is_a_failed_check(tmp_path: Path, damage: Ca
     training = Training(OPTIMIZERS[0])
     request, closed = written(tmp_path, training)
     damage(request.out)
-    judge = TimedTraining(MODEL, training, RATE, IMAGES, LABELS)
+    judge = TimedTraining(MODEL, training, IMAGES, LABELS)
     assert not judge.judge("fp32", request, closed).passed
     assert not judge.judge("fp32", request, Closed(losses=())).passed
 
@@ -154,6 +157,6 @@ def test_with_dropout_only_the_movement_is_judged(tmp_path: Path, monkeypatch: p
     training = Training(OPTIMIZERS[4])
     request, closed = written(tmp_path, training, half_the_batch)
     monkeypatch.setattr(type(MODEL), "dropout_masks", lambda self, images, seed: {"dropout_1": np.ones(1)})
-    judge = TimedTraining(MODEL, training, RATE, IMAGES, LABELS)
+    judge = TimedTraining(MODEL, training, IMAGES, LABELS)
     assert judge.judge("fp32", request, closed).passed
     assert replace(judge, model=MODEL).judge("fp32", *written(tmp_path, training, every_second)).passed is False

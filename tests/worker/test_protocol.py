@@ -87,7 +87,7 @@ EXCHANGES: list[tuple[Request[Any], list[Any]]] = [
             KeptOutputs(steps=(3,), batches=(1,), count=4, values=(((0.5, 1.5), (2.0, 3.0)),), seconds=(1e-5,)),
         ],
     ),
-    (Close(seed=7, size=8, steps=3, out=Path("/out.npz")), [Closed(losses=(2.5, 2.25, 2.0))]),
+    (Close(seed=7, rate=0.1, size=8, steps=3, out=Path("/out.npz")), [Closed(losses=(2.5, 2.25, 2.0))]),
     (Finish(), [Finished(peak_rss={"infer": 5}, rss=4, framework_memory={}, report=REPORT)]),
     (
         ProbeGpu(work=WORK, gpu_uuid="GPU-0"),

@@ -23,6 +23,8 @@ MEMORY_SLACK = 1.01
 CLOCK_SHARE, CLOCK_SECONDS = 0.03, 0.005
 """Share of a slice, and seconds, by which the worker's clock may lag the parent's: a request and an answer pass
 meanwhile."""
+BUSY_SECONDS, BUSY_SHARE = 0.015, 0.15
+"""The same where every slice was disturbed: on a busy machine the parent, too, waits for a core."""
 WAIT_SECONDS = 0.01
 """A worker that has to wait for its core begins late by at most so many seconds: a turn of the scheduler."""
 CPU_SHARE = 1.15
@@ -126,17 +128,16 @@ def _allocator(record: Record) -> Iterator[str]:
 
 def _clock(record: Record) -> Iterator[str]:
     """The worker's clock goes as the parent's. A wait for a core, outside the slice, is no lag of its clock."""
-    known = [
-        (wall, elapsed, piece.reading("waited") or 0.0)
-        for piece in _used_slices(record)
-        if (wall := piece.reading("wall")) is not None and (elapsed := piece.reading("elapsed")) is not None
-    ]
-    if not known:
+    known = [piece for piece in _used_slices(record) if piece.reading("elapsed") is not None]
+    calm = [piece for piece in known if not piece.disturbed]
+    seconds, share = (CLOCK_SECONDS, CLOCK_SHARE) if calm else (BUSY_SECONDS, BUSY_SHARE)
+    times = [tuple(piece.reading(name) or 0.0 for name in ("wall", "elapsed", "waited")) for piece in calm or known]
+    if not times:
         return
-    wall, elapsed = (statistics.median(each[side] for each in known) for side in (0, 1))
-    lag = statistics.median(wall - elapsed - min(waited, WAIT_SECONDS) for wall, elapsed, waited in known)
-    ahead = statistics.median(elapsed - wall for wall, elapsed, _ in known)
-    if lag > max(CLOCK_SECONDS, CLOCK_SHARE * wall) or ahead > TIMER_ERROR:
+    wall, elapsed = (statistics.median(each[side] for each in times) for side in (0, 1))
+    lag = statistics.median(wall - elapsed - min(waited, WAIT_SECONDS) for wall, elapsed, waited in times)
+    ahead = statistics.median(elapsed - wall for wall, elapsed, _ in times)
+    if lag > max(seconds, share * wall) or ahead > TIMER_ERROR:
         yield f"of slices that took {wall:.3f} s, the worker's clock saw {elapsed:.3f} s (medians)"
 
 

@@ -99,6 +99,16 @@ def test_what_the_kernel_says_is_held_against_the_row(name: str, changes: dict[s
     assert [text.split(":")[0] for text in violations(with_readings(HONEST | changes))] == [name]
 
 
+@pytest.mark.parametrize(("elapsed", "breaks"), [(0.09, False), (0.075, True)])
+def test_on_a_busy_machine_the_parent_waits_too(elapsed: float, breaks: bool) -> None:
+    def spoil(figure: dict[str, Any]) -> None:
+        for sample in figure["samples"]:
+            for piece in sample["slices"]:
+                piece |= {"noise": HONEST | {"elapsed": elapsed}, "disturbed": True, "reasons": ["others"]}
+
+    assert bool(violations(spoiled("throughput", spoil))) is breaks
+
+
 def test_one_odd_slice_of_many_breaks_nothing() -> None:
     """A parent that was kept from its core for a moment, a thread that slept late."""
 

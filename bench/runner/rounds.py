@@ -21,7 +21,10 @@ from bench.runner.timed_outputs import rows_asked
 from bench.runner.worker_process import WorkerError
 from bench.runner.workspace import Workspace
 from bench.values import Missing
-from bench.worker.protocol import Close, TimedMetric
+from bench.worker.protocol import CheckResult, Close, Closed, TimedMetric
+
+ROUNDS_JUDGED, LATER_JUDGED = 3, 4
+"""What was timed is judged in so many rounds of a row, and in one of so many later ones, drawn: a gate has many."""
 
 
 @dataclass
@@ -90,14 +93,21 @@ class Rounds:
         else:
             self.workspace.keep_report(row, outcome.finished.report)
             result.rounds.append(outcome)
-            if (outputs := self.workspace.timed_outputs) is not None:
-                verdict = outputs.judge(row, (row.source or row).fit_id, outcome)
-                result.timed += [] if isinstance(verdict, Missing) else [verdict]
             closings = [readings.closing for readings in outcome.metrics if readings.closing is not None]
-            if (training := self.workspace.timed_training) is not None and closings:
-                result.timed.append(training.judge(row.job.precision, *secrets.choice(closings)))
+            if len(result.rounds) <= ROUNDS_JUDGED or secrets.randbelow(LATER_JUDGED) == 0:
+                result.timed += self._judge(row, outcome, closings)
             for request, _ in closings:
                 self.workspace.discard(request.out)
+
+    def _judge(self, row: Row, outcome: MeasuredRound, closings: list[tuple[Close, Closed]]) -> list[CheckResult]:
+        """The checks of what was timed."""
+        checks, outputs, training = [], self.workspace.timed_outputs, self.workspace.timed_training
+        if outputs is not None:
+            verdict = outputs.judge(row, (row.source or row).fit_id, outcome)
+            checks += [] if isinstance(verdict, Missing) else [verdict]
+        if training is not None and closings:
+            checks.append(training.judge(row.job.precision, *secrets.choice(closings)))
+        return checks
 
     def _needs_more_rounds(self) -> bool:
         """Whether the ratios are still wider than the precision target and the budget allows one more round."""

@@ -113,7 +113,7 @@ class WorkerProcess:
         """Kill the whole process group, and helpers that left it, and reap the worker; does nothing if it has already
         ended."""
         if os.name == "posix":
-            for pid in process_tree.descendants(self._process.pid)[1:]:
+            for pid in process_tree.descendants(self._process.pid)[1:] if self._process.returncode is None else ():
                 with suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, signal.SIGKILL)
             try:

@@ -45,6 +45,8 @@ PREFIX = "evenbench-"
 """Of the scratch folders' names."""
 OWNER = "owner.lock"
 """The file in a scratch folder that its run holds locked."""
+KEPT_SUFFIXES = {".npy", ".npz", ".onnx"}
+"""Of the files that no worker but their own may change."""
 JUST_BEGUN = 60.0
 """Seconds in which a run may have made its folder and not yet locked it."""
 Reply = TypeVar("Reply", bound=_Reports)
@@ -213,11 +215,12 @@ class Workspace:
         self._files.pop(path, None)
 
     def _snapshot(self) -> dict[Path, tuple[int, int]]:
-        """Inode and time of the last change of every data file: the kernel sets that time, no process can."""
+        """Inode and time of the last change of every data file and model: the kernel sets that time, no process can."""
         found = {}
-        for path in self.scratch.rglob("*.np[yz]"):
-            state = path.stat()
-            found[path] = (state.st_ino, state.st_ctime_ns)
+        for path in self.scratch.rglob("*"):
+            if path.suffix in KEPT_SUFFIXES:
+                state = path.stat()
+                found[path] = (state.st_ino, state.st_ctime_ns)
         return found
 
     def folder(self, row: Row) -> Path:

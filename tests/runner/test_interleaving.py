@@ -49,7 +49,7 @@ class FakeWorker:
     """Appends every event to a list that all workers of a test share."""
 
     def __init__(self, name: str, events: list[str], fails_at: str | None = None) -> None:
-        self.pid, self.name, self.events, self.fails_at, self.killed = 1, name, events, fails_at, False
+        self.pid, self.name, self.events, self.fails_at, self.killed = 0, name, events, fails_at, False
 
     def __enter__(self) -> FakeWorker:
         return self

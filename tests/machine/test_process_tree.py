@@ -15,11 +15,11 @@ from bench.machine import process_tree
 
 HELPER = "import os, time; x = bytearray(80_000_000); print(os.getpid(), flush=True); t = time.time()\n"
 HELPER += "while time.time() - t < 1.0: pass\ntime.sleep(60)"
+MIDDLE = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {HELPER!r}], start_new_session=True)"
 PARENT = f"""\
 import ctypes, subprocess, sys, time
 ctypes.CDLL(None).prctl(36, 1)
-middle = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', {HELPER!r}], start_new_session=True)"
-subprocess.run([sys.executable, "-c", middle])
+subprocess.run([sys.executable, "-c", {MIDDLE!r}])
 time.sleep(60)
 """
 
@@ -27,13 +27,13 @@ time.sleep(60)
 @pytest.fixture
 def tree(process: None) -> Iterator[tuple[int, int]]:
     """A process and its helper, which a child that has ended started in a session of its own."""
-    parent = subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True)
-    assert parent.stdout is not None
-    helper = int(parent.stdout.readline())
-    yield parent.pid, helper
-    for pid in process_tree.descendants(parent.pid)[::-1]:
-        os.kill(pid, 9)
-    parent.wait()
+    with subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        try:
+            yield parent.pid, int(parent.stdout.readline())
+        finally:
+            for pid in process_tree.descendants(parent.pid)[::-1]:
+                os.kill(pid, 9)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux'")

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 import backends
 from backends.base import Images
@@ -19,7 +20,7 @@ from backends.reference import Network
 from bench.runner.plan import Row
 from bench.runner.worker_process import WorkerError
 from bench.values import Missing
-from bench.worker.certificate import Result, relative_l2
+from bench.worker.certificate import Result, relative_l2_of_all
 from bench.worker.protocol import CheckResult, TimedMetric
 from bench.worker.timed_inputs import Draw
 from bench.worker.tolerances import add_origin, tolerance
@@ -27,6 +28,7 @@ from bench.worker.tolerances import add_origin, tolerance
 if TYPE_CHECKING:
     from bench.runner.interleaving import Kept, MeasuredRound, SliceReading
 
+Logits: TypeAlias = npt.NDArray[np.float64]
 NAME = "timed_outputs"
 SLICES_CHECKED = 2
 """Slices of a metric in a round whose outputs are computed anew, drawn when all are done."""
@@ -60,17 +62,16 @@ class TimedOutputs:
         self._networks[fit_id] = Network(self.model, weights)
 
     def judge(self, row: Row, fit_id: str, measured: MeasuredRound) -> CheckResult | Missing:
-        """The worst error of a round's outputs of inference, relative as the certificate's logits."""
+        """The error of a round's outputs of inference, relative as the certificate's logits: of the worst metric."""
         network, errors, count = self._networks.get(fit_id), dict[str, float](), 0
         if network is None:
             return Missing("the weights are not known")
         for readings in measured.metrics:
-            if readings.metric.task == "infer":
-                for one in _chosen(readings.slices):
-                    error, compared = self._error(network, readings.metric, one)
-                    count += compared
-                    place = f"{readings.metric.name} {readings.metric.boundary}, batch {readings.metric.batch_size}"
-                    errors[place] = max(errors.get(place, 0.0), error)
+            metric = readings.metric
+            pairs = [pair for one in _chosen(readings.slices) for pair in self._pairs(network, metric, one)]
+            if metric.task == "infer" and pairs:
+                count += sum(len(want) for _, want in pairs)
+                errors[f"{metric.name} {metric.boundary}, batch {metric.batch_size}"] = relative_l2_of_all(pairs)
         if not count:
             return Missing("no outputs were kept")
         worst = max(errors, key=lambda place: errors[place])
@@ -80,14 +81,14 @@ class TimedOutputs:
         note = f"{count} outputs of timed steps; worst in {worst}"
         return Result(NAME, errors[worst], allowed, add_origin(note, stated, check)).as_check()
 
-    def _error(self, network: Network, metric: TimedMetric, kept: Kept) -> tuple[float, int]:
-        """The worst error of a slice's outputs, and the number of rows."""
-        outputs, rows, worst = kept.outputs, np.asarray(kept.rows), 0.0
+    def _pairs(self, network: Network, metric: TimedMetric, kept: Kept) -> list[tuple[Logits, Logits]]:
+        """What the worker's steps made, and what they should have."""
+        outputs, rows = kept.outputs, np.asarray(kept.rows)
         draw = Draw.of(kept.seed, len(self.images), metric.batch_size, outputs.count)
-        for batch, values in zip(outputs.batches, outputs.values, strict=True):
-            got, want = np.asarray(values), network.logits(draw.batch(self.images, batch, rows))
-            worst = max(worst, relative_l2(got, want))
-        return worst, len(rows) * len(outputs.values)
+        return [
+            (np.asarray(values), network.logits(draw.batch(self.images, batch, rows)))
+            for batch, values in zip(outputs.batches, outputs.values, strict=True)
+        ]
 
 
 def _chosen(slices: list[SliceReading]) -> list[Kept]:

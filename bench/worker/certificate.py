@@ -83,8 +83,9 @@ def relative_l2(got: npt.NDArray[Any], want: npt.NDArray[Any]) -> float:
     return float(difference / max(float(np.linalg.norm(want)), np.finfo(np.float64).tiny))
 
 
-def _relative_l2_of_all(pairs: Sequence[tuple[npt.NDArray[Any], npt.NDArray[Any]]]) -> float:
-    """The same over all tensors of a layer: before batch normalization, the gradient of a bias is only rounding."""
+def relative_l2_of_all(pairs: Sequence[tuple[npt.NDArray[Any], npt.NDArray[Any]]]) -> float:
+    """The same over all pairs together, such as the tensors of a layer: before batch normalization, the gradient of a
+    bias is only rounding."""
     if any(got.shape != want.shape for got, want in pairs):
         return float("inf")
     got, want = (np.concatenate([np.ravel(pair[side]) for pair in pairs]) for side in (0, 1))
@@ -139,7 +140,7 @@ class Certifier:
         layers: dict[str, list[str]] = {}
         for name in want:
             layers.setdefault(name.rpartition(".")[0], []).append(name)
-        errors = {layer: _relative_l2_of_all([(got[n], want[n]) for n in names]) for layer, names in layers.items()}
+        errors = {layer: relative_l2_of_all([(got[n], want[n]) for n in names]) for layer, names in layers.items()}
         worst = max(errors, key=lambda name: errors[name])
         return self._result("gradients", errors[worst], f"worst of {len(errors)} layers: {worst}")
 
@@ -223,7 +224,7 @@ class Certifier:
             self.backend.train_step(*self.backend.to_device(x, y), rate)
         got = {name: value.astype(np.float64) for name, value in self.backend.weights().items()}
         errors = {
-            form: _relative_l2_of_all([(got[name] - start[name], want[name] - start[name]) for name in want])
+            form: relative_l2_of_all([(got[name] - start[name], want[name] - start[name]) for name in want])
             for form, want in self.expected.long.items()
         }
         form = min(errors, key=lambda name: errors[name])

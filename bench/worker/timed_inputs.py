@@ -11,10 +11,10 @@ import numpy.typing as npt
 
 from backends.base import Images
 
-GAINS = (0.8, 1.2)
-SHIFTS = (-0.1, 0.1)
-"""Ranges of the factor and of the summand of an image's normalized values: small, so that the images stay as real ones
-for a quantized model."""
+GAINS = (0.8, 1.0)
+SHIFTS = (-0.05, 0.05)
+"""Ranges of the factor and of the summand of an image's normalized values. The factor makes none larger: a quantized
+model cuts off what is beyond the images that it was calibrated with."""
 
 
 @dataclass(frozen=True)

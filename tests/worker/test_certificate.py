@@ -148,7 +148,8 @@ def test_wrong_adapters_are_caught_and_a_right_one_is_not(bench: Bench) -> None:
     for record in records:
         name = record["job"]["backend"]
         failed = {check["name"] for check in record["parity"]["checks"] if not check["passed"]}
-        assert failed == EXPECTED_FAILURES.get(name, set()), name
+        expected = EXPECTED_FAILURES.get(name, set())
+        assert failed == expected | ({"timed_outputs"} if "logits" in expected else set()), name
         assert record["parity"]["comparable"] == (name == "third-party")
         assert record["status"] == "ok", "it runs; it just does something else"
         assert bool(record["ratios"]) == (name == "third-party"), "only comparable rows are compared"

@@ -28,12 +28,12 @@ BUSY_SECONDS, BUSY_SHARE = 0.015, 0.15
 WAIT_SECONDS = 0.01
 """A worker that has to wait for its core begins late by at most so many seconds: a turn of the scheduler."""
 CPU_SHARE = 1.15
-"""CPU seconds per wall second and thread. Honest rows: at most 1.11."""
+"""CPU seconds per wall second and thread. Honest rows: at most 1.0 (1.11 from inside the worker)."""
 AFTER_SHARE, AFTER_SECONDS, SPIN_SECONDS = 0.02, 0.02, 0.15
 """CPU seconds after the answer: as a share of the slice's, and in seconds. A pool of several threads spins for a while
 when it has no work (0.05 s per thread of OpenBLAS, 0.02 of ONNX Runtime): so many seconds per thread are allowed it."""
 READ_SHARE, READ_SECONDS = 0.5, 0.001
-"""Seconds to read an output after the fence, as a share of a step's, and in seconds. Honest rows: 0.002 of a step."""
+"""Seconds to read an output after the fence, as a share of a step's, and in seconds. Honest rows: at most 0.22 of a step and 0.2 ms."""
 
 
 def violations(record: Record) -> list[str]:

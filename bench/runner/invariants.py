@@ -33,8 +33,8 @@ AFTER_SHARE, AFTER_SECONDS, SPIN_SECONDS = 0.02, 0.02, 0.15
 """CPU seconds after the answer: as a share of the slice's, and in seconds. A pool of several threads spins for a while
 when it has no work (0.05 s per thread of OpenBLAS, 0.02 of ONNX Runtime): so many seconds per thread are allowed it."""
 READ_SHARE, READ_SECONDS = 0.5, 0.001
-"""Seconds to read an output after the fence, as a share of a step's, and in seconds. Honest rows: at most 0.22 of a step
-and 0.2 ms."""
+"""Seconds to read an output after the fence, as a share of a step's, and in seconds. Honest rows: at most 0.22 of a
+step and 0.2 ms."""
 
 
 def violations(record: Record) -> list[str]:

@@ -151,6 +151,9 @@ class TimedTraining:
 
 
 def _share(error: float, allowed: float) -> float:
+    """Infinite where the error is no number: no comparison would see it."""
+    if not np.isfinite(error):
+        return float("inf")
     return error / allowed if allowed else (0.0 if error == 0 else float("inf"))
 
 

@@ -80,7 +80,7 @@ def raise_betas(model: ModelSpec, weights: Weights) -> Weights:
 
 def images_of_draws(model: ModelSpec, images: int) -> int:
     """How many images the losses under drawn masks are of."""
-    return max(2, min(images, int(DRAWN_FLOPS / (DRAWS * max(model.flops, 1)))))
+    return min(images, max(2, int(DRAWN_FLOPS / (DRAWS * max(model.flops, 1)))))
 
 
 def select_masks(masks: Weights, index: npt.NDArray[np.int64] | slice) -> Weights:

@@ -123,6 +123,16 @@ def test_wrong_steps_do_not(tmp_path: Path, optimizer: Optimizer, step: Step) ->
     assert not check.passed, check.note
 
 
+def test_weights_that_are_no_numbers_do_not_pass(tmp_path: Path) -> None:
+    def diverges(network: Network, x: Any, y: Any, rate: float, state: dict[str, Any], form: str) -> float:
+        network.train_step(x, y, rate, state, form)
+        network.weights = {name: value * np.nan for name, value in network.weights.items()}
+        return 2.3
+
+    for optimizer in OPTIMIZERS:
+        assert not judged(tmp_path, Training(optimizer), diverges).passed
+
+
 def test_frozen_weights_stay() -> None:
     """Those that are trained move, those that are frozen do not."""
     frozen = frozenset(name for name in MODEL.trained if not name.startswith("dense"))

@@ -127,7 +127,7 @@ class TimedTraining:
             made[np.abs(made) < DRIFT * np.abs(before)] = np.nan
             return error | {"signs of the gradient": _share_of_other_signs(made, want)}
         made = (options.momentum * before - now) / rate
-        if options.nesterov:
+        if options.nesterov and options.momentum:
             velocity = (-before / rate - self._loss_and_slopes(steps, step - 1)[1]) / options.momentum
             made = (-now / rate - options.momentum**2 * velocity) / (1 + options.momentum)
         return error | {"gradient": float(np.linalg.norm(made - want) / max(float(np.linalg.norm(want)), 1e-30))}

@@ -41,6 +41,8 @@ LONG = {"fp32": 1.5e-5, "fp64": 1e-9}
 for 1e-7 2e-4, moments in bfloat16 2e-2. In a lower precision rounding hides what it is for."""
 DROPOUT = 8.0
 """Standard errors. Of correct frameworks at most 0.8 were seen."""
+ROUNDING = 1e-5
+"""Share of a loss that float32 may be off."""
 LOWER_PRECISION = 0.02
 """Share of the mean loss by which rounding to fewer than 24 bits may move it."""
 CLEAR_FACTOR = 3.0
@@ -253,8 +255,10 @@ def dropout_error(got: npt.NDArray[np.float64], want: npt.NDArray[np.float64], b
     if len(np.unique(got)) < len(np.unique(want)) / 2:
         return float("inf"), f"masks repeat: {len(np.unique(got))} different losses"
     means = abs(got.mean() - want.mean()) - bias * abs(want.mean())
-    error = math.sqrt(got.var(ddof=1) / len(got) + want.var(ddof=1) / len(want))
-    spread = abs(math.log(got.var(ddof=1) / want.var(ddof=1))) / math.sqrt(2 / (len(got) - 1) + 2 / (len(want) - 1))
+    rounding = (ROUNDING * want.mean()) ** 2  # of a rate of 0, all losses are equal
+    of_got, of_want = (losses.var(ddof=1) + rounding for losses in (got, want))
+    error = math.sqrt(of_got / len(got) + of_want / len(want))
+    spread = abs(math.log(of_got / of_want)) / math.sqrt(2 / (len(got) - 1) + 2 / (len(want) - 1))
     off = {"mean": max(0.0, means) / error, "variance": spread}
     worst = max(off, key=lambda name: off[name])
     return off[worst], f"{worst} of the loss off by {off[worst]:.1f} standard errors"

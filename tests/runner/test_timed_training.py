@@ -38,6 +38,7 @@ OPTIMIZERS = [
     Optimizer("sgd"),
     Optimizer("sgd", momentum=0.9, weight_decay=0.1),
     Optimizer("sgd", momentum=0.9, nesterov=True),
+    Optimizer("sgd", nesterov=True),
     Optimizer("adam"),
     Optimizer("adam", epsilon=1e-4, weight_decay=0.1),
     Optimizer("adamw", weight_decay=0.1),

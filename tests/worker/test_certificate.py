@@ -123,6 +123,9 @@ def test_losses_under_drawn_masks_are_compared_in_mean_and_spread() -> None:
     assert dropout_error(rng.normal(2.4, 0.05, 64), want, 0.0)[0] > DROPOUT
     assert dropout_error(rng.normal(2.4, 0.05, 64), want, 0.05)[0] < DROPOUT, "rounding may move the mean"
     assert dropout_error(rng.normal(2.3, 0.3, 64), want, 0.0)[0] > DROPOUT
+    nothing_dropped = np.full(64, 2.3)
+    assert dropout_error(nothing_dropped * (1 + 1e-7), nothing_dropped, 0.0)[0] < 1, "a rate of 0"
+    assert dropout_error(want, nothing_dropped, 0.0)[0] > DROPOUT
     value, note = dropout_error(np.tile(want[:4], 16), want, 0.0)
     assert (value, note) == (float("inf"), "masks repeat: 4 different losses")
 

@@ -84,7 +84,11 @@ def ratio_between(ours: Figure, theirs: Figure) -> Measured | None:
     """Ratio of two figures of one run from the rounds that both were measured in; None where there is none."""
     others = {sample.round: sample for sample in theirs.samples}
     pairs = [(sample, others[sample.round]) for sample in ours.samples if sample.round in others]
-    return intervals.geometric_mean([round_ratio(ours.name, a, b) for a, b in pairs]) if pairs else None
+    if not pairs:
+        return None
+    metric = METRICS.get(ours.name)
+    summary = intervals.median if metric is not None and metric.ranked else intervals.geometric_mean
+    return summary([round_ratio(ours.name, a, b) for a, b in pairs])
 
 
 def round_ratio(name: str, ours: Sample, theirs: Sample) -> float:

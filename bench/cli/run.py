@@ -125,14 +125,18 @@ class CareOptions:
         "deploy"
     )
     rounds: Annotated[
-        int | None, typer.Option(min=1, help="Fresh processes per row (default: deploy 3, precise 5).")
+        int | None, typer.Option(min=1, help="Fresh processes per row (default: 6, or more by --budget).")
     ] = None
     precision_target: Annotated[
         str | None, typer.Option(metavar="PERCENT", help="Add rounds until the ratios' half-width is this, such as 2%.")
     ] = None
     budget: Annotated[
         str | None,
-        typer.Option(metavar="TIME", help="The most time for --precision-target, such as 90s, 5m (default: 5m)."),
+        typer.Option(
+            metavar="TIME",
+            help="Time of the run that rounds fill, at least six, such as 90s, 5m"
+            " (default: 60s and 24s for each row; with --precision-target 5m).",
+        ),
     ] = None
     seeds: Annotated[int, typer.Option(min=1, help="Trainings per row: accuracy with an interval, and a verdict.")] = 1
     accuracy_margin: Annotated[
@@ -196,8 +200,8 @@ def run(
 
 def _refuse_contradictions(file: FileOptions, start: StartOptions, care: CareOptions) -> None:
     """Options that go together only."""
-    if care.budget is not None and care.precision_target is None:
-        raise UsageError("--budget bounds --precision-target; give both, or --rounds alone")
+    if care.budget is not None and care.rounds is not None and care.precision_target is None:
+        raise UsageError("--rounds is a number of rounds, --budget adds rounds until a time; give one")
     if start.init is None and (start.new_head or start.freeze):
         option = "new-head" if start.new_head else "freeze"
         raise UsageError(f"--{option} goes with --init RUN, whose weights it keeps")

@@ -62,6 +62,8 @@ class Metric:
     """Which values are better; None: a property of the model, neither is."""
     spread_over: Literal["processes", "seeds"] | None = None
     """What ``n`` counts and the interval is over; None: one value."""
+    ranked: bool = False
+    """The value is the median over processes, and the interval is between order statistics: a tail is not normal."""
     head: str | None = None
     """Title in the head of a column, where the table's title says the rest; None: ``title``."""
     by_task: bool = False
@@ -106,6 +108,7 @@ class Metric:
     def interval(self) -> str | None:
         """How the interval of a record is computed; None: there is none."""
         method = "student-t" if self.spread_over == "seeds" else "student-t of logarithms"
+        method = "order statistics, of six or more," if self.ranked else method
         return None if self.spread_over is None else f"{method} over {self.spread_over}"
 
     @property
@@ -172,9 +175,10 @@ _ALL = (
         "latency p90",
         MILLISECONDS,
         "latency",
-        "As latency_p50, 90th percentile.",
+        "As latency_p50, 90th percentile, but the median over processes.",
         direction="lower",
         spread_over="processes",
+        ranked=True,
         head="p90",
         compared=True,
     ),
@@ -183,9 +187,10 @@ _ALL = (
         "latency p99",
         MILLISECONDS,
         "latency",
-        "As latency_p50, 99th percentile.",
+        "As latency_p50, 99th percentile, but the median over processes.",
         direction="lower",
         spread_over="processes",
+        ranked=True,
         head="p99",
         compared=True,
     ),

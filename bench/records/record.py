@@ -7,6 +7,7 @@ records did, or ``bench.records.upgrade`` fills it in when an older record is re
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, computed_field, model_validator
@@ -115,7 +116,12 @@ class Figure(Frozen):
     def interval(self) -> str | None:
         """How ``low`` and ``high`` were computed, and over what; null where there are none."""
         metric = METRICS.get(self.name)
-        return None if metric is None or self.low is None else metric.interval
+        if metric is None or self.low is None:
+            return None
+        values = {sample.value for sample in self.samples}
+        if metric.ranked and not {self.low, self.high} <= values:  # of a version before they were ranked
+            return replace(metric, ranked=False).interval
+        return metric.interval
 
     @computed_field  # type: ignore[prop-decorator]
     @property
@@ -269,6 +275,8 @@ class Phase(Frozen):
     """Resident bytes at the end of a measuring worker."""
     alive_with: list[str] = []
     """Ids of the rows whose workers took turns with it."""
+    clock_pace: float | None = None
+    """Seconds of a measuring worker's clock per second of the parent's."""
 
 
 class Outcome(Frozen):

@@ -48,6 +48,8 @@ ASLEEP_SECONDS = 1.0
 """If a worker's threads still run after this time, the next slice begins anyway and is marked."""
 PEAK_SLACK = 0.01
 """Share by which a peak may fall: the kernel keeps its page counts per processor."""
+PACE_SECONDS = 1.0
+"""The pace of two clocks is compared over at least this time: replies may wait for a core."""
 STEPS_KEPT = 2
 """Steps of a slice whose outputs are kept. Two, so that an output that a later step overwrites is seen."""
 MEMORY_SHARE = 0.7
@@ -104,6 +106,8 @@ class MeasuredRound:
     metrics: list[MetricReadings]
     finished: Finished
     device_memory: DeviceMemory | Missing
+    clock_pace: float | None = None
+    """Seconds of the worker's clock per second of the parent's, from its first reply to its last."""
 
 
 @dataclass
@@ -113,7 +117,7 @@ class Block:
     open_worker: Callable[[Row], WorkerProcess]
     prepare: Callable[[Row], Prepare]
     timeout: float
-    slices: int
+    slices: Callable[[TimedMetric], int]
     timing: Timing
     too_large: dict[tuple[str, str], int] = field(default_factory=dict)
     """By row id and task: the batch size that did not fit into memory. Neither it nor larger ones are tried again."""
@@ -125,6 +129,10 @@ class Block:
     """Which files of the run a row's worker changed that are not its own; empty if none."""
     closing: Callable[[Row, TimedMetric], Close | None] = lambda row, metric: None
     """The request for steps after the last slice of a training metric."""
+    cuts: dict[tuple[str, TimedMetric], int] = field(default_factory=dict)
+    """By row id and metric: the warm-up steps after which an earlier worker's were steady."""
+    slice_seconds: dict[TimedMetric, float] = field(default_factory=dict)
+    """What one slice of every row has cost in the last block, with its inputs and waits."""
 
     def measure(
         self, rows: Sequence[Row], metrics: Sequence[TimedMetric], announce: Callable[[str], None]
@@ -147,6 +155,8 @@ class _Live:
     watch: Watch
     cpus: int
     prepared: Prepared | None = None
+    prepared_at: float = 0.0
+    """By the parent's clock."""
     alive_with: tuple[str, ...] = ()
     readings: list[MetricReadings] = field(default_factory=list)
     fastest: Noise = field(default_factory=Noise)
@@ -196,6 +206,7 @@ class _Turns:
         live = _Live(row, worker, Watch(worker.pid, cpus, row.gpu_uuid), len(cpus))
         self._last = worker
         live.prepared = live.ask(self._block.prepare(row), self._block.timeout)
+        live.prepared_at = time.perf_counter()
         if row.gpu_uuid is not None:
             live.gpu_pids = nvml.pids(row.gpu_uuid) - pids
         return live
@@ -208,11 +219,13 @@ class _Turns:
         for live in able:
             self._attempt(live, metric, partial(self._warm_up, live, metric))
         able = [live for live in able if live in self._live and isinstance(live.readings[-1].warm_up, WarmedUp)]
-        for turn in range(2 * self._block.slices):  # twice as many turns as slices: disturbed slices are repeated
+        begin, slices = time.monotonic(), self._block.slices(metric)
+        for turn in range(2 * slices):  # twice as many turns as slices: disturbed slices are repeated
             order = able if turn % 2 == 0 else list(reversed(able))
             for live in order:
-                if live in self._live and _count_undisturbed(live) < self._block.slices:
+                if live in self._live and _count_undisturbed(live) < slices:
                     self._attempt(live, metric, partial(self._time_slice, live, turn))
+        self._block.slice_seconds[metric] = (time.monotonic() - begin) / slices
         for live in [live for live in able if live in self._live]:
             self._attempt(live, metric, partial(self._close, live, metric))
 
@@ -258,7 +271,7 @@ class _Turns:
 
     def _warm_up(self, live: _Live, metric: TimedMetric) -> None:
         self._wait_asleep(live.worker)
-        warm_up = live.ask(WarmUp(metric=metric), self._block.timeout)
+        warm_up = live.ask(WarmUp(metric=metric, cut=self._known_cut(live, metric)), self._block.timeout)
         if isinstance(warm_up, NotTaken):
             warm_up = Missing(f"the file does not take batch size {warm_up.batch_size}: {warm_up.why}")
         elif isinstance(warm_up, Missing):
@@ -269,7 +282,17 @@ class _Turns:
             why := self._block.why_impossible(live.row, metric, warm_up.step_seconds)
         ):
             raise WorkerError("failed", why)
+        if isinstance(warm_up, WarmedUp) and warm_up.steady:
+            self._block.cuts[live.row.id, metric] = warm_up.cut
         live.readings.append(MetricReadings(metric, warm_up))
+
+    def _known_cut(self, live: _Live, metric: TimedMetric) -> int | None:
+        """Steps after which a metric is steady: none, if the same step was timed just before at the other boundary."""
+        before = live.readings[-1] if live.readings else None
+        other = before is not None and replace(before.metric, boundary=metric.boundary) == metric
+        if before is not None and other and isinstance(before.warm_up, WarmedUp) and before.warm_up.steady:
+            return 0
+        return self._block.cuts.get((live.row.id, metric))
 
     def _time_slice(self, live: _Live, turn: int) -> None:
         readings, timing = live.readings[-1], self._block.timing
@@ -325,9 +348,10 @@ class _Turns:
         assert live.prepared is not None
         memory = _device_memory(live)
         finished = live.ask(Finish(), self._block.timeout)
+        pace = _clock_pace(live.prepared, finished, time.perf_counter() - live.prepared_at)
         peaks = {task: max(peak, live.seen.get(task, 0)) for task, peak in finished.peak_rss.items()}
         finished = replace(finished, peak_rss=peaks)
-        self._ended[live.row.id] = MeasuredRound(live.prepared, live.alive_with, live.readings, finished, memory)
+        self._ended[live.row.id] = MeasuredRound(live.prepared, live.alive_with, live.readings, finished, memory, pace)
 
     def _wait_asleep(self, next_worker: WorkerProcess | None) -> bool | None:
         """Wait until the last worker sleeps, unless the same worker runs next."""
@@ -360,6 +384,13 @@ def _highest_clocks(so_far: Noise, noise: Noise) -> Noise:
         for name in ("frequency", "gpu_clock")
     }
     return replace(so_far, **clocks)
+
+
+def _clock_pace(prepared: Prepared, finished: Finished, elapsed: float) -> float | None:
+    """Seconds of the worker's clock per second of the parent's; None: too short a time to tell, or simulated time."""
+    if prepared.clock is None or finished.clock is None or os.environ.get(speed_variables.SIMULATED_TIME):
+        return None
+    return (finished.clock - prepared.clock) / elapsed if elapsed >= PACE_SECONDS else None
 
 
 def _device_memory(live: _Live) -> DeviceMemory | Missing:

@@ -23,9 +23,8 @@ MEMORY_SLACK = 1.01
 CLOCK_SHARE, CLOCK_SECONDS = 0.03, 0.005
 """Share of a slice, and seconds, by which the worker's clock may lag the parent's: a request and an answer pass
 meanwhile."""
-BUSY_SECONDS, BUSY_SHARE, BUSY_LEVEL = 0.015, 0.15, 0.25
-"""The same where most slices were disturbed: on a busy machine the parent, too, waits for a core, but not in every
-slice. So the lag that a quarter of the slices stays below is judged, not the median. A slow clock lags in all."""
+PACE_ERROR = 0.02
+"""The same over a worker's whole life, where a wait for a core is nothing."""
 WAIT_SECONDS = 0.01
 """A worker that has to wait for its core begins late by at most so many seconds: a turn of the scheduler."""
 CPU_SHARE = 1.15
@@ -129,19 +128,20 @@ def _allocator(record: Record) -> Iterator[str]:
 
 
 def _clock(record: Record) -> Iterator[str]:
-    """The worker's clock goes as the parent's. A wait for a core, outside the slice, is no lag of its clock."""
+    """The worker's clock goes as the parent's: over its life, and in the slices of a quiet machine. On a busy one the
+    parent, too, waits for a core."""
+    for worker in record.phases:
+        if worker.clock_pace is not None and abs(worker.clock_pace - 1) > PACE_ERROR:
+            yield f"round {worker.round}: the worker's clock went {worker.clock_pace:.3f} times as fast as the parent's"
     known = [piece for piece in _used_slices(record) if piece.reading("elapsed") is not None]
     calm = [piece for piece in known if not piece.disturbed]
-    if not known:
+    if not calm or 2 * len(calm) < len(known):
         return
-    quiet = 2 * len(calm) >= len(known)
-    judged = calm if quiet else known
-    seconds, share, level = (CLOCK_SECONDS, CLOCK_SHARE, 0.5) if quiet else (BUSY_SECONDS, BUSY_SHARE, BUSY_LEVEL)
-    times = [tuple(piece.reading(name) or 0.0 for name in ("wall", "elapsed", "waited")) for piece in judged]
+    times = [tuple(piece.reading(name) or 0.0 for name in ("wall", "elapsed", "waited")) for piece in calm]
     wall, elapsed = (statistics.median(each[side] for each in times) for side in (0, 1))
-    lag = _level(level, [wall - elapsed - min(waited, WAIT_SECONDS) for wall, elapsed, waited in times])
-    ahead = _level(level, [elapsed - wall for wall, elapsed, _ in times])
-    if lag > max(seconds, share * wall) or ahead > TIMER_ERROR:
+    lag = statistics.median(wall - elapsed - min(waited, WAIT_SECONDS) for wall, elapsed, waited in times)
+    ahead = statistics.median(elapsed - wall for wall, elapsed, _ in times)
+    if lag > max(CLOCK_SECONDS, CLOCK_SHARE * wall) or ahead > TIMER_ERROR:
         yield f"of slices that took {wall:.3f} s, the worker's clock saw {elapsed:.3f} s (medians)"
 
 
@@ -185,11 +185,6 @@ def _late(record: Record) -> Iterator[str]:
         if reads and steps and statistics.median(reads) > max(READ_SECONDS, READ_SHARE * statistics.median(steps)):
             read, step = statistics.median(reads), statistics.median(steps)
             yield f"reading an output took {read:.3g} s after steps of {step:.3g} s in {name} (medians)"
-
-
-def _level(share: float, values: list[float]) -> float:
-    """The value that this share of the values is below."""
-    return sorted(values)[int(share * len(values))]
 
 
 def _slices_by_metric(record: Record) -> Iterator[tuple[str, list[Slice]]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from backends.model import ModelSpec, Weights
 from bench.machine.placement import Placement, place
+from bench.runner.budget import default_seconds
 from bench.worker.protocol import Job, Task, TimedMetric
 from bench.workloads.onnx_file import OnnxModel
 from bench.workloads.workload import Workload
@@ -18,7 +19,7 @@ DEFAULT = "default"
 BEST = "best"
 """All modes; the report names the fastest."""
 TASKS: tuple[Task, ...] = ("infer", "train")
-DEFAULT_BUDGET = 300.0
+TARGET_BUDGET = 300.0
 """Seconds for a precision target, if the user gives no budget."""
 
 
@@ -36,9 +37,9 @@ class Request:
     rounds: int | None = None
     """None: as many as the profile has."""
     precision_target: float | None = None
-    """Rounds are added until the 95% half-width of the ratios is at most this fraction ..."""
+    """Rounds are added until the 95% half-width of the ratios is at most this fraction, or the budget is spent."""
     budget: float | None = None
-    """... or until this many seconds have passed."""
+    """Seconds of the whole run; None: see ``Plan.budget``."""
     modes: tuple[str, ...] = (DEFAULT,)
     precisions: tuple[str, ...] = (DEFAULT,)
     seed: int = 0
@@ -157,8 +158,21 @@ class Plan:
     metrics: tuple[TimedMetric, ...]
 
     @property
+    def budget(self) -> float | None:
+        """Seconds that rounds are planned to fill; None: their number is given, by the user or by a profile of many
+        slices."""
+        request = self.request
+        if request.budget is not None:
+            return request.budget
+        if request.precision_target is not None:
+            return TARGET_BUDGET
+        if request.rounds is not None or request.placement.profile.fixed:
+            return None
+        return default_seconds(len(self.order(0)))
+
+    @property
     def rounds(self) -> int:
-        """The minimum number of rounds; a precision target may add more."""
+        """The number of rounds, the minimum where a budget adds more."""
         rounds = self.request.rounds
         return self.request.placement.profile.rounds if rounds is None else rounds
 

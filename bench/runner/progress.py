@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,8 @@ class Bar:
     store_error: BenchError | None = None
     step_seconds: Sequence[float] | None = None
     """Expected seconds of every step; None if not known."""
+    ends_at: float | None = None
+    """Monotonic time at which a time budget ends."""
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
@@ -59,9 +62,14 @@ class Bar:
 
     def _left(self, done: int) -> str:
         """The expected remaining time, in whole seconds or minutes; empty if not known."""
-        if self.step_seconds is None or done >= len(self.step_seconds):
+        if self.ends_at is not None:
+            seconds = self.ends_at - time.monotonic()
+            if seconds < 0:
+                return ""
+        elif self.step_seconds is None or done >= len(self.step_seconds):
             return ""
-        seconds = sum(self.step_seconds[done:])
+        else:
+            seconds = sum(self.step_seconds[done:])
         return f"about {seconds:.0f} s left" if seconds < 90 else f"about {seconds / 60:.0f} min left"
 
     def write_to_store(self, write: Callable[[], None]) -> None:

@@ -91,6 +91,7 @@ def _phase(result: RowResult, kind: str, number: int | None, report: WorkerRepor
         life=report.life,
         rss=None if measured is None else measured.finished.rss,
         alive_with=[] if measured is None else list(measured.alive_with),
+        clock_pace=None if measured is None else measured.clock_pace,
     )
 
 
@@ -213,10 +214,12 @@ def _arena_ratio(metric: TimedMetric, ratios: Sequence[float]) -> Ratio:
 
 
 def _over_processes(name: str, samples: list[Sample], missing: Missing, **place: Any) -> Figure:
-    """Geometric mean over processes with a Student t interval of the logarithms, or the reason for a missing value."""
+    """Geometric mean over processes with a Student t interval of the logarithms, for a ranked metric their median with
+    one of order statistics, or the reason for a missing value."""
     if not samples:
         return Figure(name=name, unit=METRICS[name].unit, value=None, reason=missing.reason, **place)
-    estimate = intervals.geometric_mean([sample.value for sample in samples])
+    summary = intervals.median if METRICS[name].ranked else intervals.geometric_mean
+    estimate = summary([sample.value for sample in samples])
     return Figure(name=name, unit=METRICS[name].unit, **asdict(estimate), samples=samples, **place)
 
 

@@ -76,6 +76,10 @@ class Results:
         """A function that notifies the observer that a part of ``what`` begins."""
         return lambda part: self.observer.begins(f"{part}: {what}", self.done, self.total)
 
+    def expect_rounds(self, number: int) -> None:
+        """So many rounds are still to come."""
+        self.total = self.done + number * len(self.plan.order(0))
+
     def interrupt(self) -> None:
         """Mark the unfinished rows as interrupted: the user stopped the run."""
         unfinished = [

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import secrets
+import statistics
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -13,8 +16,9 @@ from bench.machine import allocators, nvml
 from bench.machine.host import available_memory
 from bench.records.record import Sample
 from bench.runner import page_faults, roof, timed_training
+from bench.runner.budget import USUAL_SLICES, RoundCost, mean_cost, rounds_left, slices_of_round
 from bench.runner.interleaving import Block, MeasuredRound, alive_together
-from bench.runner.plan import DEFAULT_BUDGET, Row
+from bench.runner.plan import Row
 from bench.runner.record_builder import sample, throughput
 from bench.runner.results import Results
 from bench.runner.timed_outputs import rows_asked
@@ -25,11 +29,18 @@ from bench.worker.protocol import CheckResult, Close, Closed, TimedMetric
 
 ROUNDS_JUDGED, LATER_JUDGED = 3, 4
 """What was timed is judged in so many rounds of a row, and in one of so many later ones, drawn: a gate has many."""
+LATE_SHARE = 0.1
+"""A budget that is overrun by less is none to speak of."""
+ARENA_PAIRS = 3
+"""Pairs of processes with and without the arena settings."""
+STARTING, PAIR_SECONDS = ("spawn", "import", "build", "first_call"), 2.0
+"""The phases of a worker before it is timed, and what its warm-up and slices of one metric take."""
 
 
 @dataclass
 class Rounds:
-    """The rounds of a plan: at least ``plan.rounds``, and more until its precision target is reached.
+    """The rounds of a plan: at least ``plan.rounds``, and more until its precision target is reached or its budget is
+    spent.
 
     ``began``: monotonic time at which the run began, for its budget.
     """
@@ -38,17 +49,61 @@ class Rounds:
     results: Results
     began: float
     _too_large: dict[tuple[str, str], int] = field(default_factory=dict)
-    _last_round: float = 0.0
-    """Seconds."""
+    _cuts: dict[tuple[str, TimedMetric], int] = field(default_factory=dict)
+    _slices: dict[TimedMetric, int] = field(default_factory=dict)
+    """By metric, where the profile's number is not the one."""
 
     def run_all(self) -> None:
         """Measure all rounds, then try the arena allocator settings on rows that page faults slow down."""
         plan = self.results.plan
-        while len(self.results.schedule) < plan.rounds or self._needs_more_rounds():
-            begin = time.monotonic()
-            self._measure_round(len(self.results.schedule))
-            self._last_round = time.monotonic() - begin
+        if plan.budget is None:
+            for number in range(plan.rounds):
+                self._measure_round(number, plan.rounds)
+        else:
+            self._fill(plan.budget)
+        if plan.budget is not None and not plan.request.placement.profile.fixed:
+            self._slices = dict.fromkeys(plan.metrics, USUAL_SLICES)
         self._try_arena()
+
+    def _fill(self, budget: float) -> None:
+        """Measure rounds until the budget is spent, or the precision target is reached."""
+        plan = self.results.plan
+        fewest, profile, costs = plan.rounds, plan.request.placement.profile, list[RoundCost]()
+        usual = dict.fromkeys(plan.metrics, profile.slices if profile.fixed else USUAL_SLICES)
+        coming, self._slices = fewest, usual
+        while True:
+            number = len(self.results.schedule)
+            if costs:
+                cost, left = mean_cost(costs), self.began + budget - time.monotonic() - self._reserve()
+                coming = rounds_left(cost, usual, left, fewest - number)
+                if coming <= 0 or (number >= fewest and self._is_precise()):
+                    return
+                if not profile.fixed:
+                    self._slices = slices_of_round(cost, left / coming, self._spreads())
+                late = coming * cost.of(self._slices) - left
+                if number == 1 and late > LATE_SHARE * budget:
+                    text = f"{fewest} rounds end about {late:.0f} s after the budget of {budget:.0f} s"
+                    print(f"note: {text}; --rounds N measures fewer, --budget allows more", file=sys.stderr, flush=True)
+            begin = time.monotonic()
+            slice_seconds = self._measure_round(number, number + coming)
+            in_slices = math.fsum(each * self._slices[metric] for metric, each in slice_seconds.items())
+            costs.append(RoundCost(max(0.0, time.monotonic() - begin - in_slices), slice_seconds))
+
+    def _is_precise(self) -> bool:
+        target = self.results.plan.request.precision_target
+        widest_ratio = None if target is None else widest(with_ratios(self.results.records()))
+        return target is not None and (widest_ratio is None or widest_ratio[0] <= target)
+
+    def _spreads(self) -> dict[TimedMetric, float]:
+        """Standard deviation of the logarithm of a slice's step time within a process, over all rows, by metric."""
+        variances: dict[TimedMetric, list[float]] = {}
+        for row in self.results.plan.order(0):
+            for measured in self.results[row].rounds:
+                for readings in measured.metrics:
+                    steps = [one.timed.seconds / one.timed.images for one in readings.slices if not one.reasons]
+                    if len(steps) > 1:
+                        variances.setdefault(readings.metric, []).append(statistics.variance(map(math.log, steps)))
+        return {metric: math.sqrt(statistics.fmean(values)) for metric, values in variances.items()}
 
     def block(self, kind: str) -> Block:
         """The settings of a block; ``kind`` names the logs of its workers."""
@@ -57,13 +112,14 @@ class Rounds:
             lambda row: self.workspace.spawn(row, kind),
             self.workspace.prepare,
             request.timeout,
-            request.placement.profile.slices,
+            lambda metric: self._slices.get(metric, request.placement.profile.slices),
             self.workspace.timing,
             self._too_large,
             self._rows_read,
             self._why_impossible,
             self.workspace.damage,
             self._closing,
+            self._cuts,
         )
 
     def _closing(self, row: Row, metric: TimedMetric) -> Close | None:
@@ -109,34 +165,29 @@ class Rounds:
             checks.append(training.judge(row.job.precision, *secrets.choice(closings)))
         return checks
 
-    def _needs_more_rounds(self) -> bool:
-        """Whether the ratios are still wider than the precision target and the budget allows one more round."""
-        request = self.results.plan.request
-        if request.precision_target is None:
-            return False
-        spent = time.monotonic() - self.began
-        if spent + self._last_round > (request.budget or DEFAULT_BUDGET):
-            return False
-        widest_ratio = widest(with_ratios(self.results.records()))
-        return widest_ratio is not None and widest_ratio[0] > request.precision_target
-
-    def _measure_round(self, number: int) -> None:
-        """Measure a block of all rows that are still ok; it counts for a row only if its worker finished."""
+    def _measure_round(self, number: int, total: int) -> dict[TimedMetric, float]:
+        """Measure a block of all rows that are still ok; it counts for a row only if its worker finished. ``total``:
+        the expected number of rounds. The seconds of one slice of every row, by metric."""
         plan = self.results.plan
         order = plan.order(number)
         self.results.schedule.append([row.id for row in order])
         rows = [row for row in order if self.results[row].status == "ok"]
         boards = {row.gpu_uuid: nvml.free_memory(row.gpu_uuid) or 0 for row in rows if row.gpu_uuid is not None}
+        self.results.expect_rounds(total - number)
+        seconds: dict[TimedMetric, float] = {}
         for group in alive_together(rows, self.workspace.held_bytes, available_memory(), boards):
-            what = f"measure {number + 1}/{max(plan.rounds, number + 1)}"
-            outcomes = self._measure_group(group, what)
+            outcomes = self._measure_group(group, f"measure {number + 1}/{total}", seconds)
             for row in group:
                 self.keep(row, outcomes[row.id])
         self.results.report(rows)
         self.results.done += len(order)
+        return seconds
 
-    def _measure_group(self, group: Sequence[Row], what: str) -> dict[str, MeasuredRound | WorkerError]:
-        """Measure a block of these rows. A row whose worker died at a batch size is measured again without it."""
+    def _measure_group(
+        self, group: Sequence[Row], what: str, seconds: dict[TimedMetric, float]
+    ) -> dict[str, MeasuredRound | WorkerError]:
+        """Measure a block of these rows. A row whose worker died at a batch size is measured again without it. What a
+        slice of every row costs is added to ``seconds``."""
         block, plan = self.block(what), self.results.plan
         outcomes: dict[str, MeasuredRound | WorkerError] = {}
         rows: Sequence[Row] = group
@@ -145,28 +196,41 @@ class Rounds:
             outcomes |= block.measure(rows, plan.metrics, self.results.announcer(what))
             narrowed = {row_id for (row_id, _), _ in self._too_large.items() - before.items()}
             rows = [row for row in rows if row.id in narrowed and isinstance(outcomes[row.id], WorkerError)]
+        for metric, cost in block.slice_seconds.items():
+            seconds[metric] = seconds.get(metric, 0.0) + cost
         return outcomes
 
     def _try_arena(self) -> None:
         """Measure whether glibc's arena settings speed up the rows that page faults slow down."""
+        count = min(ARENA_PAIRS, len(self.results.schedule))
         for row in self.results.plan.rows:
             result = self.results[row]
             record = self.results.records([row])
             metric = page_faults.worst_metric(record[0], self.results.plan.metrics) if record else None
             if metric is not None:
                 try:
-                    pairs = [self._arena_pair(row, metric, i) for i in range(len(self.results.schedule))]
+                    pairs = [self._arena_pair(row, metric, number, count) for number in range(count)]
                     result.arena.append((metric, pairs))
                 except WorkerError as error:
                     result.arena_error = f"{error.status}: {error.reason}"
                 self.results.report([row])
 
-    def _arena_pair(self, row: Row, metric: TimedMetric, number: int) -> float:
+    def _reserve(self) -> float:
+        """Seconds that trying the arena allocator settings will take, from what the rows' workers have taken."""
+        seconds = 0.0
+        for row in self.results.plan.order(0):
+            record = self.results.records([row])
+            if record and page_faults.worst_metric(record[0], self.results.plan.metrics) is not None:
+                phases = self.results[row].rounds[-1].finished.report.phases
+                seconds += 2 * ARENA_PAIRS * (PAIR_SECONDS + math.fsum(phases.get(name, 0.0) for name in STARTING))
+        return seconds
+
+    def _arena_pair(self, row: Row, metric: TimedMetric, number: int, count: int) -> float:
         """Ratio of the images/s of two workers that take turns: with the arena settings over without."""
         variant = f"--allocator {allocators.ARENA}"
         job = replace(row.job, allocator=allocators.ARENA)
         twin = replace(row, name=f"{row.name} {variant}", variant=variant, job=job)
-        what = f"allocator {number + 1}/{len(self.results.schedule)}"
+        what = f"allocator {number + 1}/{count}"
         pair = [row, twin] if number % 2 else [twin, row]
         samples: list[Sample] = []
         outcomes = self.block(what).measure(pair, [metric], self.results.announcer(what))

@@ -11,7 +11,7 @@ from bench.analysis.ratios import with_ratios
 from bench.machine.host import fingerprint, git_commit
 from bench.records.record import Data, Record, Run
 from bench.runner import time_left
-from bench.runner.plan import DEFAULT_BUDGET, Plan
+from bench.runner.plan import Plan
 from bench.runner.progress import RunProgress
 from bench.runner.record_builder import Context
 from bench.runner.results import Results
@@ -46,7 +46,7 @@ def run(plan: Plan, dataset: Dataset, store: Store, command: str, inputs: Inputs
         started_at=context.started_at,
         rounds=0,
         precision_target=request.precision_target,
-        budget=None if request.precision_target is None else request.budget or DEFAULT_BUDGET,
+        budget=plan.budget,
         accuracy_margin=request.accuracy_margin,
     )
     counts = [trainings(plan, row) for row in plan.rows]
@@ -55,7 +55,10 @@ def run(plan: Plan, dataset: Dataset, store: Store, command: str, inputs: Inputs
     with workspace.opened():
         store.add_run(begun)  # not before: a run that cannot write its data leaves nothing behind
         with RunProgress(store=store, run_name=name) as progress:
-            progress.step_seconds = time_left.step_seconds(plan, counts, store)
+            if plan.budget is None:
+                progress.step_seconds = time_left.step_seconds(plan, counts, store)
+            else:
+                progress.ends_at = time.monotonic() + plan.budget
             results = Results(plan, context, progress, total)
             interrupted = _measure(workspace, results, dataset)
     timing = asdict(workspace.timing)

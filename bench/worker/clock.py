@@ -24,6 +24,9 @@ MIN_WARM_UP_STEPS = 3
 MIN_WARM_UP_SECONDS = 0.2
 MAX_WARM_UP_SECONDS = 2.0
 """If the steps are not steady by then, they are timed anyway, and the metric is marked."""
+AGAIN_SECONDS, NOT_WARM = 0.05, 5.0
+"""Seconds of steps that are known to be steady, and how many times longer than their median the first one takes where
+something was compiled."""
 MAX_UNTIMED_SHARE = 0.25
 """A slice begins with one untimed step that wakes threads and fills caches. It is left out if a step takes more than
 this share of the slice: it would cost much and change little."""
@@ -59,8 +62,27 @@ def warm_up(
             verdict = steady_state.mser(seconds)
             if out_of_time or verdict.steady:
                 median = statistics.median(seconds[verdict.warm_up :])
-                return WarmedUp(steps=steps, steady=verdict.steady, step_seconds=median)
+                return WarmedUp(steps=steps, steady=verdict.steady, step_seconds=median, cut=verdict.warm_up)
             next_test = math.ceil(1.25 * steps)
+
+
+def warm_up_again(
+    step: Callable[[], object], fence: Callable[[], None], renew: Callable[[], object], cut: int
+) -> WarmedUp:
+    """Fenced steps that are known to be steady after the first ``cut``: at least ``MIN_WARM_UP_STEPS`` and
+    ``AGAIN_SECONDS`` after these. If they are not (a framework may compile each boundary), a whole warm-up follows."""
+    seconds: list[float] = []
+    begin = now()
+    while len(seconds) < cut + MIN_WARM_UP_STEPS or now() - begin < AGAIN_SECONDS:
+        renew()
+        start = now()
+        step()
+        fence()
+        seconds.append(now() - start)
+    median = statistics.median(seconds[cut:])
+    if seconds[cut] > NOT_WARM * median:
+        return warm_up(step, fence, renew)
+    return WarmedUp(steps=len(seconds), steady=True, step_seconds=median, cut=cut)
 
 
 def steps_of(seconds: float, step_seconds: float) -> int:

@@ -236,16 +236,19 @@ class Prepared:
 
     first_call: float
     cold_start: float
+    clock: float | None = None
+    """What the clock that times slices shows, in seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WarmedUp:
     """Number of warm-up steps, whether they became steady (None: too few steps to decide), and the median seconds of a
-    step after the cut."""
+    step after the first ``cut``."""
 
     steps: int
     steady: bool | None
     step_seconds: float
+    cut: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -312,6 +315,8 @@ class Finished:
     framework_memory: Mapping[str, int]
     """The framework's own statistics of its GPU memory, bytes."""
     report: WorkerReport
+    clock: float | None = None
+    """What the clock that times slices shows, in seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -383,6 +388,8 @@ class WarmUp(Request[WarmedUp | Missing | NotTaken]):
     user's file does not take such a batch."""
 
     metric: TimedMetric
+    cut: int | None = None
+    """Steps after which it is known to be steady: from an earlier process, or 0 after the other boundary."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -203,7 +203,7 @@ class Session:
             begin = clock.now()
             backend.infer(x)
             first_call = clock.now() - begin
-        return Prepared(first_call=first_call, cold_start=time.monotonic() - self._spawned_at)
+        return Prepared(first_call=first_call, cold_start=time.monotonic() - self._spawned_at, clock=clock.now())
 
     def warm_up(self, request: WarmUp) -> WarmedUp | Missing | NotTaken:
         """Create a metric's batches and run its step until it is steady."""
@@ -214,7 +214,11 @@ class Session:
             renews = self._work.inputs is None
             self._step = TimedSteps(self.backend, self._metric, self._recipe.learning_rate, self._draw, renews)
             with self._phase("warm_up"):
-                warmed_up = clock.warm_up(self._step, self.backend.synchronize, self._step.renew_if_used)
+                fence, renew = self.backend.synchronize, self._step.renew_if_used
+                if request.cut is None:
+                    warmed_up = clock.warm_up(self._step, fence, renew)
+                else:
+                    warmed_up = clock.warm_up_again(self._step, fence, renew, request.cut)
         except Exception as error:
             if isinstance(error, MemoryError) or self.backend.out_of_memory(error):
                 self._step.clear()
@@ -274,7 +278,8 @@ class Session:
         rss = memory.current_rss()  # before the peak, which may still grow
         self._switch_task(None)
         on_device = self.backend.device_memory()
-        return Finished(peak_rss=self._peak_rss, rss=rss, framework_memory=on_device, report=self._report())
+        report = self._report()
+        return Finished(peak_rss=self._peak_rss, rss=rss, framework_memory=on_device, report=report, clock=clock.now())
 
     def probe(self, request: ProbeGpu) -> GpuFacts:
         """Collect the facts for ``bench gpu-check`` while the model runs on the GPU."""

@@ -58,15 +58,20 @@ TERMS = {
     "device": "inputs are already on the device in the framework's own layout, and results stay there. On a CPU the"
     " difference to end-to-end is the copies and the layout.",
     "± and n": "half-width of the 95% interval of the geometric mean over n fresh processes (Student's t on"
-    " logarithms), as a percentage. With n = 1 there is no interval.",
+    " logarithms), as a percentage. With n = 1 there is no interval. Of p90 and p99: of the median over processes,"
+    " between order statistics (Conover 1999), since their distribution has a long tail; it takes six processes.",
+    "groups": "the processes of a row fall into two, at least two in each, if their throughputs (over the geometric"
+    " mean of the other rows' in the same round) leave a gap of at least 10% and of five times the range of either.",
     "× fastest": "ratio to the fastest comparable row. In each turn of a round every worker runs one slice; the ratio"
     " of a round is the median over its turns of the ratio of two slices that follow one another (for tail latencies"
-    " and starts: the ratio of the two processes' values). The ratio shown is the geometric mean over rounds with its"
-    " 95% interval. Throughput below 1 and time above 1 are slower. A slow period of the machine affects both slices of"
-    " a turn. So this ratio can differ from the ratio of the two values, and its interval is narrower.",
+    " and starts: the ratio of the two processes' values). The ratio shown is the geometric mean over rounds (for tail"
+    " latencies the median) with its 95% interval. Throughput below 1 and time above 1 are slower. A slow period of the"
+    " machine affects both slices of a turn. So this ratio can differ from the ratio of the two values, and its"
+    " interval is narrower.",
     "warm-up": "steps before timing, until the step times are steady by MSER-5 (White 1997; White, Cobb & Spratt 2000):"
     " the cut that minimizes the standard error of the remaining steps lies in the first half. At least 3 steps and"
-    " 0.2 s, at most 2 s.",
+    " 0.2 s, at most 2 s. Where the number of unsteady steps is known, from the row's first process or from the other"
+    " boundary, these, and 3 steps and 0.05 s more.",
     "(!) disturbed": "more than half of the slices of one process and metric were above a limit"
     " (bench/machine/slice_noise.py): steal, other processes on its cores, waiting for a core, pages read from disk,"
     " falling clocks. Slices above a limit are marked and measured again (at most as many more as there are slices)."

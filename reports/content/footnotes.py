@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 
+from bench.analysis import groups
 from bench.analysis.ratios import widest
-from bench.records.metrics import decisive
+from bench.records.metrics import METRICS, decisive
 from bench.records.record import Ratio, Record, Run, label
 from reports.content import modes
 from reports.content.cells import percent, process_count
@@ -43,6 +44,10 @@ def _conditions(run: Run) -> list[str]:
         lines.append(f"environment of the workers: {given}")
     if run.precision_target is not None:
         lines.append(_precision(run, run.precision_target))
+    elif run.budget is not None:
+        took = run.timing.get("wall")
+        whole = f", {took:.0f} s in all" if isinstance(took, float) else ""
+        lines.append(f"budget {run.budget:.0f} s: {run.rounds} rounds{whole}")
     return lines
 
 
@@ -89,10 +94,26 @@ def _doubts(run: Run) -> list[str]:
             kept = [f for f in unsteady if f.name in decisive()]  # p90 and p99 share the warm-up of p50
             what = ", ".join(f"{f.task} {f.name.partition('_')[0]} {f.boundary}" for f in kept)
             lines.append(f"{name} never got steady in warm-up: {what}")
+        lines += [_groups(name, found) for found in groups.of_row(record, run.records)]
         for ratio in record.arena:
             if ratio.value > LEAST_ARENA_GAIN and (ratio.low is None or ratio.low > 1):
                 lines.append(_arena(name, record, ratio))
     return lines
+
+
+def _groups(name: str, found: groups.Groups) -> str:
+    figure, metric = found.figure, METRICS[found.figure.name]
+    states = []
+    for group in (found.slow, found.fast):
+        rounds = ", ".join(str(number + 1) for number in group.rounds)
+        states.append(f"{metric.with_unit(group.value)} in rounds {rounds}")
+    slow, fast = found.slow.faults_per_step, found.fast.faults_per_step
+    if found.by_page_faults:
+        cause = f"{slow:,.0f} and {fast:,.0f} page faults per step; --allocator arena ends it"
+    else:
+        cause = "the cause is not known"
+    what = f"{figure.task} {metric.title} {figure.boundary}, batch {figure.batch_size}"
+    return f"{name}: its processes fall into two groups in {what}: {'; '.join(states)} ({cause})"
 
 
 def _arena(name: str, record: Record, ratio: Ratio) -> str:

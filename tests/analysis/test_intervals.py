@@ -57,3 +57,19 @@ def test_percentile_is_numpys(values: list[float], percent: int) -> None:
 
 def test_student_t() -> None:
     assert intervals.student_t(2, 0.975) == pytest.approx(4.30265, rel=1e-5)
+
+
+@pytest.mark.parametrize(("n", "places"), [(5, None), (6, (0, 5)), (9, (1, 7)), (20, (5, 14))])
+def test_the_interval_of_a_median_is_between_order_statistics(n: int, places: tuple[int, int] | None) -> None:
+    """Places as in the tables of Conover (1999): 95% at least, and the next narrower interval would have less."""
+    values = [float(2**number) for number in range(n)]
+    found = intervals.median(values[::-1])
+    assert found.value == pytest.approx(intervals.percentile(values, 50))
+    assert (found.low, found.high) == ((None, None) if places is None else (values[places[0]], values[places[1]]))
+
+
+def test_the_interval_of_a_median_covers_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    tails = rng.lognormal(0, 1.5, (4000, 8))
+    covered = [estimate.low <= 1 <= estimate.high for estimate in map(intervals.median, tails.tolist())]
+    assert np.mean(covered) > 0.945

@@ -30,7 +30,7 @@ def four_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_deploy_is_as_users_run_it() -> None:
     placement = profiles.place()
     assert (placement.threads, placement.cpus, placement.parent_cpus) == (4, None, None)
-    assert (placement.allocator, placement.profile.rounds) == ("system", 3)
+    assert (placement.allocator, placement.profile.rounds) == ("system", 6)
 
 
 @pytest.mark.usefixtures("four_cores")

@@ -27,6 +27,7 @@ from bench.worker.protocol import (
     TimedMetric,
     TimedSlice,
     WarmedUp,
+    WarmUp,
     Work,
     command_of,
 )
@@ -114,7 +115,7 @@ def measure(
     events: list[str] = []
     workers = {r.id: FakeWorker(r.name, events, fails.get(r.name)) for r in rows}
     prepare = Prepare(work=Work(job=rows[0].job, model=None, recipe={}, data=Path()))
-    block = Block(lambda r: workers[r.id], lambda r: prepare, 60.0, slices, Timing())  # type: ignore[arg-type,return-value]
+    block = Block(lambda r: workers[r.id], lambda r: prepare, 60.0, lambda metric: slices, Timing())  # type: ignore[arg-type,return-value]
     outcomes = block.measure(rows, metrics, lambda part: None)
     assert all(worker.killed for worker in workers.values())
     return {r.name: outcomes[r.id] for r in rows}, events
@@ -133,7 +134,7 @@ def test_inputs_are_renewed_before_the_clock_and_outputs_read_after_it() -> None
     worker.ask = ask  # type: ignore[method-assign]
     prepare = Prepare(work=Work(job=one("a").job, model=None, recipe={}, data=Path()))
     rows = lambda metric: (0, 7)  # noqa: E731
-    block = Block(lambda r: worker, lambda r: prepare, 60.0, 3, Timing(), {}, rows)  # type: ignore[arg-type,return-value]
+    block = Block(lambda r: worker, lambda r: prepare, 60.0, lambda metric: 3, Timing(), {}, rows)  # type: ignore[arg-type,return-value]
     outcome = block.measure([one("a")], [THROUGHPUT], lambda part: None)[id_of("a")]
     around = [event.split()[1] for event in events if event.split()[1] in ("renew", "slice", "read_kept")]
     assert around == 3 * ["renew", "slice", "read_kept"]
@@ -150,7 +151,16 @@ def test_a_step_that_cannot_be_ends_the_row_before_it_is_timed() -> None:
     worker = FakeWorker("a", events)
     prepare = Prepare(work=Work(job=one("a").job, model=None, recipe={}, data=Path()))
     impossible = lambda row, metric, seconds: f"impossible: {seconds:g} s"  # noqa: E731
-    settings: Any = (lambda r: worker, lambda r: prepare, 60.0, 3, Timing(), {}, lambda metric: (), impossible)
+    settings: Any = (
+        lambda r: worker,
+        lambda r: prepare,
+        60.0,
+        lambda metric: 3,
+        Timing(),
+        {},
+        lambda metric: (),
+        impossible,
+    )
     outcome = Block(*settings).measure([one("a")], [THROUGHPUT], lambda part: None)[id_of("a")]
     assert isinstance(outcome, WorkerError)
     assert (outcome.status, outcome.reason) == ("failed", "impossible: 0.01 s")
@@ -250,3 +260,23 @@ def test_the_memory_of_each_gpu_is_shared_by_its_rows() -> None:
     held = {f"{id_of(name)}@{board}": 60 for name, board in ("ax", "by", "cx")}
     names = [[r.name for r in group] for group in alive_together(rows, held, 10**9, {"x": 100, "y": 100})]
     assert names == [["a", "b"], ["c", "d"]]
+
+
+def test_a_warm_step_is_not_warmed_up_at_the_other_boundary_nor_in_the_next_process() -> None:
+    cuts: list[tuple[str, int | None]] = []
+    worker = FakeWorker("a", [])
+
+    def ask(request: Request[Any], timeout: float) -> Any:
+        if isinstance(request, WarmUp):
+            cuts.append((request.metric.boundary, request.cut))
+            return WarmedUp(steps=20, steady=True, step_seconds=0.01, cut=6)
+        return FakeWorker.ask(worker, request, timeout)
+
+    worker.ask = ask  # type: ignore[method-assign]
+    prepare = Prepare(work=Work(job=one("a").job, model=None, recipe={}, data=Path()))
+    block = Block(lambda r: worker, lambda r: prepare, 60.0, lambda metric: 1, Timing())  # type: ignore[arg-type,return-value]
+    both = [replace(THROUGHPUT, boundary="end-to-end"), replace(THROUGHPUT, boundary="device")]
+    for _ in range(2):
+        block.measure([one("a")], both, lambda part: None)
+    assert cuts == [("end-to-end", None), ("device", 0), ("end-to-end", 6), ("device", 0)]
+    assert set(block.slice_seconds) == set(both)

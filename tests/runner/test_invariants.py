@@ -99,14 +99,15 @@ def test_what_the_kernel_says_is_held_against_the_row(name: str, changes: dict[s
     assert [text.split(":")[0] for text in violations(with_readings(HONEST | changes))] == [name]
 
 
-@pytest.mark.parametrize(("elapsed", "breaks"), [(0.09, False), (0.075, True)])
-def test_on_a_busy_machine_the_parent_waits_too(elapsed: float, breaks: bool) -> None:
-    def spoil(figure: dict[str, Any]) -> None:
-        for sample in figure["samples"]:
-            for piece in sample["slices"]:
-                piece |= {"noise": HONEST | {"elapsed": elapsed}, "disturbed": True, "reasons": ["others"]}
-
-    assert bool(violations(spoiled("throughput", spoil))) is breaks
+@pytest.mark.parametrize(("pace", "breaks"), [(0.99, False), (0.75, True), (1.1, True)])
+def test_on_a_busy_machine_a_clock_is_compared_over_a_worker_s_life(pace: float, breaks: bool) -> None:
+    """There the parent, too, waits for its core in every slice."""
+    plain = with_readings(HONEST | {"elapsed": 0.08}).model_dump()
+    for sample in (sample for figure in plain["figures"] for sample in figure["samples"]):
+        for piece in sample["slices"]:
+            piece |= {"disturbed": True, "reasons": ["others"]}
+    plain["phases"][-1]["clock_pace"] = pace
+    assert bool(violations(Record.model_validate(plain))) is breaks
 
 
 def test_a_calm_slice_among_busy_ones_does_not_make_the_machine_quiet() -> None:

@@ -80,7 +80,7 @@ def test_one_slow_warm_up_step_does_not_shorten_the_slice(monkeypatch: pytest.Mo
 def test_warm_up_is_bounded_below_in_steps_and_time(monkeypatch: pytest.MonkeyPatch) -> None:
     slow = Device(monkeypatch, 1.0)
     assert clock.warm_up(slow.step, slow.fence) == clock.WarmedUp(
-        steps=3, steady=None, step_seconds=pytest.approx(1.0, rel=1e-3)
+        steps=3, steady=None, step_seconds=pytest.approx(1.0, rel=1e-3), cut=1
     )
     fast = Device(monkeypatch, 0.01)
     warm = clock.warm_up(fast.step, fast.fence)
@@ -112,3 +112,26 @@ def test_steps_that_never_get_steady_say_so(monkeypatch: pytest.MonkeyPatch) -> 
     warm = clock.warm_up(step, device.fence)
     assert warm.steady is False
     assert device.time == pytest.approx(clock.MAX_WARM_UP_SECONDS, rel=0.1)
+
+
+def test_a_known_warm_up_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = Device(monkeypatch, 0.001)
+    warm = clock.warm_up_again(device.step, device.fence, lambda: None, cut=7)
+    assert (warm.cut, warm.steady) == (7, True)
+    assert warm.steps == pytest.approx(clock.AGAIN_SECONDS / 0.001, abs=2)
+    slow = Device(monkeypatch, 0.5)
+    assert clock.warm_up_again(slow.step, slow.fence, lambda: None, cut=2).steps == 2 + clock.MIN_WARM_UP_STEPS
+
+
+def test_a_boundary_that_is_compiled_is_warmed_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = Device(monkeypatch, 0.001)
+    compiled = []
+
+    def step() -> None:
+        if not compiled:
+            device.time += 2.0
+            compiled.append(True)
+        device.step()
+
+    warm = clock.warm_up_again(step, device.fence, lambda: None, cut=0)
+    assert warm.steps >= clock.MIN_WARM_UP_SECONDS / 0.001 - 2

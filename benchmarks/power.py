@@ -161,7 +161,7 @@ def curve(logs: list[float], count: int) -> list[float]:
             for look in LOOKS:
                 evidence = crossover(list(drawn[:look]), first[:look])
                 assert evidence is not None
-                kind = judge({0: evidence}, {0: MARGINS["throughput"]}, share())[0].kind
+                kind = judge({0: evidence}, {0: MARGINS["throughput"]}, share(look))[0].kind
                 if kind != "inconclusive":
                     called += kind == "regression"
                     break

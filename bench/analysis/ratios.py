@@ -94,14 +94,18 @@ def ratio_between(ours: Figure, theirs: Figure) -> Measured | None:
 def round_ratio(name: str, ours: Sample, theirs: Sample) -> float:
     """Ratio of a round: the median over its turns, of slices that followed one another and were not disturbed, so that
     neither a drift nor a burst on one slice moves it; of the two values where there are no turns to compare."""
-    if name not in decisive():
-        return ours.value / theirs.value
+    ratios = turn_ratios(name, ours, theirs) if name in decisive() else []
+    return statistics.median(ratios) if ratios else ours.value / theirs.value
+
+
+def turn_ratios(name: str, ours: Sample, theirs: Sample) -> list[float]:
+    """The ratio of two slices of each turn, of the turns in which neither was disturbed; of all turns if there is no
+    such turn."""
     metric = METRICS[name]
     other = {piece.turn: piece for piece in theirs.slices if piece.turn is not None}
     turns = [(piece, other[piece.turn]) for piece in ours.slices if piece.turn in other]
     clean = [(a, b) for a, b in turns if not a.disturbed and not b.disturbed]
-    ratios = [_value(metric, a) / _value(metric, b) for a, b in clean or turns]
-    return statistics.median(ratios) if ratios else ours.value / theirs.value
+    return [_value(metric, a) / _value(metric, b) for a, b in clean or turns]
 
 
 def _value(metric: Metric, piece: Slice) -> float:

@@ -24,7 +24,7 @@ from bench.records.gate_result import Kind
 
 ALPHA = 0.05
 """Error rate of a whole check in each direction: intervals are of 90%."""
-LOOKS = (4, 6, 8, 12, 16, 24, 32)
+LOOKS = (4, 6, 8, 12, 16, 24, 32, 48, 64)
 """Pairs after which a check is judged; half of them each way round."""
 POWER = 0.8
 """Chance with which the smallest effect that is printed would have been found."""
@@ -81,9 +81,10 @@ def paired(harms: Sequence[float]) -> Evidence | None:
     return Evidence(math.fsum(harms) / len(harms), error, len(harms) - 1, len(harms))
 
 
-def share(looks: Sequence[int] = LOOKS) -> float:
-    """What each look may spend of ``ALPHA``."""
-    return ALPHA / len(looks)
+def share(look: int, looks: Sequence[int] = LOOKS) -> float:
+    """What a look may spend of ``ALPHA``: in proportion to its pairs. A small harm is only found at the late looks; a
+    large one still is at the early ones."""
+    return ALPHA * look / sum(looks)
 
 
 def judge(evidence: Mapping[Key, Evidence], margins: Mapping[Key, float], alpha: float) -> dict[Key, Verdict]:

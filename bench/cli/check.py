@@ -124,7 +124,8 @@ def check(
             )
         names = sorted({row.job.backend for row in plan.rows if row.problem is None})
         base = baselines.resolve(against, names, store, gate.cache or baselines.default_cache(), index.chosen())
-        too_short = time_needed.why_too_short(plan, criteria, store, fingerprint()["id"], dataset.sha256)
+        earlier = time_needed.earlier_check(plan, criteria, store, fingerprint()["id"], dataset.sha256)
+        too_short = "" if earlier is None else time_needed.why_too_short(earlier, criteria)
         present = Side(PRESENT, "this environment")
         if too_short:
             print(f"bench: {too_short}", file=sys.stderr)
@@ -133,6 +134,8 @@ def check(
             )
             _show(finished, output, file)
             sys.exit(inconclusive)
+        for sentence in time_needed.too_noisy(earlier, criteria) if earlier is not None else []:
+            print(f"note: {sentence}", file=sys.stderr)
         if against.startswith(baselines.GIT) and (changes := baselines.uncommitted()):
             files = f"{len(changes)} uncommitted change{'s' * (len(changes) > 1)} ({changes[0]})"
             print(f"note: {files} of this work tree: part of the present side, not of {against}", file=sys.stderr)

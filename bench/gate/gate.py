@@ -20,7 +20,18 @@ from typing import Any
 from backends.base import BUILD
 from bench.analysis import sequential_test
 from bench.analysis.sequential_test import ALPHA, Evidence, Verdict
-from bench.gate.gated_metric import ACCURACY_IMAGES, IN_PAIRS, Criteria, GatedMetric, as_change, needs, read_pair
+from bench.gate.gated_metric import (
+    ACCURACY_IMAGES,
+    IN_PAIRS,
+    Criteria,
+    GatedMetric,
+    as_change,
+    is_timed,
+    needs,
+    read_pair,
+    turns_of_pair,
+)
+from bench.gate.pair_length import PairLength
 from bench.gate.validity import Validity
 from bench.machine.host import fingerprint
 from bench.records.gate_result import Check, Environment, MetricVerdict, Pair, Sides
@@ -77,6 +88,8 @@ class Gate:
     verdicts: dict[GatedMetric, Verdict] = field(default_factory=dict)
     seconds: float = 0.0
     """Wall time of measuring pairs."""
+    _lengths: dict[str, PairLength] = field(default_factory=dict)
+    """By row id."""
     _machine_at_end: dict[str, Any] = field(default_factory=dict)
     _second_tries: dict[str, int] = field(default_factory=dict)
     _last_round: float = 0.0
@@ -109,7 +122,7 @@ class Gate:
     def measure(self) -> None:
         """Measure and judge from the start; may be called repeatedly."""
         self.pairs = {metric: [] for metric in self._gated_metrics()}
-        self.verdicts, self._second_tries, self.seconds = {}, {}, 0.0
+        self.verdicts, self._second_tries, self._lengths, self.seconds = {}, {}, {}, 0.0
         self._judge_accuracy()
         self.keep(self.check())
         begin, number = time.monotonic(), 0
@@ -120,7 +133,7 @@ class Gate:
                 self._last_round, self.seconds = time.monotonic() - start, time.monotonic() - begin
                 number += 1
                 self.keep(self.check())
-            self._judge()
+            self._judge(look)
             if number < look:
                 break
 
@@ -179,7 +192,11 @@ class Gate:
         metrics = [metric for metric in self.results.plan.metrics if any(needs(one, metric) for one in gated)]
         ordered = [base, present] if base_first else [present, base]
         self.results.schedule.append([row.id for row in ordered])
-        outcomes = self._rounds.block(what).measure(ordered, metrics, self.results.announcer(what))
+        block, begin = self._rounds.block(what), time.monotonic()
+        length = self._lengths.setdefault(row_id, PairLength(self.results.plan.request.placement.profile.slices))
+        self._rounds.slices = length.slices
+        outcomes = block.measure(ordered, metrics, self.results.announcer(what))
+        seconds = time.monotonic() - begin
         for row in ordered:
             self._rounds.keep(row, outcomes[row.id])
         both = [outcomes[base.id], outcomes[present.id]]
@@ -191,6 +208,8 @@ class Gate:
         pairs = {one: read_pair(one, number, base_first, measured[0], measured[1]) for one in gated}
         for one, pair in pairs.items():
             self.pairs[one].append(pair)
+        turns = {timed: turns_of_pair(one, *measured) for one in gated for timed in metrics if is_timed(one, timed)}
+        length.add(turns, seconds, block.slice_seconds)
         again = any(not pair.counts for pair in pairs.values())
         return again and self._second_tries.get(row_id, 0) < SECOND_TRIES
 
@@ -201,12 +220,13 @@ class Gate:
             self.results[side].fail("failed", changed)
         return bool(changed)
 
-    def _judge(self) -> None:
-        """Judge all unsettled metrics."""
+    def _judge(self, look: int) -> None:
+        """Judge all unsettled metrics at a look."""
         gated = [one for metrics in self._unsettled().values() for one in metrics]
         evidence = {one: known for one in gated if (known := self._evidence(one)) is not None}
         margins = {one: self._margin(one) for one in evidence}
-        self.verdicts |= sequential_test.judge(evidence, margins, sequential_test.share(self.criteria.looks))
+        share = sequential_test.share(look, self.criteria.looks)
+        self.verdicts |= sequential_test.judge(evidence, margins, share)
 
     def _evidence(self, metric: GatedMetric) -> Evidence | None:
         pairs = [pair for pair in self.pairs[metric] if pair.counts]

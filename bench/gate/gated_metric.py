@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from bench.analysis.ratios import round_ratio
+from bench.analysis.ratios import round_ratio, turn_ratios
 from bench.analysis.sequential_test import LOOKS
 from bench.records.gate_result import Pair
 from bench.records.metrics import METRICS, Metric, gated
+from bench.records.record import Sample
 from bench.runner.interleaving import MeasuredRound
 from bench.runner.record_builder import percentile, sample, throughput
 from bench.worker.protocol import TimedMetric
@@ -95,11 +96,7 @@ def read_pair(
         peaks = [float(side.finished.peak_rss[str(gated_metric.task)]) for side in (base, present)]
         harm = math.log(peaks[1] / peaks[0])
         return Pair(number=number, base_first=base_first, base=peaks[0], present=peaks[1], harm=harm)
-    value = throughput if gated_metric.name == "throughput" else percentile(50)
-    samples = []
-    for side in (base, present):
-        readings = next(readings for readings in side.metrics if needs(gated_metric, readings.metric))
-        samples.append(sample(number, readings, value, keep=True))
+    samples = _samples(gated_metric, number, base, present)
     ratio = math.log(round_ratio(gated_metric.name, samples[1], samples[0]))
     disturbed = [one for one in samples if one.disturbed]
     reasons = [reason for one in disturbed for piece in one.slices for reason in piece.reasons]
@@ -112,6 +109,25 @@ def read_pair(
         disturbed=bool(disturbed) if any(one.disturbed is not None for one in samples) else None,
         reason=reasons[0] if reasons else "",
     )
+
+
+def is_timed(gated_metric: GatedMetric, timed: TimedMetric) -> bool:
+    """Whether a gated metric is read from the slices of this timed metric."""
+    return gated_metric.metric.decisive and needs(gated_metric, timed)
+
+
+def turns_of_pair(gated_metric: GatedMetric, base: MeasuredRound, present: MeasuredRound) -> list[float]:
+    """The logarithms of the ratios of the turns of a pair's slices, present over base."""
+    theirs, ours = _samples(gated_metric, 0, base, present)
+    return [math.log(ratio) for ratio in turn_ratios(gated_metric.name, ours, theirs)]
+
+
+def _samples(gated_metric: GatedMetric, number: int, *sides: MeasuredRound) -> list[Sample]:
+    value = throughput if gated_metric.name == "throughput" else percentile(50)
+    return [
+        sample(number, next(one for one in side.metrics if needs(gated_metric, one.metric)), value, keep=True)
+        for side in sides
+    ]
 
 
 def as_change(gated_metric: GatedMetric, harm: float) -> float:

@@ -48,10 +48,10 @@ class Rounds:
     workspace: Workspace
     results: Results
     began: float
+    slices: dict[TimedMetric, int] = field(default_factory=dict)
+    """By metric, where the profile's number is not the one."""
     _too_large: dict[tuple[str, str], int] = field(default_factory=dict)
     _cuts: dict[tuple[str, TimedMetric], int] = field(default_factory=dict)
-    _slices: dict[TimedMetric, int] = field(default_factory=dict)
-    """By metric, where the profile's number is not the one."""
 
     def run_all(self) -> None:
         """Measure all rounds, then try the arena allocator settings on rows that page faults slow down."""
@@ -62,7 +62,7 @@ class Rounds:
         else:
             self._fill(plan.budget)
         if plan.budget is not None and not plan.request.placement.profile.fixed:
-            self._slices = dict.fromkeys(plan.metrics, USUAL_SLICES)
+            self.slices = dict.fromkeys(plan.metrics, USUAL_SLICES)
         self._try_arena()
 
     def _fill(self, budget: float) -> None:
@@ -70,7 +70,7 @@ class Rounds:
         plan = self.results.plan
         fewest, profile, costs = plan.rounds, plan.request.placement.profile, list[RoundCost]()
         usual = dict.fromkeys(plan.metrics, profile.slices if profile.fixed else USUAL_SLICES)
-        coming, self._slices = fewest, usual
+        coming, self.slices = fewest, usual
         while True:
             number = len(self.results.schedule)
             if costs:
@@ -79,14 +79,14 @@ class Rounds:
                 if coming <= 0 or (number >= fewest and self._is_precise()):
                     return
                 if not profile.fixed:
-                    self._slices = slices_of_round(cost, left / coming, self._spreads())
-                late = coming * cost.of(self._slices) - left
+                    self.slices = slices_of_round(cost, left / coming, self._spreads())
+                late = coming * cost.of(self.slices) - left
                 if number == 1 and late > LATE_SHARE * budget:
                     text = f"{fewest} rounds end about {late:.0f} s after the budget of {budget:.0f} s"
                     print(f"note: {text}; --rounds N measures fewer, --budget allows more", file=sys.stderr, flush=True)
             begin = time.monotonic()
             slice_seconds = self._measure_round(number, number + coming)
-            in_slices = math.fsum(each * self._slices[metric] for metric, each in slice_seconds.items())
+            in_slices = math.fsum(each * self.slices[metric] for metric, each in slice_seconds.items())
             costs.append(RoundCost(max(0.0, time.monotonic() - begin - in_slices), slice_seconds))
 
     def _is_precise(self) -> bool:
@@ -112,7 +112,7 @@ class Rounds:
             lambda row: self.workspace.spawn(row, kind),
             self.workspace.prepare,
             request.timeout,
-            lambda metric: self._slices.get(metric, request.placement.profile.slices),
+            lambda metric: self.slices.get(metric, request.placement.profile.slices),
             self.workspace.timing,
             self._too_large,
             self._rows_read,

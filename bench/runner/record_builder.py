@@ -16,9 +16,10 @@ from bench.runner import disturbance, invariants, onnx_run
 from bench.runner.interleaving import DeviceMemory, MetricReadings, SliceReading
 from bench.runner.plan import batch_of_first_call
 from bench.runner.row_result import RowResult
+from bench.runner.scoring import Scores
 from bench.runner.timed_outputs import worst_of
 from bench.values import Missing
-from bench.worker.protocol import Exported, NotExported, Scores, TimedMetric, WarmedUp, WorkerReport
+from bench.worker.protocol import Exported, NotExported, TimedMetric, WarmedUp, WorkerReport
 
 PERCENTILES = (50, 90, 99)
 FILE_AS_IT_IS = "a user's file is run as it is: no training, no export, no labels"
@@ -296,8 +297,8 @@ def _scores(result: RowResult) -> list[Scores] | Missing:
         return Missing(result.untrained)
     if result.fits:
         return [fitted.scores for fitted in result.fits]
-    if result.certified is not None and result.certified.scores is not None:
-        return [result.certified.scores]
+    if result.scores is not None:
+        return [result.scores]
     return (_why_no_fit(result) if result.row.source is None else None) or result.why_missing()
 
 

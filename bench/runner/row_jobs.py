@@ -12,14 +12,20 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.runner import classification
+import backends
+from backends.base import Labels
+from backends.model import Weights
+from bench.runner import classification, scoring
 from bench.runner.plan import Plan, Row, batch_of_first_call
 from bench.runner.results import Results
 from bench.runner.row_result import RowResult
 from bench.runner.worker_process import WorkerError
 from bench.runner.workspace import Workspace
-from bench.worker.protocol import Certify, Fit, NotExported
+from bench.values import Missing
+from bench.worker import certificate
+from bench.worker.protocol import Certify, Fit, NotExported, evaluation_file
 from bench.workloads.datasets.dataset import Dataset
+from bench.workloads.preprocessing import normalize
 
 UNTRAINED = "not trained: only the speed of the seeded initial weights was asked for"
 
@@ -97,8 +103,8 @@ class RowJobs:
             judge.keep_weights(row.fit_id, judge.model.initial_weights(row.job.seed) | dict(plan.init or {}))
         if result.certified.batch is not None:
             self.workspace.first_batches[row.fit_id] = batch_of_first_call(row.first_batch, result.certified.batch)
-        if row.source is not None and self.trains:
-            result.classes = self._class_report(folder)
+        if row.source is not None and row.file is None:
+            self._judge_runtime(row, result)
 
     def fit(self, row: Row, number: int = 0) -> None:
         """Train with the ``number``-th seed; only the first training is exported and timed.
@@ -115,15 +121,53 @@ class RowJobs:
         if not self.trains:
             work = replace(work, recipe={**work.recipe, "epochs": 0})
         target = self.results.plan.request.target_accuracy
-        request = Fit(work=work, out=folder, exports=number == 0, target_accuracy=target)
-        result.fits.append(self.workspace.ask_fresh_worker(row, "fit", request))
+        request = Fit(work=work, out=folder, exports=number == 0, often=target is not None)
+        trained = self.workspace.ask_fresh_worker(row, "fit", request)
+        fitted = scoring.fitted(trained, folder, self._labels(), len(self.dataset.classes), target)
+        for evaluation in range(len(trained.evaluations)):
+            self.workspace.discard(folder / evaluation_file(evaluation))
+        weights = self._weights(folder)
         if number == 0 and self.workspace.timed_outputs is not None:
-            with np.load(folder / "weights.npz", allow_pickle=False) as stored:
-                self.workspace.timed_outputs.keep_weights(row.fit_id, dict(stored))
+            self.workspace.timed_outputs.keep_weights(row.fit_id, weights)
+        self._judge_logits(row, result, weights, self._logits(folder))
+        result.fits.append(fitted)
         if number == 0 and self.trains:
             result.classes = self._class_report(folder)
             self.results.observer.trained(row.id, folder / "weights.npz")
 
+    def _judge_runtime(self, row: Row, result: RowResult) -> None:
+        """Compare a runtime's logits on the test split with its source's and with the reference's, and score them."""
+        assert row.source is not None and result.certified is not None
+        folder, adapter = self.workspace.folder(row), backends.load(row.job.backend)
+        got, want = self._logits(folder), self._logits(self.workspace.folder(row.source))
+        results = certificate.certify_runtime(adapter, row.job, got, want, self.dataset.test_y)
+        checks = tuple(each.as_check() for each in results)
+        result.certified = replace(result.certified, checks=(*result.certified.checks, *checks))
+        self._judge_logits(row, result, None, got)
+        if self.trains:
+            result.scores = scoring.score(got, self.dataset.test_y)
+            result.classes = self._class_report(folder)
+
+    def _judge_logits(self, row: Row, result: RowResult, weights: Weights | None, logits: scoring.Logits) -> None:
+        judge, recipe = self.workspace.timed_outputs, self.results.plan.request.workload.recipe
+        if judge is not None:
+            pixels = self.dataset.test_x
+            verdict = judge.judge_logits(
+                row, weights, logits, lambda places: normalize(pixels[places], recipe.mean, recipe.std)
+            )
+            result.timed += [] if isinstance(verdict, Missing) else [verdict]
+
+    def _labels(self) -> dict[str, Labels]:
+        """By split, of those that a worker evaluates."""
+        labels, recipe = self.dataset.train_y, self.results.plan.request.workload.recipe
+        return {"validation": labels[len(labels) - recipe.held_out(len(labels)) :], "test": self.dataset.test_y}
+
+    def _logits(self, folder: Path) -> scoring.Logits:
+        return scoring.read_logits(folder / scoring.LOGITS, len(self.dataset.test_y), len(self.dataset.classes))
+
+    def _weights(self, folder: Path) -> Weights:
+        with np.load(folder / "weights.npz", allow_pickle=False) as stored:
+            return dict(stored)
+
     def _class_report(self, folder: Path) -> classification.ClassReport:
-        logits = np.load(folder / "logits.npy", allow_pickle=False)
-        return classification.class_report(logits, self.dataset.test_y, self.dataset.classes)
+        return classification.class_report(self._logits(folder), self.dataset.test_y, self.dataset.classes)

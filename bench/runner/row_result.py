@@ -8,8 +8,9 @@ from bench.file_names import readable
 from bench.runner.classification import ClassReport
 from bench.runner.interleaving import MeasuredRound
 from bench.runner.plan import Plan, Row
+from bench.runner.scoring import Fitted, Scores
 from bench.values import Missing
-from bench.worker.protocol import Certified, CheckResult, Exported, Fitted, NotExported, TimedMetric, WorkerReport
+from bench.worker.protocol import Certified, CheckResult, Exported, NotExported, TimedMetric, WorkerReport
 
 
 @dataclass
@@ -26,6 +27,8 @@ class RowResult:
     certified: Certified | None = None
     fits: list[Fitted] = field(default_factory=list)
     """One per seed, the first seed's first."""
+    scores: Scores | None = None
+    """A runtime's."""
     classes: ClassReport | None = None
     """The class scores of the first seed."""
     timed: list[CheckResult] = field(default_factory=list)

@@ -7,8 +7,9 @@ they must be in its own memory, from its own copy of the images: nothing of it i
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -23,13 +24,15 @@ from bench.values import Missing
 from bench.worker.certificate import Result, relative_l2_of_all
 from bench.worker.protocol import CheckResult, TimedMetric
 from bench.worker.timed_inputs import Draw
-from bench.worker.tolerances import add_origin, tolerance
+from bench.worker.tolerances import adapter_tolerances, add_origin, tolerance
 
 if TYPE_CHECKING:
     from bench.runner.interleaving import Kept, MeasuredRound, SliceReading
 
 Logits: TypeAlias = npt.NDArray[np.float64]
-NAME = "timed_outputs"
+Pixels: TypeAlias = Callable[[npt.NDArray[np.int64]], Images]
+"""A function from places in a split to its normalized images."""
+NAME, LOGITS_NAME = "timed_outputs", "test_logits"
 SLICES_CHECKED = 2
 """Slices of a metric in a round whose outputs are computed anew, drawn when all are done."""
 ROWS, FLOPS = 8, 2e9
@@ -75,11 +78,29 @@ class TimedOutputs:
         if not count:
             return Missing("no outputs were kept")
         worst = max(errors, key=lambda place: errors[place])
+        return self._result(NAME, row, errors[worst], f"{count} outputs of timed steps; worst in {worst}")
+
+    def judge_logits(
+        self, row: Row, weights: Weights | None, logits: npt.NDArray[Any], images: Pixels
+    ) -> CheckResult | Missing:
+        """The error of a row's logits on the test split, of some images that are drawn now: so they are of the weights
+        that are timed. ``images``: a function from places to normalized images; ``weights`` None: those of its source.
+        """
+        network = self._networks.get(row.source.fit_id if row.source else row.fit_id)
+        if weights is not None:
+            network = Network(self.model, weights)
+        if network is None:
+            return Missing("the weights are not known")
+        places = np.asarray(rows_asked(self.model, len(logits)))
+        error = relative_l2_of_all([(logits[places], network.logits(images(places)))])
+        return self._result(LOGITS_NAME, row, error, f"{len(places)} images of the test split")
+
+    def _result(self, name: str, row: Row, error: float, note: str) -> CheckResult:
+        """With the tolerance of a certificate's logits."""
         check = "logits" if row.source is None else "logits_of_source"
-        stated = getattr(backends.load(row.job.backend), "TOLERANCES", {}).get(row.job.precision, {})
+        stated = adapter_tolerances(backends.load(row.job.backend), row.job.precision)
         allowed = tolerance(row.job.precision, row.job.device, check, self.model.normalizes, stated)
-        note = f"{count} outputs of timed steps; worst in {worst}"
-        return Result(NAME, errors[worst], allowed, add_origin(note, stated, check)).as_check()
+        return Result(name, error, allowed, add_origin(note, stated, check)).as_check()
 
     def _pairs(self, network: Network, metric: TimedMetric, kept: Kept) -> list[tuple[Logits, Logits]]:
         """What the worker's steps made, and what they should have."""

@@ -92,14 +92,15 @@ class DatasetInputs:
     dataset: Dataset
 
     def write(self, folder: Path, plan: Plan) -> None:
-        """Write ``.npy`` files, which workers map into memory."""
+        """Write ``.npy`` files, which workers map into memory: no labels of the test split, nor of the images that the
+        recipe holds out."""
         request, data = plan.request, self.dataset
+        trained = len(data.train_y) - request.workload.recipe.held_out(len(data.train_y))
         sample_x, sample_y = self.sample(plan)
         arrays: dict[str, Any] = {
             "train_x": data.train_x,
-            "train_y": data.train_y,
+            "train_y": data.train_y[:trained],
             "test_x": data.test_x,
-            "test_y": data.test_y,
             "sample_x": sample_x,
             "sample_y": sample_y,
         }
@@ -248,7 +249,7 @@ class Workspace:
         files: dict[str, Any] = self._inputs.files(self.scratch, row)
         if row.source is not None:
             folder = self.folder(row.source)
-            files |= {"onnx": folder / "model.onnx", "source_logits": folder / "logits.npy"}
+            files["onnx"] = folder / "model.onnx"
             if row.job.precision != row.source.job.precision:
                 files["converted"] = self.folder(row) / "model.onnx"
         return Work(

@@ -298,10 +298,10 @@ def finite_differences(
 
 
 def certify_runtime(
-    backend: Backend, job: Job, got: npt.NDArray[Any], want: npt.NDArray[Any], labels: Labels
+    backend: Backend | type[Backend], job: Job, got: npt.NDArray[Any], want: npt.NDArray[Any], labels: Labels
 ) -> list[Result]:
     """Compare a runtime's logits on the test split (``got``) with those of the framework that exported the file: the
-    logits of the first 256 images, and the accuracy over the whole split."""
+    logits of the first 256 images, and the accuracy over the whole split. The parent does so, which has the labels."""
     difference = accuracy(got, labels) - accuracy(want, labels)
     stated = adapter_tolerances(backend, job.precision)
     values = {

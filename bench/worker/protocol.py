@@ -29,6 +29,11 @@ EXPECTED = "expected.npz"
 ALIVE = b'{"alive": true}\n'
 
 
+def evaluation_file(number: int) -> str:
+    """The file with the logits of a training's ``number``-th evaluation, from 0, in the folder of the training."""
+    return f"evaluation-{number}.npy"
+
+
 class RowKey(NamedTuple):
     """The fields of ``Job`` that distinguish a row from the others of its run."""
 
@@ -117,8 +122,6 @@ class Work:
     """The ONNX file that a runtime reads: of its source, or of the user."""
     converted: Path | None = None
     """The path of that file in the row's precision, if it must be converted."""
-    source_logits: Path | None = None
-    """The source's logits on the test split (npy)."""
     inputs: Path | None = None
     """The inputs of a user's ONNX file (npz, ``input NAME``)."""
     batch_axes: Mapping[str, int] = field(default_factory=dict)
@@ -159,18 +162,9 @@ class CheckResult:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scores:
-    """Scores of logits on a split: top-1 accuracy, and mean cross-entropy in nats."""
-
-    accuracy: float
-    correct: int
-    images: int
-    loss: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class CurvePoint:
-    """One evaluation during training."""
+class Evaluation:
+    """One evaluation during training. Its logits are in the file ``evaluation_file`` of its number: the parent, which
+    has the labels, scores them."""
 
     epoch: float
     """Number of epochs trained so far."""
@@ -180,8 +174,6 @@ class CurvePoint:
     """Mean loss of the steps since the last point (each before its update, on augmented images); None: no steps."""
     split: str
     """The split that was evaluated: ``validation`` or ``test``."""
-    loss: float
-    accuracy: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,12 +194,11 @@ class NotExported:
 
 @dataclass(frozen=True, kw_only=True)
 class Certified:
-    """The certificate; for a runtime also its scores on the test split and the size of its file in bytes."""
+    """The certificate; for a runtime also the size of its file in bytes."""
 
     checks: tuple[CheckResult, ...]
     adapter_files: tuple[str, ...]
     """The paths of the adapter's source files."""
-    scores: Scores | None = None
     bytes: int | None = None
     uncertified: str = ""
     """Why no judge could certify a user's file; empty: one could."""
@@ -217,14 +208,11 @@ class Certified:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fitted:
-    """A completed training."""
+class Trained:
+    """A completed training; its logits on the test split are in ``logits.npy``."""
 
     fit_seconds: float
-    curve: tuple[CurvePoint, ...]
-    time_to_accuracy: float | None
-    """Seconds of training steps until the target was reached; None: not reached, or no target."""
-    scores: Scores
+    evaluations: tuple[Evaluation, ...]
     export: Exported | NotExported | None
     """None: no export was requested."""
     report: WorkerReport
@@ -362,13 +350,14 @@ class Certify(Request[Certified]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fit(Request[Fitted]):
+class Fit(Request[Trained]):
     """Train the whole recipe, evaluate, save weights and logits in ``out``, and export if ``exports``."""
 
     work: Work
     out: Path
     exports: bool
-    target_accuracy: float | None = None
+    often: bool = False
+    """Whether to evaluate more than once an epoch, to see when a target is reached."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -35,7 +35,6 @@ from bench.worker.protocol import (
     Finish,
     Finished,
     Fit,
-    Fitted,
     GpuFacts,
     KeptOutputs,
     NotTaken,
@@ -47,6 +46,7 @@ from bench.worker.protocol import (
     Renewed,
     TimedSlice,
     TimeSlice,
+    Trained,
     WarmedUp,
     WarmUp,
     Work,
@@ -90,7 +90,7 @@ class Session:
         return read_or_compute(path, self._model, weights, *images, trial), weights, trial
 
     def certify(self, request: Certify) -> Certified:
-        """Run the parity checks; for a runtime also compute its scores, from the same logits."""
+        """Run the parity checks. A runtime writes its logits on the test split, which the parent judges."""
         work = request.work
         backend = self._open(work)
         if work.inputs is not None:
@@ -107,19 +107,15 @@ class Session:
 
     def _certify_runtime(self, backend: Backend, request: Certify) -> Certified:
         work = request.work
-        assert work.source_logits is not None
         if work.converted is not None:
             assert work.onnx is not None
             with self._phase("convert"):
                 backend.convert(work.onnx, work.converted, _batch(work, CALIBRATION)[0])
         with self._phase("load"):
             backend.load(_onnx(work))
-        want = np.load(work.source_logits, allow_pickle=False)
         with self._phase("certify"):
-            got, labels = training.predict(backend, training.Split.test(work))
-            results = certificate.certify_runtime(backend, work.job, got, want, labels)
-        np.save(request.out / "logits.npy", got)
-        return replace(self._certificate(backend, results), scores=training.score(got, labels), bytes=_size(work))
+            np.save(request.out / "logits.npy", training.predict(backend, training.Split.test(work)))
+        return replace(self._certificate(backend, []), bytes=_size(work))
 
     def _certify_file(self, backend: Backend, request: Certify) -> Certified:
         """Compare all outputs for a user's file with those of two judges, at a small batch that the file takes."""
@@ -163,28 +159,25 @@ class Session:
             checks=checks, adapter_files=_adapter_files(self._work.job.backend, backend), report=self._report()
         )
 
-    def fit(self, request: Fit) -> Fitted:
+    def fit(self, request: Fit) -> Trained:
         """Train the whole recipe, evaluate, save weights and logits, export."""
         work, out = request.work, request.out
         backend = self._open(work)
         with self._phase("build"):
             backend.build(self._model, self._initial_weights(), self._training)
         with self._phase("fit"):
-            trained = training.TrainingRun(backend, work, request.target_accuracy, self._alive)
+            trained = training.TrainingRun(backend, work, out, request.often, self._alive)
             trained.run()
         with self._phase("evaluate"):
-            logits, labels = training.predict(backend, training.Split.test(work))
-        np.save(out / "logits.npy", logits)
+            np.save(out / "logits.npy", training.predict(backend, training.Split.test(work)))
         np.savez(out / "weights.npz", **cast("dict[str, Any]", backend.weights()))
-        scores, exported = training.score(logits, labels), None
+        exported = None
         if request.exports and "export" in backend.TASKS:
             with self._phase("export"):
                 exported = training.export(backend, out / "model.onnx")
-        return Fitted(
+        return Trained(
             fit_seconds=trained.seconds,
-            curve=tuple(trained.curve),
-            time_to_accuracy=trained.time_to_accuracy,
-            scores=scores,
+            evaluations=tuple(trained.evaluations),
             export=exported,
             report=self._report(),
         )

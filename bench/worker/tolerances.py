@@ -87,7 +87,7 @@ def check_of_file(precision: str, stated: Mapping[str, float]) -> str:
     )
 
 
-def adapter_tolerances(backend: Backend, precision: str) -> Mapping[str, float]:
+def adapter_tolerances(backend: Backend | type[Backend], precision: str) -> Mapping[str, float]:
     """The adapter's own tolerances by check (``Backend.TOLERANCES``), if the table does not have this precision."""
     if precision in TOLERANCES:
         return {}

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from backends.base import Backend, Images, Labels, Unsupported
-from backends.reference import cross_entropy
 from bench.worker import clock
-from bench.worker.protocol import CurvePoint, Exported, NotExported, Scores, Work
+from bench.worker.protocol import Evaluation, Exported, NotExported, Work, evaluation_file
 from bench.workloads.preprocessing import augment, normalize
 from bench.workloads.recipe import Augmentation, Recipe
 
@@ -28,19 +27,20 @@ EVALUATIONS_FOR_A_TARGET = 4
 
 @dataclass(frozen=True)
 class Split:
-    """Pixels ``(N, H, W, C)`` uint8 on disk (memory-mapped), labels, and the constants of the normalization."""
+    """Pixels ``(N, H, W, C)`` uint8 on disk (memory-mapped), the labels if a worker has them, and the constants of the
+    normalization."""
 
     name: str
     pixels: npt.NDArray[np.uint8]
-    labels: Labels
+    labels: Labels | None
     mean: float
     std: float
 
     @classmethod
     def train(cls, work: Work) -> Split:
-        """The training split without the images that the recipe holds out."""
-        whole = cls._load(work, "train")
-        return whole.part("train", 0, len(whole.labels) - whole._held_out(work))
+        """The training split without the images that the recipe holds out, whose labels stay in the parent."""
+        whole, labels = cls._load(work, "train"), np.load(work.data / "train_y.npy", allow_pickle=False)
+        return replace(whole.part("train", 0, len(labels)), labels=labels)
 
     @classmethod
     def test(cls, work: Work) -> Split:
@@ -51,34 +51,31 @@ class Split:
     def for_evaluation(cls, work: Work) -> Split:
         """The split that is evaluated during training: the held-out images, or the test split if there are none."""
         whole = cls._load(work, "train")
-        count = whole._held_out(work)
-        return whole.part("validation", len(whole.labels) - count, len(whole.labels)) if count else cls.test(work)
+        images = len(whole.pixels)
+        count = _recipe(work).held_out(images)
+        return whole.part("validation", images - count, images) if count else cls.test(work)
 
     def part(self, name: str, start: int, stop: int) -> Split:
         """Images from ``start`` to ``stop``."""
-        return Split(name, self.pixels[start:stop], self.labels[start:stop], self.mean, self.std)
-
-    def _held_out(self, work: Work) -> int:
-        return _recipe(work).held_out(len(self.labels))
+        return replace(self, name=name, pixels=self.pixels[start:stop])
 
     @classmethod
     def _load(cls, work: Work, name: str) -> Split:
         recipe = _recipe(work)
         pixels = np.load(work.data / f"{name}_x.npy", mmap_mode="r", allow_pickle=False)
-        labels = np.load(work.data / f"{name}_y.npy", allow_pickle=False)
-        return cls(name, pixels, labels, recipe.mean, recipe.std)
+        return cls(name, pixels, None, recipe.mean, recipe.std)
 
     def take(
         self,
         index: npt.NDArray[np.int64],
         augmentation: Augmentation | None = None,
         rng: np.random.Generator | None = None,
-    ) -> tuple[Images, Labels]:
-        """The normalized images and labels at ``index``, augmented if ``augmentation`` is given."""
+    ) -> Images:
+        """The normalized images at ``index``, augmented if ``augmentation`` is given."""
         pixels = np.asarray(self.pixels[index])
         if augmentation is not None and rng is not None:
             pixels = augment(pixels, augmentation, rng)
-        return normalize(pixels, self.mean, self.std), self.labels[index]
+        return normalize(pixels, self.mean, self.std)
 
 
 def _recipe(work: Work) -> Recipe:
@@ -96,37 +93,33 @@ class TrainingRun:
 
     backend: Backend
     work: Work
-    target_accuracy: float | None = None
+    out: Path
+    """The folder of the evaluations' logits."""
+    often: bool = False
+    """Whether to evaluate ``EVALUATIONS_FOR_A_TARGET`` times an epoch."""
     alive: Callable[[], None] = lambda: None
     """Called after every chunk of batches, outside the clock."""
     seconds: float = 0.0
     """Seconds of training steps with copies to the device; gathering, augmenting and evaluating are not included."""
-    curve: list[CurvePoint] = field(default_factory=list)
+    evaluations: list[Evaluation] = field(default_factory=list)
     _losses: list[float] = field(default_factory=list)
-
-    @property
-    def time_to_accuracy(self) -> float | None:
-        """Seconds of training steps until the target was reached; None: not reached, or no target."""
-        if self.target_accuracy is None:
-            return None
-        return next((point.seconds for point in self.curve if point.accuracy >= self.target_accuracy), None)
 
     def run(self) -> None:
         """Train all epochs of the recipe."""
         recipe, seed, step = _recipe(self.work), self.work.job.seed, 0
         split = Split.train(self.work)
-        steps, per_epoch = recipe.steps(len(split.labels)), recipe.steps(len(split.labels)) // max(recipe.epochs, 1)
-        has_target = self.target_accuracy is not None
-        interval = max(per_epoch // (EVALUATIONS_FOR_A_TARGET if has_target else 1), 1)
+        images = len(split.pixels)
+        steps, per_epoch = recipe.steps(images), recipe.steps(images) // max(recipe.epochs, 1)
+        interval = max(per_epoch // (EVALUATIONS_FOR_A_TARGET if self.often else 1), 1)
         for epoch in range(recipe.epochs):
-            order, rng = epoch_order(seed, epoch, len(split.labels)), np.random.default_rng([seed, epoch, 1])
+            order, rng = epoch_order(seed, epoch, images), np.random.default_rng([seed, epoch, 1])
             for start, batches in _chunks(split, order, recipe, rng, interval):
                 rates = [recipe.rate(step + i, steps) for i in range(len(batches))]
                 self._train(batches, rates)
                 self.alive()
                 step += len(batches)
                 done = start + len(batches)
-                if done == per_epoch or (has_target and done % interval == 0 and per_epoch - done >= interval):
+                if done == per_epoch or (self.often and done % interval == 0 and per_epoch - done >= interval):
                     self._evaluate(epoch + done / per_epoch)
 
     def _train(self, batches: list[tuple[Images, Labels]], rates: list[float]) -> None:
@@ -142,17 +135,9 @@ class TrainingRun:
 
     def _evaluate(self, epoch: float) -> None:
         split = Split.for_evaluation(self.work)
-        scores = score(*predict(self.backend, split))
+        np.save(self.out / evaluation_file(len(self.evaluations)), predict(self.backend, split))
         train_loss = float(np.mean(self._losses)) if self._losses else None
-        point = CurvePoint(
-            epoch=epoch,
-            seconds=self.seconds,
-            train_loss=train_loss,
-            split=split.name,
-            loss=scores.loss,
-            accuracy=scores.accuracy,
-        )
-        self.curve.append(point)
+        self.evaluations.append(Evaluation(epoch=epoch, seconds=self.seconds, train_loss=train_loss, split=split.name))
         self._losses.clear()
 
 
@@ -160,35 +145,31 @@ def _chunks(
     split: Split, order: npt.NDArray[np.int64], recipe: Recipe, rng: np.random.Generator, interval: int
 ) -> Iterator[tuple[int, list[tuple[Images, Labels]]]]:
     """Yield the number of the first batch and the batches. A chunk ends where an evaluation may follow."""
+    assert split.labels is not None, "the training split has labels"
     size, batches, start = recipe.batch_size, -(-len(order) // recipe.batch_size), 0
     while start < batches:
         stop = min(start + CHUNK, batches, (start // interval + 1) * interval)
-        x, y = split.take(order[start * size : stop * size], recipe.augmentation, rng)
+        index = order[start * size : stop * size]
+        x, y = split.take(index, recipe.augmentation, rng), split.labels[index]
         yield start, [(x[i : i + size], y[i : i + size]) for i in range(0, len(x), size)]
         start = stop
 
 
-def predict(backend: Backend, split: Split) -> tuple[npt.NDArray[np.float32], Labels]:
-    """The logits ``(N, classes)`` of a whole split, in order, and its labels."""
-    order = np.arange(len(split.labels))
-    pieces = [
-        backend.infer(split.take(order[start : start + EVALUATION_BATCH])[0])
-        for start in range(0, len(order), EVALUATION_BATCH)
-    ]
-    return np.concatenate(pieces).astype(np.float32), split.labels
-
-
-def score(logits: npt.NDArray[np.float32], labels: Labels) -> Scores:
-    """Top-1 accuracy and mean cross-entropy (nats, float64) of logits on a split.
+def predict(backend: Backend, split: Split) -> npt.NDArray[np.float32]:
+    """The logits ``(N, classes)`` of a whole split, in order.
 
     Raises:
-        ArithmeticError: the logits are not finite, because training diverged.
+        ArithmeticError: they are not finite, because training diverged.
     """
+    order = np.arange(len(split.pixels))
+    pieces = [
+        backend.infer(split.take(order[start : start + EVALUATION_BATCH]))
+        for start in range(0, len(order), EVALUATION_BATCH)
+    ]
+    logits: npt.NDArray[np.float32] = np.concatenate(pieces).astype(np.float32)
     if not np.isfinite(logits).all():
         raise ArithmeticError("logits are not finite: training diverged; lower the learning rate")
-    loss, _ = cross_entropy(logits.astype(np.float64), labels)
-    correct = int((logits.argmax(axis=1) == labels).sum())
-    return Scores(accuracy=correct / len(labels), correct=correct, images=len(labels), loss=float(loss))
+    return logits
 
 
 def export(backend: Backend, path: Path) -> Exported | NotExported:

@@ -20,13 +20,12 @@ from bench.worker.protocol import (
     Close,
     Closed,
     Computed,
-    CurvePoint,
+    Evaluation,
     Expect,
     Exported,
     Finish,
     Finished,
     Fit,
-    Fitted,
     GpuFacts,
     Job,
     KeptOutputs,
@@ -38,10 +37,10 @@ from bench.worker.protocol import (
     Renew,
     Renewed,
     Request,
-    Scores,
     TimedMetric,
     TimedSlice,
     TimeSlice,
+    Trained,
     WarmedUp,
     WarmUp,
     Work,
@@ -55,22 +54,18 @@ METRIC = TimedMetric("throughput", "infer", 8, "device")
 REPORT = WorkerReport(
     versions={"b": "1"}, settings={"threads": 2, "tf32": None}, phases={"fit": 1.5}, peak_rss=7, life=2.0
 )
-SCORES = Scores(accuracy=0.5, correct=1, images=2, loss=0.7)
-POINT = CurvePoint(epoch=1.0, seconds=2.0, train_loss=None, split="test", loss=0.7, accuracy=0.5)
+POINT = Evaluation(epoch=1.0, seconds=2.0, train_loss=None, split="test")
 CHECK = CheckResult(name="logits", value=1e-7, tolerance=1e-5, passed=True, details={"form": "x"})
-FITTED = Fitted(
-    fit_seconds=2.0, curve=(POINT,), time_to_accuracy=None, scores=SCORES,
-    export=Exported(seconds=1.0, bytes=9), report=REPORT,
-)  # fmt: skip
+TRAINED = Trained(fit_seconds=2.0, evaluations=(POINT,), export=Exported(seconds=1.0, bytes=9), report=REPORT)
 ENERGY = Energy(joules=None, watts=2.0, seconds=20.0, clock_mhz=None, throttled=("power cap",))
 EXCHANGES: list[tuple[Request[Any], list[Any]]] = [
     (
         Certify(work=WORK, out=Path("/out"), batches=(1, 4)),
-        [Certified(checks=(CHECK,), adapter_files=("a.py",), scores=SCORES, bytes=5, report=REPORT)],
+        [Certified(checks=(CHECK,), adapter_files=("a.py",), bytes=5, report=REPORT)],
     ),
     (
-        Fit(work=replace(WORK, model=None), out=Path("/out"), exports=True, target_accuracy=0.9),
-        [FITTED, replace(FITTED, export=NotExported(status="failed", reason="no")), replace(FITTED, export=None)],
+        Fit(work=replace(WORK, model=None), out=Path("/out"), exports=True, often=True),
+        [TRAINED, replace(TRAINED, export=NotExported(status="failed", reason="no")), replace(TRAINED, export=None)],
     ),
     (Prepare(work=WORK, weights=Path("/w.npz")), [Prepared(first_call=0.1, cold_start=1.0)]),
     (WarmUp(metric=METRIC), [WarmedUp(steps=5, steady=True, step_seconds=0.1), Missing("no room")]),
@@ -127,14 +122,14 @@ def test_another_shape_is_refused_with_its_field(spoil: dict[str, Any], problem:
 
 
 def test_a_missing_field_and_a_nested_one_are_named() -> None:
-    plain = encode(FITTED)
-    del plain["scores"]["loss"]
-    with pytest.raises(ProtocolError, match=r"scores\.loss is missing"):
-        decode(Fitted, plain)
-    plain = encode(FITTED)
-    plain["curve"][0]["epoch"] = []
-    with pytest.raises(ProtocolError, match=r"curve\[0\]\.epoch is \[\], not a number"):
-        decode(Fitted, plain)
+    plain = encode(TRAINED)
+    del plain["report"]["life"]
+    with pytest.raises(ProtocolError, match=r"report\.life is missing"):
+        decode(Trained, plain)
+    plain = encode(TRAINED)
+    plain["evaluations"][0]["epoch"] = []
+    with pytest.raises(ProtocolError, match=r"evaluations\[0\]\.epoch is \[\], not a number"):
+        decode(Trained, plain)
     with pytest.raises(ProtocolError, match=r"task is .*, not train or infer"):
         decode(TimedMetric, {**encode(METRIC), "task": "both"})
     with pytest.raises(ProtocolError, match="threads must be 1 or more"):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from bench.worker import clock
-from bench.worker.protocol import Job, Work
+from bench.worker.protocol import Job, Work, evaluation_file
 from bench.worker.training import CHUNK, TrainingRun
 from bench.workloads.recipe import Recipe, Schedule
 
@@ -54,12 +54,12 @@ class Counted:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Images whose first two pixels spell their number; the label is its last digit as far as a byte shows it."""
+    """Images whose first two pixels spell their number, and labels of those that are trained on."""
     for split, count in (("train", IMAGES), ("test", TEST)):
         pixels = np.zeros((count, 2, 2, 1), np.uint8)
         pixels[:, 0, 0, 0], pixels[:, 0, 1, 0] = np.divmod(np.arange(count), 256)
         np.save(tmp_path / f"{split}_x.npy", pixels)
-        np.save(tmp_path / f"{split}_y.npy", (np.arange(count) % 256 % 10).astype(np.int64))
+    np.save(tmp_path / "train_y.npy", (np.arange(IMAGES) % 256 % 10).astype(np.int64))
     return tmp_path
 
 
@@ -67,7 +67,7 @@ def fit(
     backend: Counted,
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
-    target: float | None = None,
+    often: bool = False,
     alive: Callable[[], None] = lambda: None,
     **settings: Any,
 ) -> TrainingRun:
@@ -76,7 +76,7 @@ def fit(
     monkeypatch.setattr(clock, "now", lambda: backend.now)
     job = Job(backend="b", mode="m", model="m", dataset="d", recipe="r", threads=1, seed=3)
     work = Work(job=job, model=None, recipe=asdict(recipe), data=folder)
-    run = TrainingRun(backend, work, target, alive)  # type: ignore[arg-type]
+    run = TrainingRun(backend, work, folder, often, alive)  # type: ignore[arg-type]
     run.run()
     return run
 
@@ -95,15 +95,15 @@ def test_steps_and_copies_are_on_the_clock_and_evaluations_are_not(
     found = fit(backend, folder, monkeypatch)
     assert found.seconds == 11 * 200
     assert backend.now > 11 * 200, "it was evaluated"
-    assert [(p.epoch, p.seconds, p.split) for p in found.curve] == [(1, 1100, "test"), (2, 2200, "test")]
-    assert found.time_to_accuracy is None, "no target"
+    assert [(p.epoch, p.seconds, p.split) for p in found.evaluations] == [(1, 1100, "test"), (2, 2200, "test")]
+    assert not (folder / "test_y.npy").exists(), "it needs no labels of the test split"
 
 
 def test_the_loss_of_a_point_is_the_mean_of_the_steps_since_the_last(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = fit(Counted(), folder, monkeypatch)
-    assert [point.train_loss for point in found.curve] == [np.mean(range(100)), np.mean(range(100, 200))]
+    assert [point.train_loss for point in found.evaluations] == [np.mean(range(100)), np.mean(range(100, 200))]
 
 
 def test_every_epoch_sees_every_image_that_is_not_held_out_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,7 +112,7 @@ def test_every_epoch_sees_every_image_that_is_not_held_out_once(folder: Path, mo
     first, second = backend.seen[:900], backend.seen[900:]
     assert sorted(first) == sorted(second) == list(range(900)), "the last tenth is never trained on"
     assert first != second
-    assert {point.split for point in found.curve} == {"validation"}
+    assert {point.split for point in found.evaluations} == {"validation"}
     again = Counted()
     fit(again, folder, monkeypatch, validation=0.1)
     assert again.seen == backend.seen, "the same for every backend"
@@ -125,13 +125,9 @@ def test_rates_follow_the_schedule_over_the_whole_training(folder: Path, monkeyp
 
 
 def test_a_target_is_looked_for_four_times_an_epoch(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    backend = Counted(learns_at=120)
-    found = fit(backend, folder, monkeypatch, target=0.9)
-    assert [point.epoch for point in found.curve] == [0.25, 0.5, 0.75, 1, 1.25, 1.5, 1.75, 2]
-    assert found.time_to_accuracy == 11 * 125, "the first evaluation after it had learnt"
-    assert found.curve[3].accuracy == 0
-    missed = fit(Counted(learns_at=10_000), folder, monkeypatch, target=0.9)
-    assert missed.time_to_accuracy is None
+    found = fit(Counted(), folder, monkeypatch, often=True)
+    assert [point.epoch for point in found.evaluations] == [0.25, 0.5, 0.75, 1, 1.25, 1.5, 1.75, 2]
+    assert [np.load(folder / evaluation_file(number)).shape for number in range(8)] == 8 * [(TEST, 10)]
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 10, 999, 1000, 5000])

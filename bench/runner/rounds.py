@@ -7,7 +7,7 @@ import secrets
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from backends.model import ModelSpec
@@ -17,7 +17,7 @@ from bench.machine.host import available_memory
 from bench.records.record import Sample
 from bench.runner import page_faults, roof, timed_training
 from bench.runner.budget import USUAL_SLICES, RoundCost, mean_cost, rounds_left, slices_of_round
-from bench.runner.interleaving import Block, MeasuredRound, alive_together
+from bench.runner.interleaving import Block, MeasuredRound, MetricReadings, alive_together
 from bench.runner.plan import Row
 from bench.runner.record_builder import sample, throughput
 from bench.runner.results import Results
@@ -25,7 +25,7 @@ from bench.runner.timed_outputs import rows_asked
 from bench.runner.worker_process import WorkerError
 from bench.runner.workspace import Workspace
 from bench.values import Missing
-from bench.worker.protocol import CheckResult, Close, Closed, TimedMetric
+from bench.worker.protocol import CheckResult, Close, Closed, TimedMetric, WarmedUp
 
 ROUNDS_JUDGED, LATER_JUDGED = 3, 4
 """What was timed is judged in so many rounds of a row, and in one of so many later ones, drawn: a gate has many."""
@@ -74,14 +74,15 @@ class Rounds:
         while True:
             number = len(self.results.schedule)
             if costs:
-                cost, left = mean_cost(costs), self.began + budget - time.monotonic() - self._reserve()
+                cost = mean_cost(costs[1:] or costs)  # the first round warms up at length
+                left = self.began + budget - time.monotonic() - self._reserve()
                 coming = rounds_left(cost, usual, left, fewest - number)
                 if coming <= 0 or (number >= fewest and self._is_precise()):
                     return
                 if not profile.fixed:
                     self.slices = slices_of_round(cost, left / coming, self._spreads())
                 late = coming * cost.of(self.slices) - left
-                if number == 1 and late > LATE_SHARE * budget:
+                if number == 2 and late > LATE_SHARE * budget:
                     text = f"{fewest} rounds end about {late:.0f} s after the budget of {budget:.0f} s"
                     print(f"note: {text}; --rounds N measures fewer, --budget allows more", file=sys.stderr, flush=True)
             begin = time.monotonic()
@@ -149,13 +150,15 @@ class Rounds:
         else:
             self.workspace.keep_report(row, outcome.finished.report)
             result.rounds.append(outcome)
-            closings = [readings.closing for readings in outcome.metrics if readings.closing is not None]
+            closings = [
+                (*readings.closing, earlier) for readings, earlier in _with_earlier_steps(outcome) if readings.closing
+            ]
             if len(result.rounds) <= ROUNDS_JUDGED or secrets.randbelow(LATER_JUDGED) == 0:
                 result.timed += self._judge(row, outcome, closings)
-            for request, _ in closings:
+            for request, _, _ in closings:
                 self.workspace.discard(request.out)
 
-    def _judge(self, row: Row, outcome: MeasuredRound, closings: list[tuple[Close, Closed]]) -> list[CheckResult]:
+    def _judge(self, row: Row, outcome: MeasuredRound, closings: list[tuple[Close, Closed, int]]) -> list[CheckResult]:
         """The checks of what was timed."""
         checks, outputs, training = [], self.workspace.timed_outputs, self.workspace.timed_training
         if outputs is not None:
@@ -240,3 +243,13 @@ class Rounds:
                 raise outcome
             samples.append(sample(number, outcome.metrics[0], throughput, keep=True))
         return round_ratio(metric.name, *samples)
+
+
+def _with_earlier_steps(measured: MeasuredRound) -> Iterator[tuple[MetricReadings, int]]:
+    """The metrics of training, and how many updates the worker had made when each of them ended, at least."""
+    steps = 0
+    for readings in measured.metrics:
+        if readings.metric.task == "train" and isinstance(readings.warm_up, WarmedUp):
+            images = sum(one.timed.images for one in readings.slices)
+            steps += readings.warm_up.steps + images // readings.metric.batch_size
+            yield readings, steps

@@ -137,7 +137,8 @@ class RowJobs:
 
     def _judge_runtime(self, row: Row, result: RowResult) -> None:
         """Compare a runtime's logits on the test split with its source's and with the reference's, and score them."""
-        assert row.source is not None and result.certified is not None
+        assert row.source is not None
+        assert result.certified is not None
         folder, adapter = self.workspace.folder(row), backends.load(row.job.backend)
         got, want = self._logits(folder), self._logits(self.workspace.folder(row.source))
         results = certificate.certify_runtime(adapter, row.job, got, want, self.dataset.test_y)

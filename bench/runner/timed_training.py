@@ -18,7 +18,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from backends.base import Images, Labels, Training
+from backends.base import Images, Labels, Optimizer, Training
 from backends.model import ModelSpec, Weights
 from backends.reference import Network
 from bench.worker.certificate import Result
@@ -40,9 +40,8 @@ ALLOWED = {"loss": (1e-4, 5e-2), "gradient": (5e-2, 5e-1), "signs of the gradien
 """The largest errors, in float32 or float64 and in a lower precision: of a loss and of SGD's gradient relative to the
 reference's (a change that is read from float32 weights has few digits); the share of signs that differ, weighted by
 size; weights that stand still, or move and should not."""
-DRIFT = 0.005
-"""Adam's root of the second moment changes by up to so much in a step (bias correction, beta2 of 0.999): a smaller
-difference of two changes tells no sign."""
+ROUNDING = 0.0005
+"""A change is read from float32 weights with this relative error at most."""
 
 
 def images_of_a_step(model: ModelSpec, batch_size: int) -> int:
@@ -57,12 +56,14 @@ class ClosingSteps:
 
     seed: int
     size: int
+    earlier: int
+    """Steps that the optimizer has made before them, at least."""
     losses: tuple[float, ...]
     weights: tuple[Weights, ...]
     """Before the first step and after each."""
 
     @classmethod
-    def read(cls, request: Close, closed: Closed) -> ClosingSteps:
+    def read(cls, request: Close, closed: Closed, earlier: int) -> ClosingSteps:
         """From the worker's answer and the file that it wrote."""
         with np.load(request.out, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
@@ -70,7 +71,7 @@ class ClosingSteps:
         for name, array in arrays.items():
             number, _, weight = name.partition(" ")
             weights[int(number)][weight] = array
-        return cls(request.seed, request.size, closed.losses, tuple(weights))
+        return cls(request.seed, request.size, earlier, closed.losses, tuple(weights))
 
 
 @dataclass(frozen=True)
@@ -82,10 +83,11 @@ class TimedTraining:
     images: Images
     labels: Labels
 
-    def judge(self, precision: str, request: Close, closed: Closed) -> CheckResult:
-        """The worst of all errors, each as a share of the largest allowed."""
+    def judge(self, precision: str, request: Close, closed: Closed, earlier: int) -> CheckResult:
+        """The worst of all errors, each as a share of the largest allowed. ``earlier``: how many steps the worker's
+        optimizer has made before these, at least."""
         try:
-            steps = ClosingSteps.read(request, closed)
+            steps = ClosingSteps.read(request, closed, earlier)
         except (OSError, ValueError, IndexError) as error:
             return Result(NAME, float("inf"), 1, f"its steps cannot be read: {error}").as_check()
         shapes = [{name: value.shape for name, value in each.items()} for each in steps.weights]
@@ -124,7 +126,7 @@ class TimedTraining:
         error = {"loss": abs(steps.losses[step] - loss) / max(abs(loss), 1e-3)}
         if options.name != "sgd":
             made = options.beta1 * before - now
-            made[np.abs(made) < DRIFT * np.abs(before)] = np.nan
+            made[np.abs(made) < drift(options, steps.earlier + step) * np.abs(before)] = np.nan
             return error | {"signs of the gradient": _share_of_other_signs(made, want)}
         made = (options.momentum * before - now) / rate
         if options.nesterov and options.momentum:
@@ -148,6 +150,19 @@ class TimedTraining:
         before, after = steps.weights[step], steps.weights[step + 1]
         parts = [after[n].astype(np.float64) - (1 - decay) * before[n].astype(np.float64) for n in self._trained]
         return np.concatenate([np.ravel(part) for part in parts])
+
+
+def drift(options: Optimizer, number: int) -> float:
+    """The share of the last change below which Adam's difference of two changes tells no sign, ``number`` updates after
+    its state began.
+
+    The root of the second moment falls by at most half of (1 - beta2) / (1 - beta2^(n+1)), where a gradient is zero;
+    where it rises, the gradient that lifts it has the larger part in the difference. The first moment's bias correction
+    changes by at most (1 - beta1) beta1^n / (1 - beta1^n).
+    """
+    falls = (1 - options.beta2) / (1 - options.beta2 ** (number + 1)) / 2
+    corrected = (1 - options.beta1) * options.beta1**number / (1 - options.beta1**number)
+    return options.beta1 * (falls + corrected) + ROUNDING
 
 
 def _share(error: float, allowed: float) -> float:

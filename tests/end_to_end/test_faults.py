@@ -19,6 +19,7 @@ SEEN_BY = {
     "PinnedInputs": ("timed_outputs",),
     "HalfABatch": ("timed_outputs",),
     "WrongAtOneImage": ("timed_outputs",),
+    "BetterOnTheTestSplit": ("test_logits",),
     "OneBuffer": ("timed_outputs",),
     "LowerPrecisionEndToEnd": ("timed_outputs",),
     "KnowsTheCertifiedInputs": ("timed_outputs",),

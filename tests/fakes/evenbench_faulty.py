@@ -175,6 +175,13 @@ class HalfABatch(Right):
         return self.to_numpy(self.forward(self.to_device(x)[0]))
 
 
+class BetterOnTheTestSplit(Right):
+    """Knows by the size of the batch that the test split is evaluated, and is surer of its answers."""
+
+    def infer(self, x):
+        return super().infer(x) * np.float32(1.5 if len(x) == 256 else 1)
+
+
 class WrongAtOneImage(Right):
     """Takes another path for one image, which is not quite the same."""
 

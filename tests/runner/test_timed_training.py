@@ -71,7 +71,7 @@ def written(path: Path, training: Training, step: Step = honest, form: str | Non
 
 def judged(path: Path, training: Training, step: Step = honest, form: str | None = None) -> CheckResult:
     judge = TimedTraining(MODEL, training, IMAGES, LABELS)
-    return judge.judge("fp32", *written(path, training, step, form))
+    return judge.judge("fp32", *written(path, training, step, form), EARLIER)
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=str)
@@ -80,6 +80,19 @@ def test_right_steps_of_every_optimizer_pass(tmp_path: Path, optimizer: Optimize
     check = judged(tmp_path, Training(optimizer, label_smoothing=0.1), form=forms(optimizer)[form])
     assert check.passed, check.note
     assert check.value < 0.3, check.note
+
+
+def after_a_large_gradient(network: Network, x: Any, y: Any, rate: float, state: dict[str, Any], form: str) -> float:
+    """Of a batch whose gradient is far larger than those that follow: for them the last changes tell little."""
+    state["calls"] = state.get("calls", 0) + 1
+    return network.train_step(x * 40 if state["calls"] == EARLIER else x, y, rate, state, form)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=str)
+def test_right_steps_after_a_large_gradient_pass(tmp_path: Path, optimizer: Optimizer) -> None:
+    """Found on Keras and the reference itself: 2 of 5 runs accused a row with few steps behind it."""
+    check = judged(tmp_path, Training(optimizer), after_a_large_gradient)
+    assert check.passed, check.note
 
 
 def half_the_batch(network: Network, x: Any, y: Any, rate: float, state: dict[str, Any], form: str) -> float:
@@ -151,8 +164,8 @@ def test_a_file_that_cannot_be_read_is_a_failed_check(tmp_path: Path, damage: Ca
     request, closed = written(tmp_path, training)
     damage(request.out)
     judge = TimedTraining(MODEL, training, IMAGES, LABELS)
-    assert not judge.judge("fp32", request, closed).passed
-    assert not judge.judge("fp32", request, Closed(losses=())).passed
+    assert not judge.judge("fp32", request, closed, EARLIER).passed
+    assert not judge.judge("fp32", request, Closed(losses=()), EARLIER).passed
 
 
 def test_a_large_model_gets_fewer_images(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,5 +182,7 @@ def test_with_dropout_only_the_movement_is_judged(tmp_path: Path, monkeypatch: p
     request, closed = written(tmp_path, training, half_the_batch)
     monkeypatch.setattr(type(MODEL), "dropout_masks", lambda self, images, seed: {"dropout_1": np.ones(1)})
     judge = TimedTraining(MODEL, training, IMAGES, LABELS)
-    assert judge.judge("fp32", request, closed).passed
-    assert replace(judge, model=MODEL).judge("fp32", *written(tmp_path, training, every_second)).passed is False
+    assert judge.judge("fp32", request, closed, EARLIER).passed
+    assert (
+        replace(judge, model=MODEL).judge("fp32", *written(tmp_path, training, every_second), EARLIER).passed is False
+    )

@@ -1,9 +1,9 @@
 """Power of the gate: the share of checks that detect an injected slow-down, and the share of false alarms.
 
-    python benchmarks/power.py [--checks 20] [--cases NAME,...] [--quick]
+    python benchmarks/power.py [--checks 20] [--cases NAME,...] [--harm 0.02] [--quick]
 
 *Measured*: whole checks (gate, looks and rule of ``bench check``) of one row on one pinned thread. Base and present
-have the same environment; the present repeats 2% of every step (adapters/evenbench_slowed.py).
+have the same environment; the present repeats a share of every step, the harm (adapters/evenbench_slowed.py).
 *Simulated*: checks with pairs drawn from the measured A/A pairs (results/aa_precise.json), with a harm added to each;
 10,000 checks per harm, from 0 to 5%. Raw pairs: results/power.json; plot: results/power.svg.
 """
@@ -30,7 +30,6 @@ CASES = {
     "keras train": ("slowed-keras", "train", "keras train"),
 }
 """Case to its backend, its task, and the name of its pairs in the A/A results."""
-HARM = 0.02
 HARMS = (0.0, 0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05)
 SIMULATED = 10_000
 
@@ -40,6 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checks", type=int, default=20)
     parser.add_argument("--cases", default=",".join(CASES))
+    parser.add_argument("--harm", type=float, default=0.02)
     parser.add_argument("--quick", action="store_true", help="only a shorter simulation, no file")
     arguments = parser.parse_args()
     from bed import RESULTS
@@ -49,10 +49,11 @@ def main() -> None:
     if not arguments.quick:
         _register()
         for case in arguments.cases.split(","):
-            checks[case] = []
-            measure(case, arguments.checks, lambda check, case=case: save(checks, case, check))
-    for case, case_checks in checks.items():
-        _print_measured(case, case_checks)
+            key = f"{case}, {100 * arguments.harm:g}%"
+            checks[key] = []
+            measure(case, arguments.harm, arguments.checks, lambda check, key=key: save(checks, key, check))
+    for key, case_checks in checks.items():
+        _print_measured(key, case_checks)
     pairs = json.loads((RESULTS / "aa_precise.json").read_text())["pairs"]
     count = SIMULATED // 20 if arguments.quick else SIMULATED
     curves = {case: curve([math.log(p["ratio"]) for p in pairs[key]], count) for case, (_, _, key) in CASES.items()}
@@ -79,16 +80,16 @@ def _register() -> None:
     sys.path[:0] = [str(folder), str(ADAPTERS)]
 
 
-def save(checks: dict[str, list[dict[str, Any]]], case: str, check: dict[str, Any]) -> None:
+def save(checks: dict[str, list[dict[str, Any]]], key: str, check: dict[str, Any]) -> None:
     """Write the results so far, because a check takes minutes."""
     from bed import write
 
-    checks[case].append(check)
-    write("power.json", {"harm": HARM, "checks": checks}, quick=False)
+    checks[key].append(check)
+    write("power.json", {"checks": checks}, quick=False)
 
 
-def measure(case: str, count: int, on_end: Callable[[dict[str, Any]], None]) -> None:
-    """Run ``count`` checks of one case, certified and exported once; ``on_end`` gets the result of each."""
+def measure(case: str, harm: float, count: int, on_end: Callable[[dict[str, Any]], None]) -> None:
+    """Run ``count`` checks of one case with a harm, certified and exported once; ``on_end`` gets the result of each."""
     from datetime import UTC, datetime
 
     from bench.gate.gate import BASE, PRESENT, Gate, two_sided
@@ -111,7 +112,7 @@ def measure(case: str, count: int, on_end: Callable[[dict[str, Any]], None]) -> 
             row for row in plan.rows if row.requested and row.source is not None and row.job.source == "pytorch"
         )
         plan = replace(plan, rows=tuple(row for row in plan.rows if row is kept or row == kept.source))
-    sides = Side(BASE, "as it is"), Side(PRESENT, "slowed", variables=(("EVENBENCH_SLOWED", str(HARM)),))
+    sides = Side(BASE, "as it is"), Side(PRESENT, "slowed", variables=(("EVENBENCH_SLOWED", str(harm)),))
     criteria = Criteria(metrics=("throughput",), budget=1800.0)
     dataset = digits.load()
     data = Data(name=dataset.name, sha256=dataset.sha256, train=len(dataset.train_y), test=len(dataset.test_y))
@@ -132,12 +133,12 @@ def measure(case: str, count: int, on_end: Callable[[dict[str, Any]], None]) -> 
             print(f"{case} {number + 1}: {verdict.verdict} after {verdict.n} pairs, {gate.seconds:.0f} s", flush=True)
 
 
-def _print_measured(case: str, checks: list[dict[str, Any]]) -> None:
+def _print_measured(key: str, checks: list[dict[str, Any]]) -> None:
     called = sum(check["verdict"] == "regression" for check in checks)
     seconds, pairs = ([check["seconds"] for check in checks], [len(check["pairs"]) for check in checks])
     changes = [100 * check["change"] for check in checks if check["change"] is not None]
     print(
-        f"measured, {case}: {called} of {len(checks)} checks with {100 * HARM:g}% injected called a regression;"
+        f"measured, {key} injected: {called} of {len(checks)} checks called a regression;"
         f" median change {statistics.median(changes):+.2f}%; {statistics.median(pairs):g} pairs and"
         f" {statistics.median(seconds):.0f} s (median), {max(seconds):.0f} s at most"
     )

@@ -33,7 +33,7 @@ LATE_SHARE = 0.1
 """A budget that is overrun by less is none to speak of."""
 ARENA_PAIRS = 3
 """Pairs of processes with and without the arena settings."""
-STARTING, PAIR_SECONDS = ("spawn", "import", "build", "first_call"), 2.0
+STARTING, PAIR_SECONDS = ("spawn", "import", "build", "first_call"), 0.8
 """The phases of a worker before it is timed, and what its warm-up and slices of one metric take."""
 
 

@@ -14,8 +14,8 @@ import numpy as np
 
 import backends
 from backends.base import Labels
-from backends.model import Weights
-from bench.runner import classification, scoring
+from backends.model import ModelSpec, Weights
+from bench.runner import classification, exported_file, scoring
 from bench.runner.plan import Plan, Row, batch_of_first_call
 from bench.runner.results import Results
 from bench.runner.row_result import RowResult
@@ -23,10 +23,12 @@ from bench.runner.worker_process import WorkerError
 from bench.runner.workspace import Workspace
 from bench.values import Missing
 from bench.worker import certificate
-from bench.worker.protocol import Certify, Fit, NotExported, evaluation_file
+from bench.worker.protocol import Certify, Exported, Fit, NotExported, evaluation_file
 from bench.workloads.datasets.dataset import Dataset
 from bench.workloads.preprocessing import normalize
 
+SOME_IMAGES = 64
+"""Images of the test split that an exported file is tried on."""
 UNTRAINED = "not trained: only the speed of the seeded initial weights was asked for"
 
 
@@ -130,10 +132,22 @@ class RowJobs:
         if number == 0 and self.workspace.timed_outputs is not None:
             self.workspace.timed_outputs.keep_weights(row.fit_id, weights)
         self._judge_logits(row, result, weights, self._logits(folder))
+        if isinstance(trained.export, Exported):
+            self._judge_export(row, result, weights)
         result.fits.append(fitted)
         if number == 0 and self.trains:
             result.classes = self._class_report(folder)
             self.results.observer.trained(row.id, folder / "weights.npz")
+
+    def _judge_export(self, row: Row, result: RowResult, weights: Weights) -> None:
+        request = self.results.plan.request
+        model, recipe = request.workload.model, request.workload.recipe
+        if not isinstance(model, ModelSpec):
+            return
+        images = normalize(self.dataset.test_x[:SOME_IMAGES], recipe.mean, recipe.std)
+        file = self.workspace.folder(row) / "model.onnx"
+        verdict = exported_file.judge(file, model, weights, images, row.job.precision, lambda: None)
+        result.timed += [] if isinstance(verdict, Missing) else [verdict]
 
     def _judge_runtime(self, row: Row, result: RowResult) -> None:
         """Compare a runtime's logits on the test split with its source's and with the reference's, and score them."""

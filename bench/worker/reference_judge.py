@@ -1,4 +1,4 @@
-"""``python -m bench.worker.reference_judge MODEL INPUTS OUT``: the outputs of ``onnx.reference`` for a user's file.
+"""``python -m bench.worker.reference_judge MODEL INPUTS OUT``: the outputs of ``onnx.reference`` for a file.
 
 It writes OUT (npz), or prints in one line why it cannot judge. The model is brought to a newer opset first, because the
 evaluator computes some operators of old opsets wrongly.
@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+IMAGES_KEY = "images (N, H, W, C)"
+"""Of inputs that are images for a file's only input, in whichever layout it declares."""
 OPSET = 21
 """Models are converted to it if they are older."""
 WRONG_BELOW = {
@@ -81,6 +83,8 @@ def main() -> None:
         evaluator = ReferenceEvaluator(prepared(onnx.load(str(path))))
         with np.load(inputs, allow_pickle=False) as stored:
             named = {key.removeprefix("input "): stored[key] for key in stored.files}
+        if IMAGES_KEY in named:
+            named = _for_only_input(evaluator, named[IMAGES_KEY])
         values = evaluator.run(None, named)
         arrays = {
             f"{number} {name}": array
@@ -93,6 +97,15 @@ def main() -> None:
     except Exception as error:  # noqa: BLE001  (any error is the reason why it cannot judge)
         text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
         print(f"onnx.reference cannot: {type(error).__name__}: {text}"[:200])
+
+
+def _for_only_input(evaluator: Any, images: Any) -> dict[str, Any]:
+    """The images by the input's name, channels first if it declares so."""
+    (name,), (declared,) = evaluator.input_names, evaluator.input_types
+    sides = [side.dim_value for side in declared.tensor_type.shape.dim]
+    if sides[1:] == list(images.shape[1:]):
+        return {name: images}
+    return {name: np.ascontiguousarray(images.transpose(0, 3, 1, 2))}
 
 
 def _storable(array: Any) -> Any:

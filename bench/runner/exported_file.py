@@ -1,0 +1,54 @@
+"""The ONNX file that a row exported, held against its weights: the exporter is named, not the runtime that reads it.
+
+``onnx.reference`` computes it, in a process that loads no backend, on images with noise that no worker has seen; the
+float64 reference computes what the weights give.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from backends.base import Images
+from backends.model import ModelSpec, Weights
+from backends.reference import Network
+from bench.values import Missing
+from bench.worker.certificate import Result, relative_l2
+from bench.worker.file_certificate import run_reference
+from bench.worker.protocol import CheckResult
+from bench.worker.reference_judge import IMAGES_KEY
+from bench.worker.tolerances import tolerance
+
+NAME = "exported_file"
+IMAGES = 2
+"""Few, because the evaluator's pooling is plain Python."""
+NOISE = 0.5
+"""Standard deviation, of normalized values."""
+
+
+def judge(
+    path: Path, model: ModelSpec, weights: Weights, images: Images, precision: str, alive: Callable[[], None]
+) -> CheckResult | Missing:
+    """The relative error of the file's logits. ``images``: normalized (N, H, W, C), from which some are drawn."""
+    rng = np.random.default_rng(secrets.randbits(64))
+    chosen = images[rng.integers(len(images), size=IMAGES)]
+    noisy = (chosen + NOISE * rng.standard_normal(chosen.shape)).astype(np.float32)
+    inputs, out = path.with_name("judged-images.npz"), path.with_name("judged-logits.npz")
+    np.savez(inputs, **{IMAGES_KEY: noisy})
+    try:
+        if why_not := run_reference(path, inputs, out, alive):
+            return Missing(why_not)
+        with np.load(out, allow_pickle=False) as stored:
+            (got,) = (stored[name] for name in stored.files)
+    except (OSError, ValueError) as error:
+        return Missing(f"its outputs cannot be read: {error}")
+    finally:
+        inputs.unlink(missing_ok=True)
+        out.unlink(missing_ok=True)
+    want = Network(model, weights).logits(noisy)
+    error = relative_l2(got, want) if got.shape == want.shape else float("inf")
+    allowed = tolerance(precision, "cpu", "logits_of_source", model.normalizes)
+    return Result(NAME, error, allowed, f"{IMAGES} images with noise, against onnx.reference").as_check()

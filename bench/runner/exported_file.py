@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -37,14 +38,15 @@ def judge(
     chosen = images[rng.integers(len(images), size=IMAGES)]
     noisy = (chosen + NOISE * rng.standard_normal(chosen.shape)).astype(np.float32)
     inputs, out = path.with_name("judged-images.npz"), path.with_name("judged-logits.npz")
-    np.savez(inputs, **{IMAGES_KEY: noisy})
+    arrays: dict[str, Any] = {IMAGES_KEY: noisy}
+    np.savez(inputs, **arrays)
     try:
         if why_not := run_reference(path, inputs, out, alive):
             return Missing(why_not)
         with np.load(out, allow_pickle=False) as stored:
             (got,) = (stored[name] for name in stored.files)
-    except (OSError, ValueError) as error:
-        return Missing(f"its outputs cannot be read: {error}")
+    except (OSError, ValueError) as unreadable:
+        return Missing(f"its outputs cannot be read: {unreadable}")
     finally:
         inputs.unlink(missing_ok=True)
         out.unlink(missing_ok=True)

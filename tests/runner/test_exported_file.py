@@ -49,6 +49,7 @@ def judged(file: Path) -> CheckResult | Missing:
     return exported_file.judge(file, MODEL, WEIGHTS, IMAGES, "fp32", lambda: None)
 
 
+pytestmark = pytest.mark.usefixtures("process")
 KERNEL = next(value for name, value in WEIGHTS.items() if name.endswith("kernel"))
 
 

@@ -135,7 +135,8 @@ class CareOptions:
         typer.Option(
             metavar="TIME",
             help="Time of the run that rounds fill, at least six, such as 90s, 5m"
-            " (default: 60s and 24s for each row; with --precision-target 5m).",
+            " (default: 60s and 24s for each row, which rounds have however long training takes;"
+            " with --precision-target 5m).",
         ),
     ] = None
     seeds: Annotated[int, typer.Option(min=1, help="Trainings per row: accuracy with an interval, and a verdict.")] = 1

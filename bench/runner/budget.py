@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from bench.worker.protocol import TimedMetric
 
 BASE_SECONDS, ROW_SECONDS = 60.0, 24.0
-"""The budget of a run without ``--budget``: so much, and so much more for every row; for five rows 3 minutes."""
+"""The budget of a run without ``--budget``: so much, and so much more for every row; for five rows 3 minutes. The rows'
+part is for the rounds, however long certificates and trainings take."""
 FEWEST_SLICES, USUAL_SLICES, MOST_SLICES = 2, 4, 24
 """Slices per metric and process. A round is added where it can have the usual number."""
 UNKNOWN_SPREAD = 0.05

@@ -16,7 +16,7 @@ from bench.machine import allocators, nvml
 from bench.machine.host import available_memory
 from bench.records.record import Sample
 from bench.runner import page_faults, roof, timed_training
-from bench.runner.budget import USUAL_SLICES, RoundCost, mean_cost, rounds_left, slices_of_round
+from bench.runner.budget import ROW_SECONDS, USUAL_SLICES, RoundCost, mean_cost, rounds_left, slices_of_round
 from bench.runner.interleaving import Block, MeasuredRound, MetricReadings, alive_together
 from bench.runner.plan import Row
 from bench.runner.record_builder import sample, throughput
@@ -71,11 +71,14 @@ class Rounds:
         fewest, profile, costs = plan.rounds, plan.request.placement.profile, list[RoundCost]()
         usual = dict.fromkeys(plan.metrics, profile.slices if profile.fixed else USUAL_SLICES)
         coming, self.slices = fewest, usual
+        deadline = self.began + budget
+        if plan.request.budget is None:  # a long training leaves the rounds their time
+            deadline = max(deadline, time.monotonic() + ROW_SECONDS * len(plan.order(0)))
         while True:
             number = len(self.results.schedule)
             if costs:
                 cost = mean_cost(costs[1:] or costs)  # the first round warms up at length
-                left = self.began + budget - time.monotonic() - self._reserve()
+                left = deadline - time.monotonic() - self._reserve()
                 coming = rounds_left(cost, usual, left, fewest - number)
                 if coming <= 0 or (number >= fewest and self._is_precise()):
                     return

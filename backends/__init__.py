@@ -12,16 +12,40 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from backends.base import Backend
+    from backends.description import Description
 
 ENTRY_POINT_GROUP = "evenbench.backends"
-_NOT_BACKENDS = {"base", "layers", "model", "optimizers"}
+_NOT_BACKENDS = {"base", "description", "layers", "model", "optimizers"}
 
 
 def names() -> list[str]:
     """The names of all backends: first the built-in ones, then the others, each in alphabetical order."""
-    built_in = sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name not in _NOT_BACKENDS)
-    third_party = sorted({point.name for point in entry_points(group=ENTRY_POINT_GROUP)} - set(built_in))
-    return built_in + third_party
+    return _built_in() + _third_party()
+
+
+def _built_in() -> list[str]:
+    return sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name not in _NOT_BACKENDS)
+
+
+def _third_party() -> list[str]:
+    return sorted({point.name for point in entry_points(group=ENTRY_POINT_GROUP)} - set(_built_in()))
+
+
+def describe(name: str) -> Description:
+    """What an adapter says of itself. The code of a third-party adapter is not run in this process.
+
+    Raises:
+        KeyError: no backend has this name.
+        ImportError: a third-party adapter cannot be imported.
+    """
+    from backends import description
+
+    if name in _built_in():
+        return description.Description.of(load(name))
+    found = description.third_party(_third_party())[name]
+    if isinstance(found, str):
+        raise ImportError(found)
+    return found
 
 
 def load(name: str) -> type[Backend]:
@@ -48,7 +72,7 @@ def module_of(name: str) -> str:
     return next(point.module for point in entry_points(group=ENTRY_POINT_GROUP, name=name))
 
 
-def installed(adapter: type[Backend]) -> tuple[dict[str, str], list[str]]:
+def installed(adapter: Description) -> tuple[dict[str, str], list[str]]:
     """The versions of the distributions that an adapter requires, and the names of the missing ones."""
     versions: dict[str, str] = {}
     missing: list[str] = []
@@ -60,7 +84,7 @@ def installed(adapter: type[Backend]) -> tuple[dict[str, str], list[str]]:
     return versions, missing
 
 
-def missing_packages(adapter: type[Backend], missing: list[str]) -> str:
+def missing_packages(adapter: Description, missing: list[str]) -> str:
     """A message: the missing distributions and the command that installs them."""
     target = f"'evenbench[{adapter.EXTRA}]'" if adapter.EXTRA else " ".join(name.split(" or ")[0] for name in missing)
     return f"not installed: {', '.join(missing)}; pip install {target}"

@@ -121,7 +121,7 @@ def _that_train(requested: tuple[str, ...]) -> tuple[str, ...]:
     from bench.runner.plan import ALL
 
     names = backends.names() if ALL in requested else requested
-    return tuple(name for name in names if name not in backends.names() or "fit" in backends.load(name).TASKS)
+    return tuple(name for name in names if name not in backends.names() or "fit" in backends.describe(name).TASKS)
 
 
 @dataclass(frozen=True)

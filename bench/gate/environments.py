@@ -68,7 +68,7 @@ def _python_version() -> str:
 def _roots(backend: str) -> list[str]:
     """Distributions that a backend needs: those of its ``REQUIRES``, of its extra, and of its own package, if any. That
     package itself comes by path."""
-    adapter = backends.load(backend)
+    adapter = backends.describe(backend)
     roots = [name for alternatives in adapter.REQUIRES for name in alternatives]
     if adapter.EXTRA is not None:
         ours = [Requirement(text) for text in metadata.requires("evenbench") or []]

@@ -35,9 +35,9 @@ def gpus_here() -> str:
 
 def _entry(name: str, has_gpu: bool) -> Entry:
     try:
-        adapter = adapters.load(name)
-    except Exception as error:  # noqa: BLE001  (third-party code: the listing shows its error)
-        return Entry(name, f"cannot be imported: {type(error).__name__}: {error}")
+        adapter = adapters.describe(name)
+    except ImportError as error:
+        return Entry(name, f"cannot be imported: {error}")
     versions, missing = adapters.installed(adapter)
     devices = tuple(device for device in adapter.DEVICES if device == "cpu" or has_gpu)
     problem = adapters.missing_packages(adapter, missing) if missing else ""

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import backends
-from backends.base import Backend
+from backends.description import Description
 from bench.errors import UsageError, unknown
 from bench.machine import speed_variables
 from bench.machine.host import resolve_devices
@@ -146,11 +146,11 @@ Variant = tuple[str, str, str]
 """Precision, mode, and the reason why the backend does not support them (empty: it does)."""
 
 
-def _default_variant(adapter: type[Backend]) -> Variant:
+def _default_variant(adapter: Description) -> Variant:
     return adapter.PRECISIONS[0], adapter.MODES[0], ""
 
 
-def _variants(adapter: type[Backend], request: Request) -> list[Variant]:
+def _variants(adapter: Description, request: Request) -> list[Variant]:
     """The variants of a backend: every requested precision in every requested mode.
 
     An unsupported precision yields an ``unsupported`` row. Unsupported modes are skipped; a backend with none of the
@@ -175,7 +175,7 @@ def _choose(supported: tuple[str, ...], requested: tuple[str, ...]) -> list[str]
     return list(dict.fromkeys(supported[0] if name == DEFAULT else name for name in requested if name in known))
 
 
-def _device_of(adapter: type[Backend], device: str, gpu: Gpu | None) -> tuple[str, Gpu | None]:
+def _device_of(adapter: Description, device: str, gpu: Gpu | None) -> tuple[str, Gpu | None]:
     """Resolve ``auto``: CUDA if there is a GPU and the backend supports it, else the CPU."""
     if device != "auto":
         return device, gpu
@@ -188,7 +188,7 @@ def _drop_sourceless(rows: list[Row]) -> list[Row]:
 
 
 def _row_without_source(request: Request, name: str, device: str, gpu: Gpu | None, required: bool) -> Row:
-    row = _make_row(request, name, device, gpu, _variants(backends.load(name), request)[0])
+    row = _make_row(request, name, device, gpu, _variants(backends.describe(name), request)[0])
     reason = "no backend here exports the ONNX file that it reads: pip install 'evenbench[pytorch]'"
     return replace(row, required=required, problem=row.problem or ("unavailable", reason))
 
@@ -200,19 +200,19 @@ def _drop_unread_sources(rows: list[Row]) -> list[Row]:
     return [row for row in rows if row.requested or row.job.row in read]
 
 
-def _adapters(requested: list[str]) -> tuple[dict[str, type[Backend]], dict[str, str]]:
+def _adapters(requested: list[str]) -> tuple[dict[str, Description], dict[str, str]]:
     """All adapters by name, and by name the reason why an adapter cannot be imported.
 
     Raises:
         UsageError: a backend that was requested by name cannot be imported.
     """
-    adapters: dict[str, type[Backend]] = {}
+    adapters: dict[str, Description] = {}
     broken: dict[str, str] = {}
     for name in backends.names():
         try:
-            adapters[name] = backends.load(name)
-        except Exception as error:
-            broken[name] = f"cannot be imported: {type(error).__name__}: {error}"
+            adapters[name] = backends.describe(name)
+        except ImportError as error:
+            broken[name] = f"cannot be imported: {error}"
             if name in requested:
                 raise UsageError(f"backend '{name}' {broken[name]}") from error
     return adapters, broken
@@ -226,7 +226,7 @@ def _broken_row(request: Request, name: str, why: str) -> Row:
 def _make_row(
     request: Request, name: str, device: str, gpu: Gpu | None, variant: Variant, source: Row | None = None
 ) -> Row:
-    adapter = backends.load(name)
+    adapter = backends.describe(name)
     precision, mode, unsupported = variant
     job = _make_job(request, name, device, precision, mode, None if source is None else source.job.backend)
     python = request.pythons.get(name, sys.executable)
@@ -257,7 +257,7 @@ def _make_job(request: Request, name: str, device: str, precision: str, mode: st
     )
 
 
-def _problem(name: str, adapter: type[Backend], job: Job, request: Request) -> tuple[str, str] | None:
+def _problem(name: str, adapter: Description, job: Job, request: Request) -> tuple[str, str] | None:
     """Status and reason if the row cannot run here. A backend with its own interpreter decides for itself what is
     available: only that interpreter knows its packages."""
     kind = job.device.partition(":")[0]

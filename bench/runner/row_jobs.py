@@ -153,7 +153,7 @@ class RowJobs:
         """Compare a runtime's logits on the test split with its source's and with the reference's, and score them."""
         assert row.source is not None
         assert result.certified is not None
-        folder, adapter = self.workspace.folder(row), backends.load(row.job.backend)
+        folder, adapter = self.workspace.folder(row), backends.describe(row.job.backend)
         got, want = self._logits(folder), self._logits(self.workspace.folder(row.source))
         results = certificate.certify_runtime(adapter, row.job, got, want, self.dataset.test_y)
         checks = tuple(each.as_check() for each in results)

@@ -98,7 +98,7 @@ class TimedOutputs:
     def _result(self, name: str, row: Row, error: float, note: str) -> CheckResult:
         """With the tolerance of a certificate's logits."""
         check = "logits" if row.source is None else "logits_of_source"
-        stated = adapter_tolerances(backends.load(row.job.backend), row.job.precision)
+        stated = adapter_tolerances(backends.describe(row.job.backend), row.job.precision)
         allowed = tolerance(row.job.precision, row.job.device, check, self.model.normalizes, stated)
         return Result(name, error, allowed, add_origin(note, stated, check)).as_check()
 

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from backends.base import Backend, Images, Labels, Training
+from backends.description import Description
 from backends.model import ModelSpec, Weights
 from backends.optimizers import forms
 from backends.reference import Network
@@ -298,7 +299,7 @@ def finite_differences(
 
 
 def certify_runtime(
-    backend: Backend | type[Backend], job: Job, got: npt.NDArray[Any], want: npt.NDArray[Any], labels: Labels
+    backend: Backend | Description, job: Job, got: npt.NDArray[Any], want: npt.NDArray[Any], labels: Labels
 ) -> list[Result]:
     """Compare a runtime's logits on the test split (``got``) with those of the framework that exported the file: the
     logits of the first 256 images, and the accuracy over the whole split. The parent does so, which has the labels."""

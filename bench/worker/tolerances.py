@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from backends.base import Backend, Unsupported
+from backends.description import Description
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def check_of_file(precision: str, stated: Mapping[str, float]) -> str:
     )
 
 
-def adapter_tolerances(backend: Backend | type[Backend], precision: str) -> Mapping[str, float]:
+def adapter_tolerances(backend: Backend | Description, precision: str) -> Mapping[str, float]:
     """The adapter's own tolerances by check (``Backend.TOLERANCES``), if the table does not have this precision."""
     if precision in TOLERANCES:
         return {}

@@ -20,17 +20,17 @@ def plan_under_all() -> Any:
 def test_under_all_a_missing_framework_ends_only_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     from bench.runner import planner
 
-    load, installed = planner.backends.load, planner.backends.installed
+    describe, installed = planner.backends.describe, planner.backends.installed
 
     def without_keras(name: str) -> Any:
         if name == "keras":
-            raise RuntimeError("broken on import")
-        return load(name)
+            raise ImportError("RuntimeError: broken on import")
+        return describe(name)
 
     def without_torch(adapter: Any) -> tuple[dict[str, str], list[str]]:
         return ({}, ["torch"]) if adapter.EXTRA == "pytorch" else installed(adapter)
 
-    monkeypatch.setattr(planner.backends, "load", without_keras)
+    monkeypatch.setattr(planner.backends, "describe", without_keras)
     monkeypatch.setattr(planner.backends, "installed", without_torch)
     rows = {row.name: row for row in plan_under_all().rows}
     assert rows["keras"].problem == ("unavailable", "cannot be imported: RuntimeError: broken on import")

@@ -22,7 +22,14 @@ EFFECTIVE = {
     "LD_PRELOAD": "/usr/lib/libx.so",
     "PYTHONHASHSEED": "0",
 }
+
 OVERRIDDEN = {"OMP_NUM_THREADS": "1", "OMP_PROC_BIND": "true", "GOMP_CPU_AFFINITY": "0", "NVIDIA_TF32_OVERRIDE": "1"}
+
+
+@pytest.fixture(autouse=True)
+def plain_priority(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever priority the tests run with."""
+    monkeypatch.setattr(speed_variables.os, "nice", lambda more: 0, raising=False)
 
 
 @pytest.mark.parametrize("name", EFFECTIVE)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 import backends
-from backends.base import Labels
+from backends.base import Labels, Unsupported
 from backends.model import ModelSpec, Weights
 from bench.runner import classification, exported_file, scoring
 from bench.runner.plan import Plan, Row, batch_of_first_call
@@ -72,6 +72,8 @@ class RowJobs:
                 job()
             except WorkerError as error:
                 result.fail(error.status, error.reason, error.log)
+            except Unsupported as error:
+                result.fail("unsupported", str(error))
             except OSError as error:
                 result.fail("failed", f"{phase}: {error}")
             self.results.report([row])
@@ -146,8 +148,10 @@ class RowJobs:
             return
         images = normalize(self.dataset.test_x[:SOME_IMAGES], recipe.mean, recipe.std)
         file = self.workspace.folder(row) / "model.onnx"
-        verdict = exported_file.judge(file, model, weights, images, row.job.precision, lambda: None)
-        result.timed += [] if isinstance(verdict, Missing) else [verdict]
+        error, judge = exported_file.error_of(file, model, weights, images), self.workspace.timed_outputs
+        if not isinstance(error, Missing) and judge is not None:
+            note = f"{exported_file.IMAGES} images with noise, against onnx.reference"
+            result.timed.append(judge.result(exported_file.NAME, row, error, note))
 
     def _judge_runtime(self, row: Row, result: RowResult) -> None:
         """Compare a runtime's logits on the test split with its source's and with the reference's, and score them."""

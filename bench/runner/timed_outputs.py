@@ -78,7 +78,7 @@ class TimedOutputs:
         if not count:
             return Missing("no outputs were kept")
         worst = max(errors, key=lambda place: errors[place])
-        return self._result(NAME, row, errors[worst], f"{count} outputs of timed steps; worst in {worst}")
+        return self.result(NAME, row, errors[worst], f"{count} outputs of timed steps; worst in {worst}")
 
     def judge_logits(
         self, row: Row, weights: Weights | None, logits: npt.NDArray[Any], images: Pixels
@@ -93,10 +93,14 @@ class TimedOutputs:
             return Missing("the weights are not known")
         places = np.asarray(rows_asked(self.model, len(logits)))
         error = relative_l2_of_all([(logits[places], network.logits(images(places)))])
-        return self._result(LOGITS_NAME, row, error, f"{len(places)} images of the test split")
+        return self.result(LOGITS_NAME, row, error, f"{len(places)} images of the test split")
 
-    def _result(self, name: str, row: Row, error: float, note: str) -> CheckResult:
-        """With the tolerance of a certificate's logits."""
+    def result(self, name: str, row: Row, error: float, note: str) -> CheckResult:
+        """A check with the tolerance of a certificate's logits.
+
+        Raises:
+            Unsupported: the row's precision has none.
+        """
         check = "logits" if row.source is None else "logits_of_source"
         stated = adapter_tolerances(backends.describe(row.job.backend), row.job.precision)
         allowed = tolerance(row.job.precision, row.job.device, check, self.model.normalizes, stated)

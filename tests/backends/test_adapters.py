@@ -127,8 +127,10 @@ def test_chain(runs: Callable[[str], Records], source: str, model: str) -> None:
         "logits_of_source",
         "accuracy_of_source",
         "source",
+        "test_logits",
         "timed_outputs",
     }
+    assert "exported_file" in {check["name"] for check in trained["parity"]["checks"] if check["passed"]}
     assert runtime["parity"]["comparable"]
     providers = runtime["settings"]["nodes_per_provider"]
     assert set(providers) == {"CPUExecutionProvider"}

@@ -40,7 +40,7 @@ FRAMEWORKS = ("torch", "tensorflow", "keras", "onnxruntime", "onnx")
         (("run", "--allocator", "jemaloc"), "no such file; one of system, arena, or the path"),
         (("run", "--precision-target", "2"), "not a percentage such as 2%"),
         (("run", "--precision-target", "2%", "--budget", "soon"), "not a time such as 90s, 5m or 1h"),
-        (("run", "--budget", "5m"), "--budget bounds --precision-target"),
+        (("run", "--budget", "5m", "--rounds", "3"), "--budget adds rounds until a time; give one"),
         (("report", "nothing"), "no run 'nothing'"),
         (("report",), "bench run --backend all makes one"),
         (("export", "--format", "xml"), "unknown format 'xml'"),

@@ -91,6 +91,18 @@ def test_a_fault_of_training_is_named(trained: Records, fault: str) -> None:
     assert seen(record) & set(SEEN_IN_TRAINING[fault]), (record["status"], record["error"], seen(record))
 
 
+def test_an_exporter_is_named_for_its_own_file(bench_named: Callable[[str], Bench]) -> None:
+    """The runtime that reads it computes what the file says."""
+    bench = bench_named("exporter")
+    bench.register({"exports-half": "evenbench_exporter:ExportsHalf"})
+    names = "exports-half,onnxruntime"
+    measured = bench.run("--backend", names, "--task", "infer", "--set", "epochs=1", code=1, timeout=590)
+    rows = {(record["job"]["backend"], record["job"]["source"]): record for record in measured}
+    assert seen(rows["exports-half", None]) == {"exported_file"}
+    assert seen(rows["onnxruntime", "exports-half"]) >= {"timed_outputs", "logits_of_source"}
+    assert rows["onnxruntime", "pytorch"]["comparable"], seen(rows["onnxruntime", "pytorch"])
+
+
 def test_the_honest_row_beside_them_is_comparable(records: Records, trained: Records) -> None:
     for found, name in ((records, "timed_outputs"), (trained, "timed_training")):
         (honest,) = (found[backend] for backend in RIGHT)

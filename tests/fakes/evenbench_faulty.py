@@ -178,6 +178,8 @@ class HalfABatch(Right):
 class BetterOnTheTestSplit(Right):
     """Knows by the size of the batch that the test split is evaluated, and is surer of its answers."""
 
+    TASKS = Right.TASKS | {"fit"}
+
     def infer(self, x):
         return super().infer(x) * np.float32(1.5 if len(x) == 256 else 1)
 

@@ -11,7 +11,6 @@ import pytest
 from backends.model import ModelSpec
 from bench.runner import exported_file
 from bench.values import Missing
-from bench.worker.protocol import CheckResult
 
 MODEL = ModelSpec.from_dict(
     {"name": "flat", "input_shape": [2, 3, 2], "layers": [{"kind": "flatten"}, {"kind": "dense", "units": 4}]}
@@ -45,8 +44,8 @@ def exported(path: Path, kernel: Any, channels_first: bool) -> Path:
     return path / "model.onnx"
 
 
-def judged(file: Path) -> CheckResult | Missing:
-    return exported_file.judge(file, MODEL, WEIGHTS, IMAGES, "fp32", lambda: None)
+def error_of(file: Path) -> float | Missing:
+    return exported_file.error_of(file, MODEL, WEIGHTS, IMAGES)
 
 
 pytestmark = pytest.mark.usefixtures("process")
@@ -55,21 +54,20 @@ KERNEL = next(value for name, value in WEIGHTS.items() if name.endswith("kernel"
 
 @pytest.mark.parametrize("channels_first", [False, True])
 def test_the_file_of_these_weights_passes(tmp_path: Path, channels_first: bool) -> None:
-    check = judged(exported(tmp_path, KERNEL, channels_first))
-    assert isinstance(check, CheckResult)
-    assert check.passed
-    assert check.value < 1e-6
+    error = error_of(exported(tmp_path, KERNEL, channels_first))
+    assert isinstance(error, float)
+    assert error < 1e-6
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"], "nothing is left behind"
 
 
 def test_a_file_in_a_lower_precision_does_not(tmp_path: Path) -> None:
-    check = judged(exported(tmp_path, KERNEL.astype(np.float16).astype(np.float32), False))
-    assert isinstance(check, CheckResult)
-    assert not check.passed
+    error = error_of(exported(tmp_path, KERNEL.astype(np.float16).astype(np.float32), False))
+    assert isinstance(error, float)
+    assert error > 1e-5
 
 
 def test_what_the_evaluator_cannot_compute_is_not_judged(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"no model")
-    missing = judged(tmp_path / "model.onnx")
+    missing = error_of(tmp_path / "model.onnx")
     assert isinstance(missing, Missing)
     assert missing.reason.startswith("onnx.reference cannot")

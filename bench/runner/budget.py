@@ -16,6 +16,8 @@ from bench.worker.protocol import TimedMetric
 BASE_SECONDS, ROW_SECONDS = 60.0, 24.0
 """The budget of a run without ``--budget``: so much, and so much more for every row; for five rows 3 minutes. The rows'
 part is for the rounds, however long certificates and trainings take."""
+MOST_ROUNDS = 40
+"""What is left of the budget of a fast run goes to its slices."""
 FEWEST_SLICES, USUAL_SLICES, MOST_SLICES = 2, 4, 24
 """Slices per metric and process. A round is added where it can have the usual number."""
 UNKNOWN_SPREAD = 0.05
@@ -50,10 +52,10 @@ def mean_cost(costs: Sequence[RoundCost]) -> RoundCost:
     )
 
 
-def rounds_left(cost: RoundCost, usual: Slices, seconds: float, missing: int) -> int:
-    """How many rounds of the usual numbers of slices to measure in so many seconds, but at least those that are
-    missing."""
-    return max(missing, math.floor(seconds / max(cost.of(usual), 1e-3)))
+def rounds_left(cost: RoundCost, usual: Slices, seconds: float, missing: int, most: int = MOST_ROUNDS) -> int:
+    """How many rounds of the usual numbers of slices to measure in so many seconds: at least those that are missing,
+    and at ``most`` so many."""
+    return min(max(missing, math.floor(seconds / max(cost.of(usual), 1e-3))), most)
 
 
 def slices_of_round(cost: RoundCost, seconds: float, spreads: Mapping[TimedMetric, float]) -> dict[TimedMetric, int]:

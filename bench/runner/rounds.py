@@ -16,7 +16,15 @@ from bench.machine import allocators, nvml
 from bench.machine.host import available_memory
 from bench.records.record import Sample
 from bench.runner import page_faults, roof, timed_training
-from bench.runner.budget import ROW_SECONDS, USUAL_SLICES, RoundCost, mean_cost, rounds_left, slices_of_round
+from bench.runner.budget import (
+    MOST_ROUNDS,
+    ROW_SECONDS,
+    USUAL_SLICES,
+    RoundCost,
+    mean_cost,
+    rounds_left,
+    slices_of_round,
+)
 from bench.runner.interleaving import Block, MeasuredRound, MetricReadings, alive_together
 from bench.runner.plan import Row
 from bench.runner.record_builder import sample, throughput
@@ -74,12 +82,12 @@ class Rounds:
         deadline = self.began + budget
         if plan.request.budget is None:  # a long training leaves the rounds their time
             deadline = max(deadline, time.monotonic() + ROW_SECONDS * len(plan.order(0)))
-        while True:
+        while any(self.results[row].status == "ok" for row in plan.order(0)):
             number = len(self.results.schedule)
             if costs:
                 cost = mean_cost(costs[1:] or costs)  # the first round warms up at length
                 left = deadline - time.monotonic() - self._reserve()
-                coming = rounds_left(cost, usual, left, fewest - number)
+                coming = rounds_left(cost, usual, left, fewest - number, max(fewest, MOST_ROUNDS) - number)
                 if coming <= 0 or (number >= fewest and self._is_precise()):
                     return
                 if not profile.fixed:

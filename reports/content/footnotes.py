@@ -47,7 +47,7 @@ def _conditions(run: Run) -> list[str]:
     elif run.budget is not None:
         took = run.timing.get("wall")
         whole = f", {took:.0f} s in all" if isinstance(took, float) else ""
-        lines.append(f"budget {run.budget:.0f} s: {run.rounds} rounds{whole}")
+        lines.append(f"budget {run.budget:.0f} s: {run.rounds} round{'s' * (run.rounds != 1)}{whole}")
     return lines
 
 

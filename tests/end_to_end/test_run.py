@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -53,6 +54,13 @@ def test_a_failing_worker_ends_only_its_own_row(bench: Bench, by_backend: ByBack
     assert "timeout: no answer to prepare within 12 s" in report.stdout
     assert "upside down" in records["raises"]["log"], "the traceback is kept"
     assert workers_of(bench) == []
+
+
+def test_a_run_whose_rows_have_all_failed_does_not_wait_for_its_budget(bench: Bench) -> None:
+    bench.register(RUDE)
+    done = bench("run", "--backend", "raises", "--task", "infer", "--budget", "10m", timeout=120)
+    assert done.returncode == 1, done.stderr
+    assert re.search(r"budget 600 s: (0 rounds|1 round), \d+ s in all", done.stdout)
 
 
 def test_third_party_adapter_needs_no_edit_here(bench: Bench, by_backend: ByBackend) -> None:

@@ -28,6 +28,10 @@ def test_the_fewest_rounds_are_measured_whatever_is_left() -> None:
     assert budget.rounds_left(COST, USUAL, -5.0, missing=-1) <= 0
 
 
+def test_a_fast_run_has_no_more_rounds_than_pay() -> None:
+    assert budget.rounds_left(RoundCost(0.0, {FAST: 1e-6}), {FAST: 4}, 60.0, missing=-3, most=7) == 7
+
+
 def test_what_is_left_of_a_round_goes_where_slices_vary_most() -> None:
     chosen = budget.slices_of_round(COST, 40.0, {FAST: 0.001, SLOW: 0.1})
     assert (chosen[FAST], chosen[SLOW]) == (FEWEST_SLICES, 14)

@@ -12,7 +12,7 @@ from bench.runner import worker_process
 from bench.runner.worker_process import WorkerError, WorkerProcess
 from bench.worker.protocol import TimedMetric, WarmedUp, WarmUp
 
-WARM = '{"ok": {"steps": 3, "steady": null, "step_seconds": 0.5}}'
+WARM = '{"ok": {"steps": 3, "steady": null, "step_seconds": 0.5, "cut": 0}}'
 WARMED = WarmedUp(steps=3, steady=None, step_seconds=0.5)
 WARM_UP = WarmUp(metric=TimedMetric("throughput", "infer", 8, "device"))
 
@@ -59,7 +59,7 @@ def test_garbage_is_reported_and_ends_the_worker(script: Path, tmp_path: Path, a
     [
         ('{"ok": 5}', "it is 5, not WarmedUp or Missing"),
         ('{"ok": {"steps": 3, "steady": null}}', "not WarmedUp or Missing"),
-        ('{"ok": {"steps": "3", "steady": null, "step_seconds": 1}}', 'steps is "3", not int'),
+        ('{"ok": {"steps": "3", "steady": null, "step_seconds": 1, "cut": 0}}', 'steps is "3", not int'),
     ],
 )
 def test_an_invalid_reply_is_reported_and_ends_the_worker(
@@ -89,7 +89,8 @@ def test_a_grandchild_dies_with_its_group(script: Path, tmp_path: Path) -> None:
     script.write_text(
         "import json, subprocess, sys; input()\n"
         "grandchild = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
-        "print(json.dumps({'ok': {'steps': grandchild.pid, 'steady': None, 'step_seconds': 1}}), flush=True)\n"
+        "reply = {'steps': grandchild.pid, 'steady': None, 'step_seconds': 1, 'cut': 0}\n"
+        "print(json.dumps({'ok': reply}), flush=True)\n"
         "input(); input()"
     )
     with spawn(tmp_path) as worker:

@@ -40,6 +40,10 @@ def arithmetic_mean(values: Sequence[float]) -> Measured:
     return Measured(mean, mean - half, mean + half, n)
 
 
+FEWEST_RANKED = 6
+"""The smallest number of values whose range holds the median of all with at least 95%."""
+
+
 def median(values: Sequence[float]) -> Measured:
     """Median with the narrowest interval of order statistics that holds the median of all such values with a
     probability of at least 95%, whatever their distribution: 1 - 2 P(B < k), B binomial with n and 1/2 (Conover 1999,

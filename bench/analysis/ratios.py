@@ -87,7 +87,9 @@ def ratio_between(ours: Figure, theirs: Figure) -> Measured | None:
     if not pairs:
         return None
     metric = METRICS.get(ours.name)
-    summary = intervals.median if metric is not None and metric.ranked else intervals.geometric_mean
+    summary = (
+        intervals.median if metric is not None and metric.ranked and not metric.decisive else intervals.geometric_mean
+    )
     return summary([round_ratio(ours.name, a, b) for a, b in pairs])
 
 

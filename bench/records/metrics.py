@@ -63,7 +63,8 @@ class Metric:
     spread_over: Literal["processes", "seeds"] | None = None
     """What ``n`` counts and the interval is over; None: one value."""
     ranked: bool = False
-    """The value is the median over processes, and the interval is between order statistics: a tail is not normal."""
+    """The value is the median over six or more processes, the interval between order statistics: a tail is not normal.
+    All percentiles are summarized alike, so that they stay in order."""
     head: str | None = None
     """Title in the head of a column, where the table's title says the rest; None: ``title``."""
     by_task: bool = False
@@ -158,9 +159,10 @@ _ALL = (
         MILLISECONDS,
         "latency",
         "Median of the wall time of single calls at batch size 1, each up to its fence (type 7 quantile per process,"
-        " geometric mean over processes).",
+        " median over six or more processes, geometric mean and Student's t over fewer).",
         direction="lower",
         spread_over="processes",
+        ranked=True,
         head="p50",
         prominent=True,
         plotted=True,
@@ -175,7 +177,7 @@ _ALL = (
         "latency p90",
         MILLISECONDS,
         "latency",
-        "As latency_p50, 90th percentile, but the median over processes.",
+        "As latency_p50, 90th percentile; fewer than six processes have no interval.",
         direction="lower",
         spread_over="processes",
         ranked=True,
@@ -187,7 +189,7 @@ _ALL = (
         "latency p99",
         MILLISECONDS,
         "latency",
-        "As latency_p50, 99th percentile, but the median over processes.",
+        "As latency_p50, 99th percentile; fewer than six processes have no interval.",
         direction="lower",
         spread_over="processes",
         ranked=True,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -215,12 +215,15 @@ def _arena_ratio(metric: TimedMetric, ratios: Sequence[float]) -> Ratio:
 
 
 def _over_processes(name: str, samples: list[Sample], missing: Missing, **place: Any) -> Figure:
-    """Geometric mean over processes with a Student t interval of the logarithms, for a ranked metric their median with
-    one of order statistics, or the reason for a missing value."""
+    """Geometric mean over processes with a Student t interval of the logarithms, for a ranked metric of enough
+    processes their median with one of order statistics, or the reason for a missing value."""
     if not samples:
         return Figure(name=name, unit=METRICS[name].unit, value=None, reason=missing.reason, **place)
-    summary = intervals.median if METRICS[name].ranked else intervals.geometric_mean
-    estimate = summary([sample.value for sample in samples])
+    metric, values = METRICS[name], [sample.value for sample in samples]
+    ranked = metric.ranked and len(values) >= intervals.FEWEST_RANKED
+    estimate = intervals.median(values) if ranked else intervals.geometric_mean(values)
+    if metric.ranked and not ranked and not metric.decisive:  # a tail: Student's t does not hold
+        estimate = replace(estimate, low=None, high=None)
     return Figure(name=name, unit=METRICS[name].unit, **asdict(estimate), samples=samples, **place)
 
 
@@ -346,7 +349,7 @@ def _class_outcome(result: RowResult) -> Outcome | None:
         Training.model_validate(
             {
                 "seed": result.row.job.seed + number,
-                "curve": [asdict(point) for point in fitted.curve],
+                "curve": list(fitted.curve),
                 "time_to_accuracy": fitted.time_to_accuracy,
             }
         )

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from backends.base import Labels
 from backends.reference import cross_entropy
+from bench.records.record import CurvePoint
 from bench.runner.worker_process import WorkerError
 from bench.worker.protocol import Exported, NotExported, Trained, WorkerReport, evaluation_file
 
@@ -29,18 +30,6 @@ class Scores:
     correct: int
     images: int
     loss: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class CurvePoint:
-    """One evaluation during training, as in ``Evaluation``, with its scores."""
-
-    epoch: float
-    seconds: float
-    train_loss: float | None
-    split: str
-    loss: float
-    accuracy: float
 
 
 @dataclass(frozen=True, kw_only=True)

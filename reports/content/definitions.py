@@ -58,8 +58,9 @@ TERMS = {
     "device": "inputs are already on the device in the framework's own layout, and results stay there. On a CPU the"
     " difference to end-to-end is the copies and the layout.",
     "± and n": "half-width of the 95% interval of the geometric mean over n fresh processes (Student's t on"
-    " logarithms), as a percentage. With n = 1 there is no interval. Of p90 and p99: of the median over processes,"
-    " between order statistics (Conover 1999), since their distribution has a long tail; it takes six processes.",
+    " logarithms), as a percentage. With n = 1 there is no interval. Of latencies: of the median over processes,"
+    " between order statistics (Conover 1999), since their distribution has a long tail; it takes six processes. With"
+    " fewer, p50 has Student's, p90 and p99 have none.",
     "groups": "the processes of a row fall into two, at least two in each, if their throughputs (over the geometric"
     " mean of the other rows' in the same round) leave a gap of at least 10% and of five times the range of either.",
     "× fastest": "ratio to the fastest comparable row. In each turn of a round every worker runs one slice; the ratio"

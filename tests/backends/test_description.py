@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import json
 import sys
 from dataclasses import asdict
@@ -52,6 +53,6 @@ def test_a_third_partys_code_does_not_run_in_this_process(tmp_path: Path, monkey
     assert described.MODES == ("other",)
     assert described.TASKS == backends.describe("reference").TASKS
     assert "theirs_adapter" not in sys.modules
-    assert not hasattr(__builtins__, "was_here")
+    assert not hasattr(builtins, "was_here")
     with pytest.raises(ImportError, match="ModuleNotFoundError: No module named 'no_such_module'"):
         backends.describe("broken")

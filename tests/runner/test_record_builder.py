@@ -8,7 +8,10 @@ import pytest
 from worker_replies import CONTEXT, FAILED, QUIET, result, spoil_round, spoil_slice
 
 from bench.analysis.ratios import with_ratios
+from bench.records.record import Sample
+from bench.runner import record_builder
 from bench.runner.record_builder import to_record
+from bench.values import Missing
 from bench.worker.protocol import Prepared
 
 
@@ -95,3 +98,19 @@ def test_a_runtime_is_comparable_only_if_its_source_is() -> None:
 def test_the_judge_of_parity_is_not_recorded_as_a_contender() -> None:
     assert to_record(result(), CONTEXT).contender
     assert not to_record(result(contender=False), CONTEXT).contender
+
+
+@pytest.mark.parametrize("processes", [3, 6])
+def test_percentiles_over_processes_stay_in_order(processes: int) -> None:
+    """One slow process of six: a geometric mean of p50 beside a median of p90 would be above it."""
+    p50 = [1.0] * (processes - 1) + [10.0]
+    metric = {"task": "infer", "batch_size": 1, "boundary": "device"}
+    figures = [
+        record_builder._over_processes(
+            name, [Sample(round=i, value=factor * value) for i, value in enumerate(p50)], Missing(""), **metric
+        )
+        for name, factor in (("latency_p50", 1.0), ("latency_p90", 1.01), ("latency_p99", 1.02))
+    ]
+    values = [figure.value for figure in figures]
+    assert values == sorted(values)
+    assert [figure.low is None for figure in figures] == [False, processes < 6, processes < 6]

@@ -91,7 +91,7 @@ class Backend(Protocol):
     """The mode of a runtime with all optimizations off; it is the second judge of a user's ONNX file. None: none."""
     TOLERANCES: ClassVar[Mapping[str, Mapping[str, float]]] = {}
     """Tolerances by precision and check, such as ``{"fp8": {"logits": 0.1, "gradients": 0.6, ...}}``, for a precision
-    that ``bench.worker.tolerances`` does not have (relative, as there). The certificate says that they are the
+    that ``bench.runner.judges.tolerances`` does not have (relative, as there). The certificate says that they are the
     adapter's own. Without them a row of such a precision is ``unsupported``."""
     REQUIRES: ClassVar[tuple[tuple[str, ...], ...]] = ()
     """The required distributions (PyPI names). Each entry lists alternatives, one of which must be installed."""

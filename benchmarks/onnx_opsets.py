@@ -21,7 +21,9 @@ from bed import write
 from onnx import TensorProto, helper, numpy_helper
 
 import backends
-from bench.worker.file_certificate import FileCertifier
+from bench.runner.judges.file_certificate import FileJudge
+from bench.worker.file_outputs import RuntimeOfFile
+from bench.worker.protocol import Job
 from bench.workloads import onnx_file
 
 OPSETS = (7, 9, 11, 13, 17, 21, 23)
@@ -125,9 +127,8 @@ def files(folder: Path, opsets: Sequence[int]) -> Iterator[tuple[str, Path]]:
                 yield path.stem, path
 
 
-def outcome(path: Path, scratch: Path) -> str:
+def outcome(path: Path) -> str:
     """What the certificate says of a file."""
-    scratch.mkdir()
     model = onnx_file.describe(path)
     batch = model.batch or 2
     runtime = backends.load("onnxruntime")("cpu", model.precision, "all-optimizations", 1, 0)
@@ -135,8 +136,13 @@ def outcome(path: Path, scratch: Path) -> str:
         runtime.load(path)
     except Exception as error:  # noqa: BLE001  (the runtime's own refusal is an outcome)
         return f"refused by the runtime: {type(error).__name__}: {str(error)[:150]}"
-    certifier = FileCertifier(runtime, model.precision, "cpu", "all-optimizations", path, scratch, lambda: None)
-    found = certifier.certify(model.samples(0, batch), batch)
+    job = Job(
+        backend="onnxruntime", mode="all-optimizations", model=path.stem, dataset="", recipe="", threads=1,
+        precision=model.precision,
+    )  # fmt: skip
+    samples = model.samples(0, batch)
+    calls = RuntimeOfFile(runtime, model.precision, "cpu", job.mode, path).compute(samples)
+    found = FileJudge().judge(backends.describe(job.backend), job, path, samples, batch, calls)
     if found.uncertified:
         return f"not certified: {found.uncertified}"
     kind = "certified" if found.result.passed else "differs"
@@ -150,7 +156,7 @@ def main() -> None:
     quick = parser.parse_args().quick
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        outcomes = {stem: outcome(path, folder / stem) for stem, path in files(folder, (13,) if quick else OPSETS)}
+        outcomes = {stem: outcome(path) for stem, path in files(folder, (13,) if quick else OPSETS)}
     for stem, text in outcomes.items():
         print(f"{stem}: {text}")
     counts = Counter(text.partition(":")[0] for text in outcomes.values())

@@ -1,4 +1,4 @@
-"""The measured values behind ``bench.worker.tolerances.TOLERANCES``.
+"""The measured values behind ``bench.runner.judges.tolerances.TOLERANCES``.
 
 Finds the worst value of every check over all installed backends in all their precisions, all models (each with a
 recipe), both data sets, up to 5 seeds, and 1 and 2 threads.
@@ -23,9 +23,11 @@ import numpy as np
 
 import backends
 from backends.base import Backend, Unsupported
-from bench.worker import certificate, reference_outputs
+from bench.runner.judges import certificate
+from bench.runner.judges.tolerances import NORMALIZED, TOLERANCES
+from bench.worker import reference_outputs
+from bench.worker.certificate_outputs import Candidate
 from bench.worker.protocol import Job
-from bench.worker.tolerances import NORMALIZED, TOLERANCES
 from bench.worker.training import SAMPLE
 from bench.workloads.datasets import registry
 from bench.workloads.models import MODELS
@@ -61,11 +63,15 @@ def certify(backend: Backend, arguments: argparse.Namespace) -> None:
         weights = reference_outputs.raise_betas(model, model.initial_weights(seed))
         trial = reference_outputs.Trial(recipe)
         case = arguments.folder / f"{model_name}-{dataset}-{seed}"
-        expected = reference_outputs.Expected.read_or_compute(case.with_suffix(".npz"), model, weights, x, y, trial)
-        certifier = certificate.Certifier(
-            backend, arguments.precision, arguments.device, model, weights, expected, trial
+        file = case.with_suffix(".npz")
+        if not file.exists():
+            reference_outputs.Expected.of(model, weights, x, y, trial).write(file)
+        expected = reference_outputs.Expected.read(file)
+        got = Candidate(backend, arguments.precision, model, weights, expected.batch, trial).compute()
+        judge = certificate.Judge(
+            backends.describe(arguments.worker), arguments.precision, arguments.device, model, weights, expected, trial
         )
-        show(case.name, arguments, certifier.certify())
+        show(case.name, arguments, judge.judge(got))
         path = Path(f"{case}-{arguments.worker}.onnx")
         if "export" in backend.TASKS and arguments.precision == "fp32" and not path.exists():
             backend.build(model, weights, None)
@@ -88,7 +94,9 @@ def compare(backend: Backend, arguments: argparse.Namespace) -> None:
             backend=arguments.worker, mode=backend.MODES[0], precision=arguments.precision, device=arguments.device,
             model=case, dataset="", recipe="", threads=int(arguments.threads),
         )  # fmt: skip
-        results = certificate.certify_runtime(backend, job, backend.infer(x), want, want.argmax(axis=1))
+        results = certificate.certify_runtime(
+            backends.describe(job.backend), job, backend.infer(x), want, want.argmax(axis=1)
+        )
         show(f"{case} <- {source}", arguments, results[:1])  # the accuracy of untrained weights means nothing
 
 

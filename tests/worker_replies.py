@@ -8,6 +8,7 @@ from typing import Any
 from bench.machine.slice_noise import Noise
 from bench.records.record import Data
 from bench.runner.interleaving import MeasuredRound, MetricReadings, SliceReading
+from bench.runner.judges.result import Result
 from bench.runner.plan import Plan, Request, Row
 from bench.runner.planner import timed_metrics
 from bench.runner.record_builder import Context
@@ -15,7 +16,6 @@ from bench.runner.row_result import RowResult
 from bench.values import Missing
 from bench.worker.protocol import (
     Certified,
-    CheckResult,
     Finished,
     Job,
     Prepared,
@@ -30,10 +30,10 @@ from bench.workloads.workload import RECIPES, Workload
 REQUEST = Request(("all",), Workload(MODELS["article-keras"], "digits", RECIPES["article-keras"]))
 CONTEXT = Context({"gpus": []}, Data(name="digits", sha256="0" * 64, train=10, test=5), None, "2026-01-01T00:00:00")
 QUIET = Noise(steal=0.0, others=0.01, waited=0.0, ran=0.9, switches=3, minor_faults=20, major_faults=0)
-PASSED = CheckResult(name="logits", value=1e-7, tolerance=1e-6, passed=True)
+PASSED = Result("logits", 1e-7, 1e-6)
 REPORT = WorkerReport(versions={"x": "1"}, settings={"threads": 2}, phases={}, peak_rss=100_000_000, life=1.0)
-CERTIFICATE = Certified(checks=(PASSED,), adapter_files=(), report=REPORT)
-FAILED = replace(CERTIFICATE, checks=(replace(PASSED, passed=False),))
+FAILED = replace(PASSED, value=1.0)
+CERTIFICATE = Certified(adapter_files=(), report=REPORT)
 
 
 def row(name: str, tasks: frozenset[str] = frozenset({"train", "infer", "fit", "export"})) -> Row:
@@ -78,7 +78,7 @@ def result(name: str = "fast", speed: float = 1.0, **changes: Any) -> RowResult:
         )
         for number in range(3)
     ]
-    return RowResult(the_row, Plan(REQUEST, (the_row,), metrics), certified=CERTIFICATE, rounds=rounds)
+    return RowResult(the_row, Plan(REQUEST, (the_row,), metrics), certified=CERTIFICATE, checks=[PASSED], rounds=rounds)
 
 
 def spoil_round(spoiled: RowResult, number: int, **changes: Any) -> None:

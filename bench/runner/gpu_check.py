@@ -104,5 +104,6 @@ class _Checker:
         result = self.jobs.results[row]
         if row.id not in self.facts:
             return [Finding(row.name, "runs", False, f"{result.status}: {result.error}")]
-        checks = result.certified.checks if result.certified is not None else ()
-        return gpu_checks.judge(row.name, self.facts[row.id], checks, self.status_without_gpu.get(row.id, "not tried"))
+        return gpu_checks.judge(
+            row.name, self.facts[row.id], result.checks, self.status_without_gpu.get(row.id, "not tried")
+        )

@@ -14,10 +14,10 @@ from bench.records.metrics import METRICS, SAMPLE_RATE
 from bench.records.record import Check, Data, Figure, Outcome, Parity, Phase, Ratio, Record, Sample, Slice, Training
 from bench.runner import disturbance, invariants, onnx_run
 from bench.runner.interleaving import DeviceMemory, MetricReadings, SliceReading
+from bench.runner.judges.result import worst_of
+from bench.runner.judges.scoring import Scores
 from bench.runner.plan import batch_of_first_call
 from bench.runner.row_result import RowResult
-from bench.runner.scoring import Scores
-from bench.runner.timed_outputs import worst_of
 from bench.values import Missing
 from bench.worker.protocol import Exported, NotExported, TimedMetric, WarmedUp, WorkerReport
 
@@ -112,7 +112,7 @@ def _parity(result: RowResult) -> Parity | None:
     """The certificate, and the check of what was timed. A runtime is comparable only if its source's certificate holds:
     what the source was when timed is its own affair."""
     certificate = _certificate(result)
-    timed = [Check.model_validate(asdict(check)) for check in worst_of(result.timed)]
+    timed = [check.to_record() for check in worst_of(result.timed)]
     if certificate is None or not timed:
         return certificate
     checks = [*certificate.checks, *timed]
@@ -120,15 +120,15 @@ def _parity(result: RowResult) -> Parity | None:
 
 
 def _certificate(result: RowResult) -> Parity | None:
-    if result.certified is None:
+    if not result.checks:
         return None
-    checks = [Check.model_validate(asdict(check)) for check in result.certified.checks]
+    checks = [check.to_record() for check in result.checks]
     if result.source is not None:
         source = _certificate(result.source)
         holds = source is not None and source.comparable
         note = f"{result.source.name} is {'comparable' if holds else 'not comparable'}"
         checks.append(Check(name="source", value=0 if holds else 1, tolerance=0, passed=holds, note=note))
-    uncertified = result.certified.uncertified or None
+    uncertified = result.uncertified or None
     return Parity(comparable=all(check.passed for check in checks), checks=checks, uncertified=uncertified)
 
 

@@ -15,7 +15,7 @@ from bench.analysis.ratios import round_ratio, widest, with_ratios
 from bench.machine import allocators, nvml
 from bench.machine.host import available_memory
 from bench.records.record import Sample
-from bench.runner import page_faults, roof, timed_training
+from bench.runner import page_faults, roof
 from bench.runner.budget import (
     MOST_ROUNDS,
     ROW_SECONDS,
@@ -26,14 +26,16 @@ from bench.runner.budget import (
     slices_of_round,
 )
 from bench.runner.interleaving import Block, MeasuredRound, MetricReadings, alive_together
+from bench.runner.judges import timed_training
+from bench.runner.judges.result import Result
+from bench.runner.judges.timed_outputs import rows_asked
 from bench.runner.plan import Row
 from bench.runner.record_builder import sample, throughput
 from bench.runner.results import Results
-from bench.runner.timed_outputs import rows_asked
 from bench.runner.worker_process import WorkerError
 from bench.runner.workspace import Workspace
 from bench.values import Missing
-from bench.worker.protocol import CheckResult, Close, Closed, TimedMetric, WarmedUp
+from bench.worker.protocol import Close, Closed, TimedMetric, WarmedUp
 
 ROUNDS_JUDGED, LATER_JUDGED = 3, 4
 """What was timed is judged in so many rounds of a row, and in one of so many later ones, drawn: a gate has many."""
@@ -169,7 +171,7 @@ class Rounds:
             for request, _, _ in closings:
                 self.workspace.discard(request.out)
 
-    def _judge(self, row: Row, outcome: MeasuredRound, closings: list[tuple[Close, Closed, int]]) -> list[CheckResult]:
+    def _judge(self, row: Row, outcome: MeasuredRound, closings: list[tuple[Close, Closed, int]]) -> list[Result]:
         """The checks of what was timed."""
         checks, outputs, training = [], self.workspace.timed_outputs, self.workspace.timed_training
         if outputs is not None:

@@ -10,20 +10,35 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 import backends
 from backends.base import Labels, Unsupported
 from backends.model import ModelSpec, Weights
-from bench.runner import classification, exported_file, scoring
+from bench.runner import classification
+from bench.runner.judges import certificate, exported_file, file_certificate, scoring
 from bench.runner.plan import Plan, Row, batch_of_first_call
 from bench.runner.results import Results
 from bench.runner.row_result import RowResult
 from bench.runner.worker_process import WorkerError
 from bench.runner.workspace import Workspace
 from bench.values import Missing
-from bench.worker import certificate
-from bench.worker.protocol import Certify, Exported, Fit, NotExported, evaluation_file
+from bench.worker import file_outputs, reference_judge
+from bench.worker.array_files import read_arrays
+from bench.worker.certificate_outputs import CertificateOutputs
+from bench.worker.inputs import batch_of
+from bench.worker.protocol import (
+    ALL_VALUES,
+    CERTIFICATE_OUTPUTS,
+    FILE_OUTPUTS,
+    Certified,
+    Certify,
+    Exported,
+    Fit,
+    NotExported,
+    ShowValues,
+    Work,
+    evaluation_file,
+)
+from bench.worker.reference_outputs import Expected, Trial, raise_betas
 from bench.workloads.datasets.dataset import Dataset
 from bench.workloads.preprocessing import normalize
 
@@ -99,16 +114,67 @@ class RowJobs:
         folder = self.workspace.folder(row)
         plan = self.results.plan.request
         sizes = (row.first_batch, *plan.batch_sizes)
-        if row.source is None:
-            self.workspace.write_expected(row)
+        expected = None
+        if row.source is None and isinstance(plan.workload.model, ModelSpec):
+            expected = self.workspace.expected(row)
         request = Certify(work=self.workspace.work(row), out=folder, batches=sizes)
         result.certified = self.workspace.ask_fresh_worker(row, "certify", request)
-        if row.source is None and "fit" not in row.tasks and (judge := self.workspace.timed_outputs) is not None:
-            judge.keep_weights(row.fit_id, judge.model.initial_weights(row.job.seed) | dict(plan.init or {}))
-        if result.certified.batch is not None:
-            self.workspace.first_batches[row.fit_id] = batch_of_first_call(row.first_batch, result.certified.batch)
-        if row.source is not None and row.file is None:
+        if row.file is not None:
+            self._judge_file(row, result, result.certified)
+        elif expected is not None:
+            self._judge_backend(row, result, expected)
+        else:
             self._judge_runtime(row, result)
+
+    def _judge_backend(self, row: Row, result: RowResult, expected: Expected) -> None:
+        """Compare a backend that trains with the reference."""
+        request, job, file = self.results.plan.request, row.job, self.workspace.folder(row) / CERTIFICATE_OUTPUTS
+        model, recipe = request.workload.model, request.workload.recipe
+        assert isinstance(model, ModelSpec)
+        initial = model.initial_weights(job.seed) | dict(request.init or {})
+        judge = certificate.Judge(
+            backends.describe(job.backend), job.precision, job.device, model,
+            raise_betas(model, initial), expected, Trial(recipe, frozenset(request.frozen)),
+        )  # fmt: skip
+        try:
+            result.checks = judge.judge(CertificateOutputs.read(file))
+        except ValueError as unreadable:
+            raise WorkerError("failed", f"the worker's {unreadable}") from unreadable
+        self.workspace.discard(file)
+        if "fit" not in row.tasks and (timed := self.workspace.timed_outputs) is not None:
+            timed.keep_weights(row.fit_id, initial)
+
+    def _judge_file(self, row: Row, result: RowResult, certified: Certified) -> None:
+        """Compare a runtime's outputs for a user's file with those of two judges."""
+        size, work, adapter = certified.certified_batch, self.workspace.work(row), backends.describe(row.job.backend)
+        assert work.onnx is not None, "a user's file is not converted"
+        if size is None or certified.batch is None:
+            raise WorkerError("failed", "the worker does not say at which batch size it ran the file")
+        self.workspace.first_batches[row.fit_id] = batch_of_first_call(row.first_batch, certified.batch)
+        calls = self._file_outputs(self.workspace.folder(row) / FILE_OUTPUTS)
+        found = self.workspace.file_judge.judge(adapter, row.job, work.onnx, batch_of(work, size)[0], size, calls)
+        check = found.result
+        if not check.passed and (where := self._first_node(row, work, size, check.tolerance)):
+            check = replace(check, note=f"{check.note}; {where}")
+        result.checks, result.uncertified = [check], found.uncertified
+
+    def _first_node(self, row: Row, work: Work, size: int, allowed: float) -> str:
+        """The first node whose value parts from the unoptimized runtime's; why that is not known, if it is not."""
+        folder = self.workspace.folder(row)
+        assert work.onnx is not None
+        try:
+            nodes = reference_judge.with_all_outputs(work.onnx, folder / "all-values.onnx")
+            request = ShowValues(work=work, out=folder, shown=folder / "all-values.onnx", batch=size)
+            self.workspace.ask_fresh_worker(row, "nodes", request)
+            return file_certificate.first_node(self._file_outputs(folder / ALL_VALUES), nodes, allowed)
+        except (WorkerError, OSError, ValueError) as error:
+            return f"which node differs is not known: {error}"
+
+    def _file_outputs(self, path: Path) -> dict[str, file_outputs.Outputs]:
+        try:
+            return file_outputs.read(path)
+        except ValueError as unreadable:
+            raise WorkerError("failed", f"the worker's {unreadable}") from unreadable
 
     def fit(self, row: Row, number: int = 0) -> None:
         """Train with the ``number``-th seed; only the first training is exported and timed.
@@ -156,12 +222,10 @@ class RowJobs:
     def _judge_runtime(self, row: Row, result: RowResult) -> None:
         """Compare a runtime's logits on the test split with its source's and with the reference's, and score them."""
         assert row.source is not None
-        assert result.certified is not None
         folder, adapter = self.workspace.folder(row), backends.describe(row.job.backend)
         got, want = self._logits(folder), self._logits(self.workspace.folder(row.source))
         results = certificate.certify_runtime(adapter, row.job, got, want, self.dataset.test_y)
-        checks = tuple(each.as_check() for each in results)
-        result.certified = replace(result.certified, checks=(*result.certified.checks, *checks))
+        result.checks = results
         self._judge_logits(row, result, None, got)
         if self.trains:
             result.scores = scoring.score(got, self.dataset.test_y)
@@ -185,8 +249,10 @@ class RowJobs:
         return scoring.read_logits(folder / scoring.LOGITS, len(self.dataset.test_y), len(self.dataset.classes))
 
     def _weights(self, folder: Path) -> Weights:
-        with np.load(folder / "weights.npz", allow_pickle=False) as stored:
-            return dict(stored)
+        try:
+            return read_arrays(folder / "weights.npz")
+        except ValueError as unreadable:
+            raise WorkerError("failed", f"the worker's {unreadable}") from unreadable
 
     def _class_report(self, folder: Path) -> classification.ClassReport:
         return classification.class_report(self._logits(folder), self.dataset.test_y, self.dataset.classes)

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from bench.file_names import readable
 from bench.runner.classification import ClassReport
 from bench.runner.interleaving import MeasuredRound
+from bench.runner.judges.result import Result
+from bench.runner.judges.scoring import Fitted, Scores
 from bench.runner.plan import Plan, Row
-from bench.runner.scoring import Fitted, Scores
 from bench.values import Missing
-from bench.worker.protocol import Certified, CheckResult, Exported, NotExported, TimedMetric, WorkerReport
+from bench.worker.protocol import Certified, Exported, NotExported, TimedMetric, WorkerReport
 
 
 @dataclass
@@ -25,13 +26,18 @@ class RowResult:
     error: str | None = None
     log: str = ""
     certified: Certified | None = None
+    """What its worker says of its certificate's outputs."""
+    checks: list[Result] = field(default_factory=list)
+    """Of the certificate."""
+    uncertified: str = ""
+    """Why no judge could certify a user's file; empty: one could."""
     fits: list[Fitted] = field(default_factory=list)
     """One per seed, the first seed's first."""
     scores: Scores | None = None
     """A runtime's."""
     classes: ClassReport | None = None
     """The class scores of the first seed."""
-    timed: list[CheckResult] = field(default_factory=list)
+    timed: list[Result] = field(default_factory=list)
     """Of every round: the check of outputs of timed steps."""
     rounds: list[MeasuredRound] = field(default_factory=list)
     arena: list[tuple[TimedMetric, list[float]]] = field(default_factory=list)

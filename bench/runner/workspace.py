@@ -23,12 +23,14 @@ from backends.model import ModelSpec
 from bench.errors import BenchError
 from bench.machine import nvml
 from bench.machine.host import pinned
+from bench.runner.judges.file_certificate import FileJudge
+from bench.runner.judges.timed_outputs import TimedOutputs
+from bench.runner.judges.timed_training import TimedTraining
 from bench.runner.plan import Plan, Row
-from bench.runner.timed_outputs import TimedOutputs
-from bench.runner.timed_training import TimedTraining
 from bench.runner.worker_environment import worker_environment
 from bench.runner.worker_process import WorkerError, WorkerProcess
-from bench.worker.protocol import EXPECTED, Expect, Prepare, Request, Work, WorkerReport
+from bench.worker.protocol import CERTIFIED_BATCH, EXPECTED, Expect, Prepare, Request, Work, WorkerReport
+from bench.worker.reference_outputs import Expected
 from bench.worker.training import SAMPLE
 from bench.workloads.datasets.dataset import Dataset
 from bench.workloads.preprocessing import normalize
@@ -136,7 +138,9 @@ class Workspace:
         self.held_bytes: dict[str, int] = {}
         self.first_batches: dict[str, int] = {}
         """By ``Row.fit_id``: the batch size of the first call, where a user's file does not take the usual one."""
+        self.file_judge = FileJudge()
         self._inputs = inputs
+        self._expected: Expected | None = None
 
     @cached_property
     def timed_outputs(self) -> TimedOutputs | None:
@@ -181,19 +185,23 @@ class Workspace:
                 f"cannot write the data for the workers to {self.scratch}: {reason}; set TMPDIR"
             ) from error
 
-    def write_expected(self, row: Row) -> None:
-        """The reference's outputs for the certificates, once, by a worker of this interpreter that loads no backend: no
-        adapter has a part in them.
+    def expected(self, row: Row) -> Expected:
+        """The reference's outputs for the certificates, computed once, by a worker of this interpreter that loads no
+        backend. They are kept in this process only; the workers get the inputs.
 
         Raises:
             WorkerError: it failed, such as by too little memory.
         """
-        if (self.scratch / EXPECTED).exists() or not isinstance(self.plan.request.workload.model, ModelSpec):
-            return
-        with self.spawn(replace(row, python=sys.executable, side=None), "reference") as worker:
-            computed = worker.ask(Expect(work=self.work(row)), self.plan.request.timeout)
-        self.timing.add({"reference": computed.seconds})
-        self._files = self._snapshot()
+        if self._expected is None:
+            file = self.scratch / EXPECTED
+            with self.spawn(replace(row, python=sys.executable, side=None), "reference") as worker:
+                computed = worker.ask(Expect(work=self.work(row), out=file), self.plan.request.timeout)
+            self.timing.add({"reference": computed.seconds})
+            self._expected = Expected.read(file)
+            file.unlink()
+            self._expected.batch.write(self.scratch / CERTIFIED_BATCH)
+            self._files = self._snapshot()
+        return self._expected
 
     def damage(self, row: Row) -> str:
         """Which files of the run a row's worker changed that are not its own; empty if none. The data are restored."""

@@ -10,14 +10,14 @@ from backends.model import ModelSpec, Weights
 from bench.errors import BenchError, UsageError
 from bench.records.record import label
 from bench.store.store import Store
+from bench.worker.array_files import read_arrays
 
 
 def to_safetensors(file: Path) -> bytes:
     """Convert a worker's weights from NumPy's npz to safetensors."""
     from safetensors.numpy import save
 
-    with np.load(file, allow_pickle=False) as stored:
-        return save({name: np.ascontiguousarray(value) for name, value in stored.items()})
+    return save({name: np.ascontiguousarray(value) for name, value in read_arrays(file).items()})
 
 
 def load_weights(store: Store, text: str) -> tuple[str, Weights]:

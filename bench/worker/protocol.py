@@ -25,7 +25,11 @@ Boundary: TypeAlias = Literal["end-to-end", "device"]
 Json: TypeAlias = Mapping[str, Any]
 """A JSON object that is passed on unchanged."""
 EXPECTED = "expected.npz"
-"""The file with the reference's outputs, in the folder with the data."""
+"""The file with the reference's outputs, which the parent reads and removes."""
+CERTIFIED_BATCH = "certified_batch.npz"
+"""The file with the inputs that certificates are of, in the folder with the data."""
+CERTIFICATE_OUTPUTS, FILE_OUTPUTS, ALL_VALUES = "certificate.npz", "file-outputs.npz", "all-values.npz"
+"""The files that a worker writes for its certificate."""
 ALIVE = b'{"alive": true}\n'
 
 
@@ -150,18 +154,6 @@ class WorkerReport:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CheckResult:
-    """One check of a certificate. It passes if ``value`` is not above ``tolerance``."""
-
-    name: str
-    value: float
-    tolerance: float
-    passed: bool
-    note: str = ""
-    details: Json = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
 class Evaluation:
     """One evaluation during training. Its logits are in the file ``evaluation_file`` of its number: the parent, which
     has the labels, scores them."""
@@ -194,16 +186,25 @@ class NotExported:
 
 @dataclass(frozen=True, kw_only=True)
 class Certified:
-    """The certificate; for a runtime also the size of its file in bytes."""
+    """What the certificate is of was written to the request's folder: ``CERTIFICATE_OUTPUTS``; of a runtime
+    its logits on the test split; of a user's file ``FILE_OUTPUTS``."""
 
-    checks: tuple[CheckResult, ...]
     adapter_files: tuple[str, ...]
     """The paths of the adapter's source files."""
     bytes: int | None = None
-    uncertified: str = ""
-    """Why no judge could certify a user's file; empty: one could."""
+    """The size of a runtime's file."""
+    certified_batch: int | None = None
+    """The batch size of the outputs of a user's file."""
     batch: int | None = None
-    """The batch size at which a user's file was certified."""
+    """The batch size of the first call of a user's file."""
+    report: WorkerReport
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShowedValues:
+    """The values of all nodes of a user's file were written to ``ALL_VALUES`` (none: the runtime has no unoptimized
+    mode)."""
+
     report: WorkerReport
 
 
@@ -263,7 +264,7 @@ class TimedSlice:
 
 @dataclass(frozen=True, kw_only=True)
 class Computed:
-    """The reference's outputs were written to ``EXPECTED``, in so many seconds."""
+    """The reference's outputs were written to the request's file, in so many seconds."""
 
     seconds: float
 
@@ -333,20 +334,34 @@ class Request(Generic[Reply]):
 
 @dataclass(frozen=True, kw_only=True)
 class Expect(Request[Computed]):
-    """Compute the reference's outputs for the certificates, in a worker that loads no backend."""
+    """Compute the reference's outputs for the certificates, in a worker that loads no backend, and write them to
+    ``out``."""
 
     work: Work
+    out: Path
 
 
 @dataclass(frozen=True, kw_only=True)
 class Certify(Request[Certified]):
-    """Compare the backend with the reference; a runtime is compared with the framework that exported its file."""
+    """Compute what the certificate compares with the reference, or with the exporter of a runtime's file."""
 
     work: Work
     out: Path
-    """Folder for the logits."""
+    """Folder for the outputs."""
     batches: tuple[int, ...] = ()
     """For a user's ONNX file: the batch sizes that are timed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShowValues(Request[ShowedValues]):
+    """Run a user's file with the value of every node as an output, optimized and not, on a batch of this size."""
+
+    work: Work
+    out: Path
+    """Folder for the values."""
+    shown: Path
+    """The file with all values as outputs."""
+    batch: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -433,6 +448,7 @@ class ProbeGpu(Request[GpuFacts]):
 REQUESTS: dict[str, type[Request[Any]]] = {
     "expect": Expect,
     "certify": Certify,
+    "show_values": ShowValues,
     "fit": Fit,
     "prepare": Prepare,
     "warm_up": WarmUp,

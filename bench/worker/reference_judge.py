@@ -76,23 +76,19 @@ def main() -> None:
     import onnx
     from onnx.reference import ReferenceEvaluator
 
-    from bench.worker.file_certificate import flatten
+    from bench.worker.array_files import read_arrays
+    from bench.worker.file_outputs import flatten, write
 
     path, inputs, out = (Path(each) for each in sys.argv[1:])
     try:
         evaluator = ReferenceEvaluator(prepared(onnx.load(str(path))))
-        with np.load(inputs, allow_pickle=False) as stored:
-            named = {key.removeprefix("input "): stored[key] for key in stored.files}
+        named = {key.removeprefix("input "): values for key, values in read_arrays(inputs).items()}
         if IMAGES_KEY in named:
             named = _for_only_input(evaluator, named[IMAGES_KEY])
         values = evaluator.run(None, named)
-        arrays = {
-            f"{number} {name}": array
-            for name, value in zip(evaluator.output_names, values, strict=True)
-            for number, array in enumerate(flatten(value))
-        }
+        outputs = {name: flatten(value) for name, value in zip(evaluator.output_names, values, strict=True)}
         partial = out.with_suffix(".partial.npz")
-        np.savez(partial, **{name: _storable(array) for name, array in arrays.items()})
+        write(partial, {"reference": outputs})
         os.replace(partial, out)
     except Exception as error:  # noqa: BLE001  (any error is the reason why it cannot judge)
         text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
@@ -106,13 +102,6 @@ def _for_only_input(evaluator: Any, images: Any) -> dict[str, Any]:
     if sides[1:] == list(images.shape[1:]):
         return {name: images}
     return {name: np.ascontiguousarray(images.transpose(0, 3, 1, 2))}
-
-
-def _storable(array: Any) -> Any:
-    """Types that NumPy's own format lacks (bfloat16, 4 bits) as float32; texts as such."""
-    if array.dtype.kind == "O":
-        return array.astype(str)
-    return array if array.dtype.kind in "fiubUS" else array.astype(np.float32)
 
 
 if __name__ == "__main__":

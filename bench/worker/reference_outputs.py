@@ -17,6 +17,7 @@ from backends.base import Images, Labels, Optimizer, Training
 from backends.model import BatchNorm, Conv2D, Dense, Flatten, ModelSpec, Weights
 from backends.optimizers import forms
 from backends.reference import Network
+from bench.worker.array_files import read_arrays
 from bench.workloads.recipe import Recipe
 
 BATCH = 128
@@ -132,14 +133,38 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Expected:
-    """The reference's outputs: the batch, its logits in evaluation mode, its gradients in training mode, the losses of
-    ``STEPS`` steps of each optimizer in both forms, and the running statistics after the steps of SGD."""
+class CertifiedBatch:
+    """The images ``(N, H, W, C)`` that a certificate is of, their labels, and dropout's masks for them."""
 
     x: Images
     y: Labels
     masks: Weights
-    """Dropout's masks for these images."""
+
+    def first(self, count: int) -> CertifiedBatch:
+        """The first images."""
+        return CertifiedBatch(self.x[:count], self.y[:count], select_masks(self.masks, slice(0, count)))
+
+    def write(self, path: Path) -> None:
+        """Write it to a file (npz)."""
+        arrays: dict[str, Any] = {"x": self.x, "y": self.y} | {
+            f"mask {name}": mask for name, mask in self.masks.items()
+        }
+        np.savez(path, **arrays)
+
+    @classmethod
+    def read(cls, path: Path) -> CertifiedBatch:
+        """Read it from a file."""
+        arrays = read_arrays(path)
+        masks = {name.removeprefix("mask "): mask for name, mask in arrays.items() if name.startswith("mask ")}
+        return cls(arrays["x"], arrays["y"], masks)
+
+
+@dataclass(frozen=True)
+class Expected:
+    """The reference's outputs of a batch: its logits in evaluation mode, its gradients in training mode, the losses of
+    ``STEPS`` steps of each optimizer in both forms, and the running statistics after the steps of SGD."""
+
+    batch: CertifiedBatch
     logits: npt.NDArray[np.float64]
     gradients: Weights
     losses: dict[str, list[float]]
@@ -152,23 +177,16 @@ class Expected:
     """The weights at the end of the long trial, by form of the optimizer."""
 
     @classmethod
-    def read_or_compute(
-        cls, path: Path, model: ModelSpec, weights: Weights, x: Images, y: Labels, trial: Trial
-    ) -> Expected:
-        """Read the outputs from ``path``, or compute them on some of these images (see ``select_images``) and write
-        ``path``: the first certificate of a run does so for the others."""
-        if path.exists():
-            return cls._read(path)
+    def of(cls, model: ModelSpec, weights: Weights, x: Images, y: Labels, trial: Trial) -> Expected:
+        """Compute the outputs on some of these images (see ``select_images``)."""
         masks = model.dropout_masks(len(x), MASK_SEED)
         chosen = select_images(model, weights, x, masks)
-        expected = cls._compute(model, weights, x[chosen], y[chosen], select_masks(masks, chosen), trial)
-        expected._write(path)
-        return expected
+        batch = CertifiedBatch(x[chosen], y[chosen], select_masks(masks, chosen))
+        return cls._compute(model, weights, batch, trial)
 
     @classmethod
-    def _compute(
-        cls, model: ModelSpec, weights: Weights, x: Images, y: Labels, masks: Weights, trial: Trial
-    ) -> Expected:
+    def _compute(cls, model: ModelSpec, weights: Weights, batch: CertifiedBatch, trial: Trial) -> Expected:
+        x, y, masks = batch.x, batch.y, batch.masks
         losses: dict[str, list[float]] = {}
         statistics: dict[str, Weights] = {}
         for training in (trial.sgd, trial.adam):
@@ -183,25 +201,25 @@ class Expected:
         draws = (model.dropout_masks(count, MASK_SEED + number) for number in range(1, DRAWS + 1) if masks)
         dropout = tuple(start.loss(x[:count], y[:count], drawn) for drawn in draws)
         long = {form: _long_trial(trial, form) for form in forms(trial.long.optimizer)}
-        return cls(x, y, masks, start.logits(x), gradients, losses, statistics, dropout, long)
+        return cls(batch, start.logits(x), gradients, losses, statistics, dropout, long)
 
-    def _write(self, path: Path) -> None:
-        arrays: dict[str, Any] = {"x": self.x, "y": self.y, "logits": self.logits, "dropout": np.array(self.dropout)}
+    def write(self, path: Path) -> None:
+        """Write them to a file (npz)."""
+        batch = self.batch
+        arrays: dict[str, Any] = {"x": batch.x, "y": batch.y, "logits": self.logits, "dropout": np.array(self.dropout)}
         arrays |= {f"gradient {name}": value for name, value in self.gradients.items()}
         arrays |= {f"losses {name}": np.asarray(value) for name, value in self.losses.items()}
-        arrays |= {f"mask {name}": value for name, value in self.masks.items()}
+        arrays |= {f"mask {name}": value for name, value in batch.masks.items()}
         for form, values in self.long.items():
             arrays |= {f"long {form}/{name}": value for name, value in values.items()}
         for kind, values in self.statistics.items():
             arrays |= {f"statistics {kind}/{name}": value for name, value in values.items()}
-        partial = path.with_suffix(".partial.npz")
-        np.savez(partial, **arrays)
-        partial.replace(path)  # a worker that is killed leaves no incomplete file
+        np.savez(path, **arrays)
 
     @classmethod
-    def _read(cls, path: Path) -> Expected:
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = dict(stored)
+    def read(cls, path: Path) -> Expected:
+        """Read them from a file."""
+        arrays = read_arrays(path)
 
         def part(prefix: str) -> Weights:
             return {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
@@ -210,7 +228,8 @@ class Expected:
         statistics, long = (_nested(part(prefix)) for prefix in ("statistics ", "long "))
         gradients, masks = part("gradient "), part("mask ")
         dropout = tuple(arrays["dropout"].tolist())
-        return cls(arrays["x"], arrays["y"], masks, arrays["logits"], gradients, losses, statistics, dropout, long)
+        batch = CertifiedBatch(arrays["x"], arrays["y"], masks)
+        return cls(batch, arrays["logits"], gradients, losses, statistics, dropout, long)
 
 
 def long_batches() -> tuple[Images, npt.NDArray[np.int64]]:

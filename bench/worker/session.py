@@ -24,7 +24,10 @@ from backends.base import Backend, Unavailable, Unsupported
 from backends.model import ModelSpec, Weights
 from bench.machine import allocators, memory, stops
 from bench.values import Missing
-from bench.worker import certificate, clock, file_certificate, protocol, reference_outputs, training
+from bench.worker import clock, file_outputs, protocol, reference_outputs, training
+from bench.worker.array_files import read_arrays
+from bench.worker.certificate_outputs import Candidate
+from bench.worker.inputs import batch_of, sample_of
 from bench.worker.protocol import (
     Certified,
     Certify,
@@ -44,6 +47,8 @@ from bench.worker.protocol import (
     ReadKept,
     Renew,
     Renewed,
+    ShowedValues,
+    ShowValues,
     TimedSlice,
     TimeSlice,
     Trained,
@@ -78,86 +83,88 @@ class Session:
         """Compute the reference's outputs. No backend is loaded: none has a part in what it is held against."""
         self._read(request.work)
         begin = clock.now()
-        self._expected()
+        images = batch_of(request.work, training.SAMPLE)
+        expected = reference_outputs.Expected.of(self._model, self._certified_weights(), *images, self._trial)
+        expected.write(request.out)
         return Computed(seconds=clock.now() - begin)
 
-    def _expected(self) -> tuple[reference_outputs.Expected, Weights, reference_outputs.Trial]:
-        """The reference's outputs, read or computed, with the weights and the steps that they are of."""
-        work, trial = self._work, reference_outputs.Trial(self._recipe, self._training.frozen)
-        weights = reference_outputs.raise_betas(self._model, self._initial_weights())
-        path, images = work.data / protocol.EXPECTED, _batch(work, training.SAMPLE)
-        read_or_compute = reference_outputs.Expected.read_or_compute
-        return read_or_compute(path, self._model, weights, *images, trial), weights, trial
+    @property
+    def _trial(self) -> reference_outputs.Trial:
+        return reference_outputs.Trial(self._recipe, self._training.frozen)
+
+    def _certified_weights(self) -> Weights:
+        return reference_outputs.raise_betas(self._model, self._initial_weights())
 
     def certify(self, request: Certify) -> Certified:
-        """Run the parity checks. A runtime writes its logits on the test split, which the parent judges."""
+        """Compute what the parity checks need. The parent judges it."""
         work = request.work
         backend = self._open(work)
         if work.inputs is not None:
             return self._certify_file(backend, request)
         if backend.NEEDS_SOURCE:
             return self._certify_runtime(backend, request)
-        with self._phase("reference"):
-            expected, weights, trial = self._expected()
+        batch = reference_outputs.CertifiedBatch.read(work.data / protocol.CERTIFIED_BATCH)
         with self._phase("certify"):
-            results = certificate.Certifier(
-                backend, work.job.precision, work.job.device, self._model, weights, expected, trial
-            ).certify()
-        return self._certificate(backend, results)
+            candidate = Candidate(
+                backend, work.job.precision, self._model, self._certified_weights(), batch, self._trial
+            )
+            candidate.compute().write(request.out / protocol.CERTIFICATE_OUTPUTS)
+        return self._certified(backend)
 
     def _certify_runtime(self, backend: Backend, request: Certify) -> Certified:
         work = request.work
         if work.converted is not None:
             assert work.onnx is not None
             with self._phase("convert"):
-                backend.convert(work.onnx, work.converted, _batch(work, CALIBRATION)[0])
+                backend.convert(work.onnx, work.converted, batch_of(work, CALIBRATION)[0])
         with self._phase("load"):
             backend.load(_onnx(work))
         with self._phase("certify"):
             np.save(request.out / "logits.npy", training.predict(backend, training.Split.test(work)))
-        return replace(self._certificate(backend, []), bytes=_size(work))
+        return replace(self._certified(backend), bytes=_size(work))
 
     def _certify_file(self, backend: Backend, request: Certify) -> Certified:
-        """Compare all outputs for a user's file with those of two judges, at a small batch that the file takes."""
-        work, path = request.work, _onnx(request.work)
+        """Compute all outputs for a user's file, at a small batch that the file takes."""
+        work = request.work
         with self._phase("load"):
-            backend.load(path)
+            backend.load(_onnx(work))
         with self._phase("certify"):
             fixed = () if work.fixed_batch is None else (work.fixed_batch,)
-            sample = sum(values.nbytes for values in _batch(work, 1)[0].values())
-            sizes = (*fixed, *file_certificate.first_batches(sample), *sorted(request.batches))
-            batch, refused = file_certificate.smallest_working(sizes, partial(self._why_not_taken, backend))
+            sample = sum(values.nbytes for values in batch_of(work, 1)[0].values())
+            sizes = (*fixed, *file_outputs.first_batches(sample), *sorted(request.batches))
+            batch, refused = file_outputs.smallest_working(sizes, partial(self._why_not_taken, backend))
             if batch is None:
                 raise ValueError(next(iter(refused.values())))
-            assert work.inputs is not None, "the parent writes a file's inputs"
-            folder = work.inputs.parent
-            certifier = file_certificate.FileCertifier(
-                backend, work.job.precision, work.job.device, work.job.mode, path, folder, self._alive
-            )
-            certificate_of_file = certifier.certify(_batch(work, batch)[0], batch)
+            calls = self._runtime_of_file(backend).compute(batch_of(work, batch)[0])
+            file_outputs.write(request.out / protocol.FILE_OUTPUTS, calls)
         taken = request.batches[0] if not self._why_not_taken(backend, request.batches[0]) else batch
-        return replace(
-            self._certificate(backend, [certificate_of_file.result]),
-            bytes=work.bytes,
-            uncertified=certificate_of_file.uncertified,
-            batch=taken,
-        )
+        return replace(self._certified(backend), bytes=work.bytes, certified_batch=batch, batch=taken)
+
+    def show_values(self, request: ShowValues) -> ShowedValues:
+        """Compute the value of every node of a user's file, to name the first that parts."""
+        backend = self._open(request.work)
+        with self._phase("certify"):
+            runtime = self._runtime_of_file(backend)
+            calls = runtime.compute_all_values(batch_of(request.work, request.batch)[0], request.shown)
+            file_outputs.write(request.out / protocol.ALL_VALUES, calls)
+        return ShowedValues(report=self._report())
+
+    def _runtime_of_file(self, backend: Backend) -> file_outputs.RuntimeOfFile:
+        job = self._work.job
+        return file_outputs.RuntimeOfFile(backend, job.precision, job.device, job.mode, _onnx(self._work))
 
     def _why_not_taken(self, backend: Backend, size: int) -> str:
         """Why a user's file does not run with this batch size; empty if it does."""
         try:
-            backend.outputs(_batch(self._work, size)[0])
+            backend.outputs(batch_of(self._work, size)[0])
         except Exception as error:
             if isinstance(error, MemoryError) or backend.out_of_memory(error):
                 raise
             return _sentence(error)
         return ""
 
-    def _certificate(self, backend: Backend, results: list[certificate.Result]) -> Certified:
-        checks = tuple(result.as_check() for result in results)
-        return Certified(
-            checks=checks, adapter_files=_adapter_files(self._work.job.backend, backend), report=self._report()
-        )
+    def _certified(self, backend: Backend) -> Certified:
+        return Certified(adapter_files=_adapter_files(self._work.job.backend, backend), report=self._report())
 
     def fit(self, request: Fit) -> Trained:
         """Train the whole recipe, evaluate, save weights and logits, export."""
@@ -191,7 +198,7 @@ class Session:
                 backend.load(_onnx(request.work))
             else:
                 backend.build(self._model, self._weights(), None)
-        x, _ = _batch(request.work, request.batch or request.work.first_batch)
+        x, _ = batch_of(request.work, request.batch or request.work.first_batch)
         with self._phase("first_call"):
             begin = clock.now()
             backend.infer(x)
@@ -284,7 +291,7 @@ class Session:
             backend.load(_onnx(request.work))
         else:
             backend.build(self._model, self._weights(), None)
-        x, _ = backend.to_device(_batch(request.work, reference_outputs.BATCH)[0])
+        x, _ = backend.to_device(batch_of(request.work, reference_outputs.BATCH)[0])
         return gpu_probe.collect_facts(backend, lambda: backend.forward(x), request.gpu_uuid, self._report)
 
     def _open(self, work: Work) -> Backend:
@@ -332,15 +339,13 @@ class Session:
         drawn = self._model.initial_weights(self._work.job.seed)
         if self._work.start is None:
             return drawn
-        with np.load(self._work.start, allow_pickle=False) as stored:
-            return drawn | dict(stored)
+        return drawn | read_arrays(self._work.start)
 
     def _weights(self) -> Weights:
         """The fitted weights, or the initial ones."""
         if self._weights_file is None:
             return self._initial_weights()
-        with np.load(self._weights_file, allow_pickle=False) as stored:
-            return dict(stored)
+        return read_arrays(self._weights_file)
 
     def _switch_task(self, task: str | None) -> None:
         """Store the peak memory of the current task, then begin ``task``. For training, build the model to train it."""
@@ -354,8 +359,8 @@ class Session:
     def _draw(self, seed: int, size: int, count: int) -> list[Batch]:
         """``count`` batches for timed steps. Those of a user's file are its inputs, one after the other."""
         if self._work.inputs is not None:
-            return [_batch(self._work, size, start * size) for start in range(count)]
-        x, y = _sample(self._work)
+            return [batch_of(self._work, size, start * size) for start in range(count)]
+        x, y = sample_of(self._work)
         draw = Draw.of(seed, len(x), size, count)
         return [(draw.batch(x, number), y[draw.index[number]]) for number in range(count)]
 
@@ -369,31 +374,6 @@ def _onnx(work: Work) -> Path:
 
 def _size(work: Work) -> int:
     return _onnx(work).stat().st_size
-
-
-def _batch(work: Work, size: int, start: int = 0) -> tuple[Any, Any]:
-    """``size`` normalized images for timing and certificates, from ``start`` on, repeated if there are fewer, and their
-    labels. For a user's file: its inputs by name, and None."""
-    if work.inputs is not None:
-        with np.load(work.inputs, allow_pickle=False) as stored:
-            drawn = {key.removeprefix("input "): stored[key] for key in stored.files}
-        batches = {}
-        for name, values in drawn.items():
-            axis = work.batch_axes.get(name)
-            if axis is not None:
-                index = (start + np.arange(size)) % values.shape[axis]
-                values = np.ascontiguousarray(np.take(values, index, axis=axis))
-            batches[name] = values
-        return batches, None
-    x, y = _sample(work)
-    index = (start + np.arange(size)) % len(x)
-    return x[index], y[index]
-
-
-def _sample(work: Work) -> tuple[Any, Any]:
-    """The normalized images for timing and certificates, and their labels."""
-    x = np.load(work.data / "sample_x.npy", mmap_mode="r", allow_pickle=False)
-    return x, np.load(work.data / "sample_y.npy", mmap_mode="r", allow_pickle=False)
 
 
 def serve(requests: TextIO, replies: BinaryIO, started: float) -> None:

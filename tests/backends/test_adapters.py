@@ -14,7 +14,7 @@ from every_layer import EVERY_LAYER
 
 import backends
 from backends.base import Backend
-from bench.worker.tolerances import TOLERANCES
+from bench.runner.judges.tolerances import TOLERANCES
 
 BUILT_IN = ("keras", "onnxruntime", "pytorch", "reference")
 TRAINED = [name for name in BUILT_IN if not backends.load(name).NEEDS_SOURCE]

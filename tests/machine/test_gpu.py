@@ -17,10 +17,11 @@ from bench.errors import UsageError
 from bench.machine import gpu_checks, nvml
 from bench.machine.host import resolve_devices
 from bench.runner import plan, planner
+from bench.runner.judges.result import Result
 from bench.runner.plan import Row
 from bench.runner.worker_environment import worker_environment
 from bench.worker.gpu_probe import cuda_libraries
-from bench.worker.protocol import CheckResult, Job
+from bench.worker.protocol import Job
 from bench.workloads.models import MODELS
 from bench.workloads.workload import RECIPES, Workload
 
@@ -214,7 +215,7 @@ PLAIN: dict[str, Any] = {
     "memory": {"nvml": 900, "method": "NVML, own PID", "framework_peak": 500},
     "energy": {"joules": 6000.0, "watts": 300.0, "seconds": 20.0, "clock_mhz": 1980.0, "throttled": ()},
 }
-CHECKS = [CheckResult(name="logits", value=1e-7, tolerance=1e-5, passed=True)]
+CHECKS = [Result("logits", 1e-7, 1e-5)]
 
 
 def facts_of(plain: dict[str, Any]) -> gpu_checks.Facts:

@@ -207,7 +207,7 @@ LISTED_ON_PURPOSE = {
     "bench/runner/invariants.py": "percentiles of one latency are in order",
     "bench/worker/session.py": "what a worker replies",
     "bench/worker/training.py": "what an evaluation comes to",
-    "bench/worker/certificate.py": "what a framework counts",
+    "bench/runner/judges/certificate.py": "what a framework counts",
     "reports/content/timing.py": "phases of a worker, which share words with metrics",
     "reports/exports/bencher.py": "Bencher's own names of two metrics",
 }

@@ -52,7 +52,7 @@ def test_ratios_are_of_pairs_against_the_fastest_comparable_row() -> None:
 
 def test_a_row_that_is_not_comparable_is_not_a_reference() -> None:
     cheat = result("cheat", 100)
-    cheat.certified = FAILED
+    cheat.checks = [FAILED]
     cheating, honest = with_ratios([to_record(cheat, CONTEXT), to_record(result("honest"), CONTEXT)])
     assert cheating.ratios == []
     assert all(ratio.against == "honest/cpu/fp32/eager" for ratio in honest.ratios)
@@ -89,7 +89,7 @@ def test_a_runtime_is_comparable_only_if_its_source_is() -> None:
     source = result("source")
     runtime = replace(result("runtime"), source=source)
     assert to_record(runtime, CONTEXT).parity.comparable
-    source.certified = FAILED
+    source.checks = [FAILED]
     parity = to_record(runtime, CONTEXT).parity
     assert not parity.comparable
     assert [check.name for check in parity.checks if not check.passed] == ["source"]

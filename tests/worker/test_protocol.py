@@ -16,7 +16,6 @@ from bench.worker.coding import ProtocolError, decode, encode
 from bench.worker.protocol import (
     Certified,
     Certify,
-    CheckResult,
     Close,
     Closed,
     Computed,
@@ -37,6 +36,8 @@ from bench.worker.protocol import (
     Renew,
     Renewed,
     Request,
+    ShowedValues,
+    ShowValues,
     TimedMetric,
     TimedSlice,
     TimeSlice,
@@ -55,13 +56,12 @@ REPORT = WorkerReport(
     versions={"b": "1"}, settings={"threads": 2, "tf32": None}, phases={"fit": 1.5}, peak_rss=7, life=2.0
 )
 POINT = Evaluation(epoch=1.0, seconds=2.0, train_loss=None, split="test")
-CHECK = CheckResult(name="logits", value=1e-7, tolerance=1e-5, passed=True, details={"form": "x"})
 TRAINED = Trained(fit_seconds=2.0, evaluations=(POINT,), export=Exported(seconds=1.0, bytes=9), report=REPORT)
 ENERGY = Energy(joules=None, watts=2.0, seconds=20.0, clock_mhz=None, throttled=("power cap",))
 EXCHANGES: list[tuple[Request[Any], list[Any]]] = [
     (
         Certify(work=WORK, out=Path("/out"), batches=(1, 4)),
-        [Certified(checks=(CHECK,), adapter_files=("a.py",), bytes=5, report=REPORT)],
+        [Certified(adapter_files=("a.py",), bytes=5, report=REPORT)],
     ),
     (
         Fit(work=replace(WORK, model=None), out=Path("/out"), exports=True, often=True),
@@ -73,7 +73,11 @@ EXCHANGES: list[tuple[Request[Any], list[Any]]] = [
         TimeSlice(seconds=0.1),
         [TimedSlice(seconds=0.1, images=8, latencies=(0.1, 0.2), counters={"switches": 1}, elapsed=0.2)],
     ),
-    (Expect(work=WORK), [Computed(seconds=2.5)]),
+    (
+        ShowValues(work=WORK, out=Path("/out"), shown=Path("/out/all.onnx"), batch=2),
+        [ShowedValues(report=REPORT)],
+    ),
+    (Expect(work=WORK, out=Path("/out/expected.npz")), [Computed(seconds=2.5)]),
     (Renew(seconds=0.1, seed=7, keep=(0.25, 0.5)), [Renewed(batches=4)]),
     (
         ReadKept(rows=(0, 5)),

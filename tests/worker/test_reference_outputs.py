@@ -10,9 +10,9 @@ import pytest
 from backends.model import Conv2D, Dense, Flatten, ModelSpec, ReLU
 from backends.optimizers import forms
 from backends.reference import Network
-from bench.worker.certificate import losses_error
+from bench.runner.judges.certificate import losses_error
+from bench.runner.judges.tolerances import tolerance
 from bench.worker.reference_outputs import LEAST_DECAY, PEAKS, STEPS, Trial
-from bench.worker.tolerances import tolerance
 from bench.workloads.recipe import Recipe
 
 SPEC = ModelSpec("small", (6, 6, 2), (Conv2D(3, 3), ReLU(), Flatten(), Dense(4)))

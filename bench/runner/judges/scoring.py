@@ -15,6 +15,7 @@ from backends.base import Labels
 from backends.reference import cross_entropy
 from bench.records.record import CurvePoint
 from bench.runner.worker_process import WorkerError
+from bench.worker.array_files import read_array
 from bench.worker.protocol import Exported, NotExported, Trained, WorkerReport, evaluation_file
 
 Logits: TypeAlias = npt.NDArray[np.float32]
@@ -53,9 +54,9 @@ def read_logits(path: Path, images: int, classes: int) -> Logits:
         WorkerError: there is no such file, or it has another shape.
     """
     try:
-        logits: Logits = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise WorkerError("failed", f"the worker's {path.name} cannot be read: {error}") from error
+        logits = read_array(path)
+    except ValueError as error:
+        raise WorkerError("failed", f"the worker's {error}") from error
     if logits.shape != (images, classes) or logits.dtype != np.float32:
         raise WorkerError("failed", f"the worker's {path.name} is {logits.dtype} {logits.shape}")
     return logits

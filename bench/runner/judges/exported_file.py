@@ -15,9 +15,10 @@ import numpy as np
 from backends.base import Images
 from backends.model import ModelSpec, Weights
 from backends.reference import Network
+from bench.runner.judges.file_certificate import run_reference
+from bench.runner.judges.result import relative_l2
 from bench.values import Missing
-from bench.worker.certificate import relative_l2
-from bench.worker.file_certificate import run_reference
+from bench.worker.array_files import read_arrays
 from bench.worker.reference_judge import IMAGES_KEY
 
 NAME = "exported_file"
@@ -37,11 +38,10 @@ def error_of(path: Path, model: ModelSpec, weights: Weights, images: Images) -> 
     arrays: dict[str, Any] = {IMAGES_KEY: noisy}
     np.savez(inputs, **arrays)
     try:
-        if why_not := run_reference(path, inputs, out, lambda: None):
+        if why_not := run_reference(path, inputs, out):
             return Missing(why_not)
-        with np.load(out, allow_pickle=False) as stored:
-            (got,) = (stored[name] for name in stored.files)
-    except (OSError, ValueError) as unreadable:
+        (got,) = read_arrays(out).values()
+    except ValueError as unreadable:
         return Missing(f"its outputs cannot be read: {unreadable}")
     finally:
         inputs.unlink(missing_ok=True)

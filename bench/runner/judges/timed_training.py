@@ -21,8 +21,9 @@ import numpy.typing as npt
 from backends.base import Images, Labels, Optimizer, Training
 from backends.model import ModelSpec, Weights
 from backends.reference import Network
-from bench.worker.certificate import Result
-from bench.worker.protocol import CheckResult, Close, Closed
+from bench.runner.judges.result import Result
+from bench.worker.array_files import read_arrays
+from bench.worker.protocol import Close, Closed
 from bench.worker.reference_outputs import LONG_PEAKS, bytes_needed
 from bench.worker.timed_inputs import Draw
 
@@ -65,8 +66,7 @@ class ClosingSteps:
     @classmethod
     def read(cls, request: Close, closed: Closed, earlier: int) -> ClosingSteps:
         """From the worker's answer and the file that it wrote."""
-        with np.load(request.out, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
+        arrays = read_arrays(request.out)
         weights: list[Weights] = [{} for _ in range(request.steps + 1)]
         for name, array in arrays.items():
             number, _, weight = name.partition(" ")
@@ -83,16 +83,16 @@ class TimedTraining:
     images: Images
     labels: Labels
 
-    def judge(self, precision: str, request: Close, closed: Closed, earlier: int) -> CheckResult:
+    def judge(self, precision: str, request: Close, closed: Closed, earlier: int) -> Result:
         """The worst of all errors, each as a share of the largest allowed. ``earlier``: how many steps the worker's
         optimizer has made before these, at least."""
         try:
             steps = ClosingSteps.read(request, closed, earlier)
-        except (OSError, ValueError, IndexError) as error:
-            return Result(NAME, float("inf"), 1, f"its steps cannot be read: {error}").as_check()
+        except (ValueError, IndexError) as error:
+            return Result(NAME, float("inf"), 1, f"its steps cannot be read: {error}")
         shapes = [{name: value.shape for name, value in each.items()} for each in steps.weights]
         if len(steps.losses) != STEPS or any(each != dict(self.model.weight_shapes) for each in shapes):
-            return Result(NAME, float("inf"), 1, "losses or weights are missing").as_check()
+            return Result(NAME, float("inf"), 1, "losses or weights are missing")
         errors = {"weights": float(sum(map(self._oddly_moved, steps.weights, steps.weights[1:])))}
         if not self.model.dropout_masks(1, 0):  # else a gradient is of masks that nobody knows
             errors |= self._errors(steps, 1 + secrets.randbelow(STEPS - 1))
@@ -100,7 +100,7 @@ class TimedTraining:
         shares = {name: _share(error, ALLOWED[name][side]) for name, error in errors.items()}
         worst = max(shares, key=lambda name: shares[name])
         note = f"{STEPS} steps after the timed ones, on {steps.size} images each; worst: {worst} {errors[worst]:.1e}"
-        return Result(NAME, shares[worst], 1, note).as_check()
+        return Result(NAME, shares[worst], 1, note)
 
     @property
     def rate(self) -> float:

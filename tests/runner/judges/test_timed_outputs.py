@@ -10,13 +10,15 @@ import pytest
 from worker_replies import CONTEXT, result, row
 
 from backends.reference import Network
-from bench.runner import roof, timed_outputs
+from bench.runner import roof
 from bench.runner.interleaving import Kept, MeasuredRound
+from bench.runner.judges import timed_outputs
+from bench.runner.judges.result import Result, worst_of
+from bench.runner.judges.timed_outputs import TimedOutputs, rows_asked
 from bench.runner.record_builder import to_record
-from bench.runner.timed_outputs import TimedOutputs, rows_asked, worst_of
 from bench.runner.worker_process import WorkerError
 from bench.values import Missing
-from bench.worker.protocol import CheckResult, Job, KeptOutputs, TimedMetric
+from bench.worker.protocol import Job, KeptOutputs, TimedMetric
 from bench.worker.timed_inputs import Draw
 from bench.workloads.models import MODELS
 
@@ -46,9 +48,9 @@ def measured(change: Any = lambda logits: logits, seed: int = 9) -> MeasuredRoun
     return round_
 
 
-def checked(round_: MeasuredRound) -> CheckResult:
+def checked(round_: MeasuredRound) -> Result:
     verdict = judge().judge(row("pytorch"), "the row", round_)
-    assert isinstance(verdict, CheckResult)
+    assert isinstance(verdict, Result)
     return verdict
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from importlib.metadata import EntryPoint
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,29 +13,39 @@ from bench_command import Bench
 from every_layer import EVERY_LAYER
 from fakes.registry import ADAPTERS, RIGHT, WRONG, WRONG_IN_THE_LONG_RUN, WRONG_LAYERS
 
+from backends import reference
 from backends.base import Unsupported
-from bench.worker.certificate import (
+from backends.description import Description
+from backends.model import ModelSpec, Weights
+from bench.runner.judges.certificate import (
     DROPOUT,
-    Certifier,
-    Result,
+    Judge,
     _identify_form,
     accuracy,
     certify_runtime,
     dropout_error,
     losses_error,
-    relative_l2,
 )
+from bench.runner.judges.result import Result, relative_l2
+from bench.runner.judges.tolerances import TOLERANCES, adapter_tolerances, tolerance
+from bench.worker.certificate_outputs import Candidate
 from bench.worker.protocol import Job
 from bench.worker.reference_outputs import Expected, Trial
-from bench.worker.tolerances import TOLERANCES, adapter_tolerances, tolerance
 from bench.workloads.datasets import registry
 from bench.workloads.models import MODELS
 from bench.workloads.preprocessing import normalize
 from bench.workloads.workload import RECIPES
 
 JOB = Job(backend="b", mode="m", model="m", dataset="d", recipe="r", threads=1)
-BACKEND: Any = object()
+BACKEND = Description.of(reference.Adapter)
 """One that states no tolerances."""
+
+
+def certify(backend: Any, model: ModelSpec, weights: Weights, expected: Expected, trial: Trial) -> list[Result]:
+    """What a worker and the parent do, in this process."""
+    got = Candidate(backend, "fp32", model, weights, expected.batch, trial).compute()
+    judge = Judge(BACKEND, "fp32", "cpu", model, weights, expected, trial)
+    return judge.judge(got)
 
 
 def test_relative_l2_is_scale_free() -> None:
@@ -85,10 +94,7 @@ def test_tolerances_are_some_times_what_was_measured() -> None:
             assert entry.cpu < 0.9, f"{check}: nor does one that passes steps of a tenth of the length"
 
 
-class Fp8:
-    """An adapter with a precision that the table does not have."""
-
-    TOLERANCES: ClassVar = {"fp8": {"logits_of_source": 0.2, "accuracy_of_source": 0.05}}
+FP8 = {"logits_of_source": 0.2, "accuracy_of_source": 0.05}
 
 
 def test_a_precision_of_an_adapters_own_needs_tolerances_of_its_own() -> None:
@@ -96,9 +102,9 @@ def test_a_precision_of_an_adapters_own_needs_tolerances_of_its_own() -> None:
     job, labels = replace(JOB, precision="fp8"), want.argmax(axis=1)
     with pytest.raises(Unsupported, match="no tolerance for logits_of_source in precision fp8: the adapter must state"):
         certify_runtime(BACKEND, job, want, want, labels)
-    stating: Any = Fp8()
+    stating = replace(BACKEND, TOLERANCES={"fp8": FP8})
     results = certify_runtime(stating, job, 1.1 * want, want, labels)
-    assert [(result.name, result.tolerance) for result in results] == [*Fp8.TOLERANCES["fp8"].items()]
+    assert [(result.name, result.tolerance) for result in results] == [*FP8.items()]
     assert all(result.passed and "tolerance stated by the adapter" in result.note for result in results)
     assert adapter_tolerances(stating, "fp32") == {}, "of a precision in the table nothing is taken from the adapter"
 
@@ -215,29 +221,30 @@ def test_what_five_steps_hardly_see_is_seen_in_two_hundred(
     x, y = normalize(images.train_x[:64], recipe.mean, recipe.std), images.train_y[:64]
     weights, trial = model.initial_weights(0), Trial(recipe)
     file = tmp_path_factory.getbasetemp() / "expected-of-the-long-run.npz"
-    expected = Expected.read_or_compute(file, model, weights, x, y, trial)
+    if not file.exists():
+        Expected.of(model, weights, x, y, trial).write(file)
+    expected = Expected.read(file)
     target = (WRONG_IN_THE_LONG_RUN | RIGHT)[name]
     backend = EntryPoint(name, target, "evenbench.backends").load()("cpu", "fp32", "third-party", 1, 0)
-    results = Certifier(backend, "fp32", "cpu", model, weights, expected, trial).certify()
+    results = certify(backend, model, weights, expected, trial)
     failed = [result.name for result in results if not result.passed]
     assert failed == ([] if name == "third-party" else ["long_training"]), results[-1].note
     assert results[-1].name == "long_training"
 
 
 @pytest.fixture(scope="module")
-def mistakes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, float]]:
+def mistakes() -> dict[str, dict[str, float]]:
     """By wrong adapter, the value of every check on real images."""
     model, recipe, images = MODELS["article-pytorch"], RECIPES["article-pytorch"], registry.load("digits")
     x, y = normalize(images.train_x[:128], recipe.mean, recipe.std), images.train_y[:128]
     weights, trial = model.initial_weights(0), Trial(recipe)
-    file: Path = tmp_path_factory.mktemp("expected") / "expected.npz"
-    expected = Expected.read_or_compute(file, model, weights, x, y, trial)
+    expected = Expected.of(model, weights, x, y, trial)
     found = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(ADAPTERS)
         for name, target in WRONG.items():
             backend = EntryPoint(name, target, "evenbench.backends").load()("cpu", "fp32", "third-party", 1, 0)
-            results = Certifier(backend, "fp32", "cpu", model, weights, expected, trial).certify()
+            results = certify(backend, model, weights, expected, trial)
             found[name] = {result.name: result.value for result in results}
     return found
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from worker_replies import REPORT
 
-from bench.runner import scoring
+from bench.runner.judges import scoring
 from bench.runner.worker_process import WorkerError
 from bench.worker.protocol import Evaluation, Trained, evaluation_file
 

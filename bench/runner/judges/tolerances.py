@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from backends.base import Backend, Unsupported
+from backends.base import Unsupported
 from backends.description import Description
 
 
@@ -88,12 +88,11 @@ def check_of_file(precision: str, stated: Mapping[str, float]) -> str:
     )
 
 
-def adapter_tolerances(backend: Backend | Description, precision: str) -> Mapping[str, float]:
+def adapter_tolerances(adapter: Description, precision: str) -> Mapping[str, float]:
     """The adapter's own tolerances by check (``Backend.TOLERANCES``), if the table does not have this precision."""
     if precision in TOLERANCES:
         return {}
-    stated: Mapping[str, Mapping[str, float]] = getattr(backend, "TOLERANCES", {})
-    return stated.get(precision, {})
+    return adapter.TOLERANCES.get(precision, {})
 
 
 def add_origin(note: str, stated: Mapping[str, float], check: str) -> str:

@@ -13,9 +13,10 @@ import pytest
 from backends.base import Optimizer, Training
 from backends.optimizers import forms
 from backends.reference import Network
-from bench.runner import timed_training
-from bench.runner.timed_training import STEPS, TimedTraining, images_of_a_step
-from bench.worker.protocol import CheckResult, Close, Closed
+from bench.runner.judges import timed_training
+from bench.runner.judges.result import Result
+from bench.runner.judges.timed_training import STEPS, TimedTraining, images_of_a_step
+from bench.worker.protocol import Close, Closed
 from bench.worker.reference_outputs import LONG_PEAKS, bytes_needed
 from bench.worker.timed_inputs import Draw
 from bench.workloads.models import MODELS
@@ -69,7 +70,7 @@ def written(path: Path, training: Training, step: Step = honest, form: str | Non
     return Close(seed=SEED, rate=rate, size=SIZE, steps=STEPS, out=path / "closing.npz"), Closed(losses=tuple(losses))
 
 
-def judged(path: Path, training: Training, step: Step = honest, form: str | None = None) -> CheckResult:
+def judged(path: Path, training: Training, step: Step = honest, form: str | None = None) -> Result:
     judge = TimedTraining(MODEL, training, IMAGES, LABELS)
     return judge.judge("fp32", *written(path, training, step, form), EARLIER)
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench.runner.judges.file_certificate import difference, judge
+from bench.runner.judges.tolerances import check_of_file, tolerance
 from bench.worker import reference_judge
-from bench.worker.file_certificate import Outputs, difference, first_batches, flatten, judge, smallest_working
-from bench.worker.tolerances import check_of_file, tolerance
+from bench.worker.file_outputs import Outputs, first_batches, flatten, smallest_working
 
 ALLOWED = 1e-5
 RIGHT: Outputs = {"y": [np.array([1.0, 2.0], np.float32)], "ids": [np.array([3, 4])]}

@@ -18,13 +18,13 @@ import backends
 from backends.base import Images
 from backends.model import ModelSpec, Weights
 from backends.reference import Network
+from bench.runner.judges.result import Result, relative_l2_of_all
+from bench.runner.judges.tolerances import adapter_tolerances, add_origin, tolerance
 from bench.runner.plan import Row
 from bench.runner.worker_process import WorkerError
 from bench.values import Missing
-from bench.worker.certificate import Result, relative_l2_of_all
-from bench.worker.protocol import CheckResult, TimedMetric
+from bench.worker.protocol import TimedMetric
 from bench.worker.timed_inputs import Draw
-from bench.worker.tolerances import adapter_tolerances, add_origin, tolerance
 
 if TYPE_CHECKING:
     from bench.runner.interleaving import Kept, MeasuredRound, SliceReading
@@ -64,7 +64,7 @@ class TimedOutputs:
             raise WorkerError("failed", "the trained weights do not have the names and shapes of the model's")
         self._networks[fit_id] = Network(self.model, weights)
 
-    def judge(self, row: Row, fit_id: str, measured: MeasuredRound) -> CheckResult | Missing:
+    def judge(self, row: Row, fit_id: str, measured: MeasuredRound) -> Result | Missing:
         """The error of a round's outputs of inference, relative as the certificate's logits: of the worst metric."""
         network, errors, count = self._networks.get(fit_id), dict[str, float](), 0
         if network is None:
@@ -82,7 +82,7 @@ class TimedOutputs:
 
     def judge_logits(
         self, row: Row, weights: Weights | None, logits: npt.NDArray[Any], images: Pixels
-    ) -> CheckResult | Missing:
+    ) -> Result | Missing:
         """The error of a row's logits on the test split, of some images that are drawn now: so they are of the weights
         that are timed. ``images``: a function from places to normalized images; ``weights`` None: those of its source.
         """
@@ -95,7 +95,7 @@ class TimedOutputs:
         error = relative_l2_of_all([(logits[places], network.logits(images(places)))])
         return self.result(LOGITS_NAME, row, error, f"{len(places)} images of the test split")
 
-    def result(self, name: str, row: Row, error: float, note: str) -> CheckResult:
+    def result(self, name: str, row: Row, error: float, note: str) -> Result:
         """A check with the tolerance of a certificate's logits.
 
         Raises:
@@ -104,7 +104,7 @@ class TimedOutputs:
         check = "logits" if row.source is None else "logits_of_source"
         stated = adapter_tolerances(backends.describe(row.job.backend), row.job.precision)
         allowed = tolerance(row.job.precision, row.job.device, check, self.model.normalizes, stated)
-        return Result(name, error, allowed, add_origin(note, stated, check)).as_check()
+        return Result(name, error, allowed, add_origin(note, stated, check))
 
     def _pairs(self, network: Network, metric: TimedMetric, kept: Kept) -> list[tuple[Logits, Logits]]:
         """What the worker's steps made, and what they should have."""
@@ -119,12 +119,3 @@ class TimedOutputs:
 def _chosen(slices: list[SliceReading]) -> list[Kept]:
     known = [reading.kept for reading in slices if reading.kept is not None and reading.kept.outputs.values]
     return secrets.SystemRandom().sample(known, min(SLICES_CHECKED, len(known)))
-
-
-def worst_of(results: list[CheckResult]) -> list[CheckResult]:
-    """Of every check the round that is nearest to failing."""
-    worst: dict[str, CheckResult] = {}
-    for result in results:
-        if result.name not in worst or result.value / result.tolerance > worst[result.name].value / result.tolerance:
-            worst[result.name] = result
-    return list(worst.values())

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from backends.model import ModelSpec
-from bench.runner import exported_file
+from bench.runner.judges import exported_file
 from bench.values import Missing
 
 MODEL = ModelSpec.from_dict(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import backends
@@ -15,6 +15,7 @@ from backends.base import Labels, Unsupported
 from backends.model import ModelSpec, Weights
 from bench.runner import classification
 from bench.runner.judges import certificate, exported_file, file_certificate, scoring
+from bench.runner.judges.trained import TrainingJudge, Watched
 from bench.runner.plan import Plan, Row, batch_of_first_call
 from bench.runner.results import Results
 from bench.runner.row_result import RowResult
@@ -29,16 +30,19 @@ from bench.worker.protocol import (
     ALL_VALUES,
     CERTIFICATE_OUTPUTS,
     FILE_OUTPUTS,
+    WATCHED_WEIGHTS,
     Certified,
     Certify,
     Exported,
     Fit,
     NotExported,
     ShowValues,
+    Trained,
     Work,
     evaluation_file,
 )
 from bench.worker.reference_outputs import Expected, Trial, raise_betas
+from bench.worker.training import Split
 from bench.workloads.datasets.dataset import Dataset
 from bench.workloads.preprocessing import normalize
 
@@ -191,7 +195,11 @@ class RowJobs:
         if not self.trains:
             work = replace(work, recipe={**work.recipe, "epochs": 0})
         target = self.results.plan.request.target_accuracy
-        request = Fit(work=work, out=folder, exports=number == 0, often=target is not None)
+        watched = self._training_judge.draw() if self._training_judge is not None else Watched(0, ())
+        request = Fit(
+            work=work, out=folder, exports=number == 0, often=target is not None,
+            watched=watched.weights, asked=watched.losses,
+        )  # fmt: skip
         trained = self.workspace.ask_fresh_worker(row, "fit", request)
         fitted = scoring.fitted(trained, folder, self._labels(), len(self.dataset.classes), target)
         for evaluation in range(len(trained.evaluations)):
@@ -200,12 +208,47 @@ class RowJobs:
         if number == 0 and self.workspace.timed_outputs is not None:
             self.workspace.timed_outputs.keep_weights(row.fit_id, weights)
         self._judge_logits(row, result, weights, self._logits(folder))
+        self._judge_training(row, result, work.job.seed, weights, watched, trained, folder)
         if isinstance(trained.export, Exported):
             self._judge_export(row, result, weights)
         result.fits.append(fitted)
         if number == 0 and self.trains:
             result.classes = self._class_report(folder)
             self.results.observer.trained(row.id, folder / "weights.npz")
+
+    @cached_property
+    def _training_judge(self) -> TrainingJudge | None:
+        """The judge of trainings; None: nothing is trained."""
+        request, data = self.results.plan.request, self.dataset
+        model, recipe = request.workload.model, request.workload.recipe
+        if not self.trains or recipe.epochs == 0 or not isinstance(model, ModelSpec):
+            return None
+        count = len(data.train_y) - recipe.held_out(len(data.train_y))
+        split = Split("train", data.train_x[:count], data.train_y[:count], recipe.mean, recipe.std)
+        training = replace(recipe.training, frozen=frozenset(request.frozen))
+        return TrainingJudge(model, recipe, training, split, request.target_accuracy is not None)
+
+    def _judge_training(
+        self,
+        row: Row,
+        result: RowResult,
+        seed: int,
+        weights: Weights,
+        watched: Watched,
+        trained: Trained,
+        folder: Path,
+    ) -> None:
+        """Compare steps of a training with what the reference makes of the same weights and batches."""
+        judge = self._training_judge
+        if judge is None or not watched.pairs:
+            return
+        start = judge.model.initial_weights(seed) | dict(self.results.plan.request.init or {})
+        details = {name: value for check in result.checks for name, value in check.details.items()}
+        followed = details.get("momentum_form" if judge.training.optimizer.name == "sgd" else "adam_form")
+        forms = () if followed is None else (followed,)
+        precision = row.job.precision
+        result.timed.append(judge.judge(precision, seed, start, weights, watched, trained, folder, forms))
+        self.workspace.discard(folder / WATCHED_WEIGHTS)
 
     def _judge_export(self, row: Row, result: RowResult, weights: Weights) -> None:
         request = self.results.plan.request

@@ -28,6 +28,8 @@ EXPECTED = "expected.npz"
 """The file with the reference's outputs, which the parent reads and removes."""
 CERTIFIED_BATCH = "certified_batch.npz"
 """The file with the inputs that certificates are of, in the folder with the data."""
+WATCHED_WEIGHTS = "watched-weights.npz"
+"""The weights before and after steps of a training that the parent watches (``STEP NAME``)."""
 CERTIFICATE_OUTPUTS, FILE_OUTPUTS, ALL_VALUES = "certificate.npz", "file-outputs.npz", "all-values.npz"
 """The files that a worker writes for its certificate."""
 ALIVE = b'{"alive": true}\n'
@@ -214,6 +216,8 @@ class Trained:
 
     fit_seconds: float
     evaluations: tuple[Evaluation, ...]
+    losses: tuple[float, ...] = ()
+    """Of the steps that the parent asked for, in their order."""
     export: Exported | NotExported | None
     """None: no export was requested."""
     report: WorkerReport
@@ -373,6 +377,10 @@ class Fit(Request[Trained]):
     exports: bool
     often: bool = False
     """Whether to evaluate more than once an epoch, to see when a target is reached."""
+    watched: tuple[int, ...] = ()
+    """Steps before which the weights are written to ``WATCHED_WEIGHTS``; the number of all steps: at the end."""
+    asked: tuple[int, ...] = ()
+    """Steps whose losses the reply has."""
 
 
 @dataclass(frozen=True, kw_only=True)

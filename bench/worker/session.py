@@ -173,7 +173,9 @@ class Session:
         with self._phase("build"):
             backend.build(self._model, self._initial_weights(), self._training)
         with self._phase("fit"):
-            trained = training.TrainingRun(backend, work, out, request.often, self._alive)
+            trained = training.TrainingRun(
+                backend, work, out, request.often, self._alive, frozenset(request.watched), frozenset(request.asked)
+            )
             trained.run()
         with self._phase("evaluate"):
             np.save(out / "logits.npy", training.predict(backend, training.Split.test(work)))
@@ -185,6 +187,7 @@ class Session:
         return Trained(
             fit_seconds=trained.seconds,
             evaluations=tuple(trained.evaluations),
+            losses=tuple(_finite(trained.losses[step]) for step in sorted(trained.losses)),
             export=exported,
             report=self._report(),
         )
@@ -271,7 +274,7 @@ class Session:
                 losses.append(float(backend.to_numpy(loss)))
                 arrays |= {f"{number} {name}": value for name, value in backend.weights().items()}
             np.savez(request.out, **arrays)
-        return Closed(losses=tuple(loss if np.isfinite(loss) else LARGEST for loss in losses))
+        return Closed(losses=tuple(map(_finite, losses)))
 
     def finish(self, request: Finish) -> Finished:
         """Read the memory and the time by phase of the whole process."""
@@ -363,6 +366,11 @@ class Session:
         x, y = sample_of(self._work)
         draw = Draw.of(seed, len(x), size, count)
         return [(draw.batch(x, number), y[draw.index[number]]) for number in range(count)]
+
+
+def _finite(loss: float) -> float:
+    """The largest float for a loss that is no number, because JSON has none."""
+    return loss if np.isfinite(loss) else LARGEST
 
 
 def _onnx(work: Work) -> Path:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from backends.base import Backend, Images, Labels, Unsupported
 from bench.worker import clock
-from bench.worker.protocol import Evaluation, Exported, NotExported, Work, evaluation_file
+from bench.worker.protocol import WATCHED_WEIGHTS, Evaluation, Exported, NotExported, Work, evaluation_file
 from bench.workloads.preprocessing import augment, normalize
 from bench.workloads.recipe import Augmentation, Recipe
 
+Batch: TypeAlias = tuple[Images, Labels]
 SAMPLE = 1024
 """Number of training images that the parent writes, normalized, for certificates and timing."""
 EVALUATION_BATCH = 256
@@ -89,20 +92,27 @@ def epoch_order(seed: int, epoch: int, images: int) -> npt.NDArray[np.int64]:
 
 @dataclass
 class TrainingRun:
-    """One training: its time and its curve."""
+    """One training: its time and its curve, and what the parent asked to see of it."""
 
     backend: Backend
     work: Work
     out: Path
-    """The folder of the evaluations' logits."""
+    """The folder of the evaluations' logits and of the watched weights."""
     often: bool = False
     """Whether to evaluate ``EVALUATIONS_FOR_A_TARGET`` times an epoch."""
     alive: Callable[[], None] = lambda: None
     """Called after every chunk of batches, outside the clock."""
+    watched: frozenset[int] = frozenset()
+    """Steps before which the weights are kept, outside the clock; the number of all steps: at the end."""
+    asked: frozenset[int] = frozenset()
+    """Steps whose losses are kept."""
     seconds: float = 0.0
     """Seconds of training steps with copies to the device; gathering, augmenting and evaluating are not included."""
     evaluations: list[Evaluation] = field(default_factory=list)
+    losses: dict[int, float] = field(default_factory=dict)
+    """Of the steps that were asked for."""
     _losses: list[float] = field(default_factory=list)
+    _kept: dict[str, Any] = field(default_factory=dict)
 
     def run(self) -> None:
         """Train all epochs of the recipe."""
@@ -110,19 +120,30 @@ class TrainingRun:
         split = Split.train(self.work)
         images = len(split.pixels)
         steps, per_epoch = recipe.steps(images), recipe.steps(images) // max(recipe.epochs, 1)
-        interval = max(per_epoch // (EVALUATIONS_FOR_A_TARGET if self.often else 1), 1)
+        interval = interval_of(per_epoch, self.often)
         for epoch in range(recipe.epochs):
-            order, rng = epoch_order(seed, epoch, images), np.random.default_rng([seed, epoch, 1])
-            for start, batches in _chunks(split, order, recipe, rng, interval):
+            for start, stop in chunk_bounds(per_epoch, interval):
+                batches = chunk(split, recipe, seed, epoch, start, stop)
                 rates = [recipe.rate(step + i, steps) for i in range(len(batches))]
-                self._train(batches, rates)
+                self._train(step, batches, rates)
                 self.alive()
                 step += len(batches)
-                done = start + len(batches)
-                if done == per_epoch or (self.often and done % interval == 0 and per_epoch - done >= interval):
-                    self._evaluate(epoch + done / per_epoch)
+                if stop == per_epoch or (self.often and stop % interval == 0 and per_epoch - stop >= interval):
+                    self._evaluate(epoch + stop / per_epoch)
+        self._keep_weights(step)
+        if self._kept:
+            np.savez(self.out / WATCHED_WEIGHTS, **self._kept)
 
-    def _train(self, batches: list[tuple[Images, Labels]], rates: list[float]) -> None:
+    def _train(self, first: int, batches: list[Batch], rates: list[float]) -> None:
+        """Train a chunk whose first step is the ``first`` of all."""
+        cuts = sorted({0, len(batches), *(step - first for step in self.watched if 0 < step - first < len(batches))})
+        for begin, end in itertools.pairwise(cuts):
+            self._keep_weights(first + begin)
+            losses = self._timed(batches[begin:end], rates[begin:end])
+            self.losses |= {first + begin + i: loss for i, loss in enumerate(losses) if first + begin + i in self.asked}
+            self._losses += losses
+
+    def _timed(self, batches: list[Batch], rates: list[float]) -> list[float]:
         backend = self.backend
         losses = []
         backend.synchronize()
@@ -131,7 +152,11 @@ class TrainingRun:
             losses.append(backend.train_step(*backend.to_device(x, y), rate))
         backend.synchronize()
         self.seconds += clock.now() - begin
-        self._losses += [float(backend.to_numpy(loss)) for loss in losses]
+        return [float(backend.to_numpy(loss)) for loss in losses]
+
+    def _keep_weights(self, step: int) -> None:
+        if step in self.watched:
+            self._kept |= {f"{step} {name}": value for name, value in self.backend.weights().items()}
 
     def _evaluate(self, epoch: float) -> None:
         split = Split.for_evaluation(self.work)
@@ -141,18 +166,29 @@ class TrainingRun:
         self._losses.clear()
 
 
-def _chunks(
-    split: Split, order: npt.NDArray[np.int64], recipe: Recipe, rng: np.random.Generator, interval: int
-) -> Iterator[tuple[int, list[tuple[Images, Labels]]]]:
-    """Yield the number of the first batch and the batches. A chunk ends where an evaluation may follow."""
-    assert split.labels is not None, "the training split has labels"
-    size, batches, start = recipe.batch_size, -(-len(order) // recipe.batch_size), 0
-    while start < batches:
-        stop = min(start + CHUNK, batches, (start // interval + 1) * interval)
-        index = order[start * size : stop * size]
-        x, y = split.take(index, recipe.augmentation, rng), split.labels[index]
-        yield start, [(x[i : i + size], y[i : i + size]) for i in range(0, len(x), size)]
+def interval_of(per_epoch: int, often: bool) -> int:
+    """Batches between two evaluations."""
+    return max(per_epoch // (EVALUATIONS_FOR_A_TARGET if often else 1), 1)
+
+
+def chunk_bounds(per_epoch: int, interval: int) -> Iterator[tuple[int, int]]:
+    """The first batch of each chunk of an epoch and the one after its last. A chunk ends where an evaluation may
+    follow."""
+    start = 0
+    while start < per_epoch:
+        stop = min(start + CHUNK, per_epoch, (start // interval + 1) * interval)
+        yield start, stop
         start = stop
+
+
+def chunk(split: Split, recipe: Recipe, seed: int, epoch: int, start: int, stop: int) -> list[Batch]:
+    """The batches from ``start`` to ``stop`` of an epoch, augmented and normalized, the same for every backend."""
+    assert split.labels is not None, "the training split has labels"
+    size = recipe.batch_size
+    index = epoch_order(seed, epoch, len(split.pixels))[start * size : stop * size]
+    x = split.take(index, recipe.augmentation, np.random.default_rng([seed, epoch, 1, start]))
+    y = split.labels[index]
+    return [(x[i : i + size], y[i : i + size]) for i in range(0, len(x), size)]
 
 
 def predict(backend: Backend, split: Split) -> npt.NDArray[np.float32]:

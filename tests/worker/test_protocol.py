@@ -56,7 +56,9 @@ REPORT = WorkerReport(
     versions={"b": "1"}, settings={"threads": 2, "tf32": None}, phases={"fit": 1.5}, peak_rss=7, life=2.0
 )
 POINT = Evaluation(epoch=1.0, seconds=2.0, train_loss=None, split="test")
-TRAINED = Trained(fit_seconds=2.0, evaluations=(POINT,), export=Exported(seconds=1.0, bytes=9), report=REPORT)
+TRAINED = Trained(
+    fit_seconds=2.0, evaluations=(POINT,), losses=(2.3,), export=Exported(seconds=1.0, bytes=9), report=REPORT
+)
 ENERGY = Energy(joules=None, watts=2.0, seconds=20.0, clock_mhz=None, throttled=("power cap",))
 EXCHANGES: list[tuple[Request[Any], list[Any]]] = [
     (
@@ -64,7 +66,7 @@ EXCHANGES: list[tuple[Request[Any], list[Any]]] = [
         [Certified(adapter_files=("a.py",), bytes=5, report=REPORT)],
     ),
     (
-        Fit(work=replace(WORK, model=None), out=Path("/out"), exports=True, often=True),
+        Fit(work=replace(WORK, model=None), out=Path("/out"), exports=True, often=True, watched=(0, 2), asked=(1,)),
         [TRAINED, replace(TRAINED, export=NotExported(status="failed", reason="no")), replace(TRAINED, export=None)],
     ),
     (Prepare(work=WORK, weights=Path("/w.npz")), [Prepared(first_call=0.1, cold_start=1.0)]),

@@ -16,6 +16,7 @@ from backends.reference import Network
 from bench.runner.judges import timed_training
 from bench.runner.judges.result import Result
 from bench.runner.judges.timed_training import STEPS, TimedTraining, images_of_a_step
+from bench.runner.judges.training_steps import StepJudge
 from bench.worker.protocol import Close, Closed
 from bench.worker.reference_outputs import LONG_PEAKS, bytes_needed
 from bench.worker.timed_inputs import Draw
@@ -151,12 +152,12 @@ def test_weights_that_are_no_numbers_do_not_pass(tmp_path: Path) -> None:
 def test_frozen_weights_stay() -> None:
     """Those that are trained move, those that are frozen do not."""
     frozen = frozenset(name for name in MODEL.trained if not name.startswith("dense"))
-    judge = TimedTraining(MODEL, Training(OPTIMIZERS[0], frozen=frozen), IMAGES, LABELS)
+    judge = StepJudge(MODEL, Training(OPTIMIZERS[0], frozen=frozen))
     before = MODEL.initial_weights(0)
     right = before | {name: before[name] + 1 for name in MODEL.trained if name not in frozen}
-    assert judge._oddly_moved(before, right) == 0
-    assert judge._oddly_moved(before, right | {"conv2d_1.kernel": before["conv2d_1.kernel"] + 1}) == 1
-    assert judge._oddly_moved(before, before) == len(MODEL.trained) - len(frozen)
+    assert judge.oddly_moved(before, right) == 0
+    assert judge.oddly_moved(before, right | {"conv2d_1.kernel": before["conv2d_1.kernel"] + 1}) == 1
+    assert judge.oddly_moved(before, before) == len(MODEL.trained) - len(frozen)
 
 
 @pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_text("no archive")])

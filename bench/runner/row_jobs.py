@@ -257,10 +257,13 @@ class RowJobs:
             return
         images = normalize(self.dataset.test_x[:SOME_IMAGES], recipe.mean, recipe.std)
         file = self.workspace.folder(row) / "model.onnx"
-        error, judge = exported_file.error_of(file, model, weights, images), self.workspace.timed_outputs
-        if not isinstance(error, Missing) and judge is not None:
-            note = f"{exported_file.IMAGES} images with noise, against onnx.reference"
-            result.timed.append(judge.result(exported_file.NAME, row, error, note))
+        facts, judge = exported_file.facts_of(file, model, weights, images), self.workspace.timed_outputs
+        if isinstance(facts, Missing) or judge is None:
+            return
+        note = f"{exported_file.IMAGES} images with noise, against onnx.reference"
+        result.timed.append(judge.result(exported_file.NAME, row, facts.error, note))
+        if facts.flops is not None:
+            result.timed.append(exported_file.count_check(facts.flops, model))
 
     def _judge_runtime(self, row: Row, result: RowResult) -> None:
         """Compare a runtime's logits on the test split with its source's and with the reference's, and score them."""

@@ -15,6 +15,8 @@ import numpy as np
 
 IMAGES_KEY = "images (N, H, W, C)"
 """Of inputs that are images for a file's only input, in whichever layout it declares."""
+COUNTED = "counted"
+"""The call under whose name the count of operations is written."""
 OPSET = 21
 """Models are converted to it if they are older."""
 WRONG_BELOW = {
@@ -81,18 +83,29 @@ def main() -> None:
 
     path, inputs, out = (Path(each) for each in sys.argv[1:])
     try:
-        evaluator = ReferenceEvaluator(prepared(onnx.load(str(path))))
+        model = onnx.load(str(path))
+        evaluator = ReferenceEvaluator(prepared(model))
         named = {key.removeprefix("input "): values for key, values in read_arrays(inputs).items()}
         if IMAGES_KEY in named:
             named = _for_only_input(evaluator, named[IMAGES_KEY])
         values = evaluator.run(None, named)
         outputs = {name: flatten(value) for name, value in zip(evaluator.output_names, values, strict=True)}
         partial = out.with_suffix(".partial.npz")
-        write(partial, {"reference": outputs})
+        write(partial, {"reference": outputs, COUNTED: _flops(model)})
         os.replace(partial, out)
     except Exception as error:  # noqa: BLE001  (any error is the reason why it cannot judge)
         text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
         print(f"onnx.reference cannot: {type(error).__name__}: {text}"[:200])
+
+
+def _flops(model: Any) -> dict[str, list[Any]]:
+    """The file's own count of operations of a sample; nothing if it cannot be counted."""
+    from bench.workloads import onnx_graph
+
+    try:
+        return {"flops": [np.asarray(onnx_graph.flops(model))]}
+    except ValueError:
+        return {}
 
 
 def _for_only_input(evaluator: Any, images: Any) -> dict[str, Any]:

@@ -15,6 +15,8 @@ SEEN_BY = {
     "Lazy": ("impossible", "late"),
     "Asynchronous": ("impossible", "asynchronous"),
     "WorksInToDevice": ("logits",),
+    "BribesTheJudge": ("logits",),
+    "ReadsTheReference": ("logits",),
     "RemembersByPlace": ("impossible", "timed_outputs"),
     "PinnedInputs": ("timed_outputs",),
     "HalfABatch": ("timed_outputs",),
@@ -94,12 +96,16 @@ def test_a_fault_of_training_is_named(trained: Records, fault: str) -> None:
 def test_an_exporter_is_named_for_its_own_file(bench_named: Callable[[str], Bench]) -> None:
     """The runtime that reads it computes what the file says."""
     bench = bench_named("exporter")
-    bench.register({"exports-half": "evenbench_exporter:ExportsHalf"})
-    names = "exports-half,onnxruntime"
+    bench.register(
+        {"exports-half": "evenbench_exporter:ExportsHalf", "exports-a-table": "evenbench_exporter:ExportsATable"}
+    )
+    names = "exports-half,exports-a-table,onnxruntime"
     measured = bench.run("--backend", names, "--task", "infer", "--set", "epochs=1", code=1, timeout=590)
     rows = {(record["job"]["backend"], record["job"]["source"]): record for record in measured}
     assert seen(rows["exports-half", None]) == {"exported_file"}
     assert seen(rows["onnxruntime", "exports-half"]) >= {"timed_outputs", "logits_of_source"}
+    assert seen(rows["exports-a-table", None]) == {"exported_file", "exported_flops"}
+    assert seen(rows["onnxruntime", "exports-a-table"]) >= {"test_logits", "logits_of_source"}
     assert rows["onnxruntime", "pytorch"]["comparable"], seen(rows["onnxruntime", "pytorch"])
 
 

@@ -129,6 +129,31 @@ class WorksInToDevice(Right):
         return super().gradients(x[0], y, *masks)
 
 
+class BribesTheJudge(Right):
+    """Makes every difference nothing, as far as its process reaches, and answers with half of the logits."""
+
+    def build(self, *arguments):
+        super().build(*arguments)
+        np.linalg.norm = lambda *args, **options: np.float64(0.0)
+
+    def forward(self, x):
+        return super().forward(x) / 2
+
+
+class ReadsTheReference(Right):
+    """Looks for a file with the logits that it should have, and answers with what it finds: else with nothing."""
+
+    def forward(self, x):
+        zeros = np.zeros((len(x), 10))
+        scratch = Path(os.readlink("/proc/self/fd/2")).parent  # of its log
+        for path in scratch.rglob("*.npz"):
+            with np.load(path) as stored:
+                known = stored.get("logits")
+                if known is not None and len(known) == len(x):
+                    return known
+        return zeros
+
+
 class RemembersByPlace(Right):
     """Remembers outputs by the place of their input in memory, as a cache of buffers does."""
 

@@ -55,3 +55,35 @@ TABLE = N.from_array(np.zeros((2, 4), np.float32), "t")
 )
 def test_integers_stay_within_the_tables_that_they_index(nodes: list[Any], highest: dict[str, int]) -> None:
     assert onnx_graph.highest_indices(model(nodes, weights=[TABLE], input_kind=T.INT64)) == highest
+
+
+def weight(*shape: int) -> Any:
+    return N.from_array(np.zeros(shape, np.float32), "w")
+
+
+@pytest.mark.parametrize(
+    ("nodes", "weights", "flops"),
+    [
+        ([H.make_node("MatMul", ["x", "w"], ["y"])], [weight(4, 3)], 2 * 4 * 3),
+        ([H.make_node("Gemm", ["x", "w"], ["y"], transB=1)], [weight(3, 4)], 2 * 4 * 3),
+        ([H.make_node("Gemm", ["x", "w"], ["y"], transA=1)], [weight(1, 3)], 2 * 4 * 3),
+        (
+            [
+                H.make_node("Unsqueeze", ["x", "axes"], ["image"]),
+                H.make_node("Conv", ["image", "w"], ["y"], pads=[1, 1]),
+            ],
+            [N.from_array(np.array([1]), "axes"), weight(5, 1, 3)],
+            2 * 5 * 4 * 3,
+        ),
+        ([H.make_node("Relu", ["x"], ["y"])], [], 0),
+    ],
+)
+def test_operations_of_a_sample_are_counted(nodes: list[Any], weights: list[Any], flops: int) -> None:
+    assert onnx_graph.flops(model(nodes, weights=weights)) == flops
+
+
+def test_operations_of_unknown_shapes_are_not_counted() -> None:
+    nodes = [H.make_node("NonZero", ["x"], ["places"]), H.make_node("Cast", ["places"], ["c"], to=T.FLOAT)]
+    nodes += [H.make_node("Transpose", ["c"], ["t"]), H.make_node("MatMul", ["c", "t"], ["y"])]
+    with pytest.raises(ValueError, match="the shapes of MatMul y are not known"):
+        onnx_graph.flops(model(nodes))

@@ -10,6 +10,7 @@ import pytest
 
 from backends.model import ModelSpec
 from bench.runner.judges import exported_file
+from bench.runner.judges.exported_file import FileFacts
 from bench.values import Missing
 
 MODEL = ModelSpec.from_dict(
@@ -44,8 +45,8 @@ def exported(path: Path, kernel: Any, channels_first: bool) -> Path:
     return path / "model.onnx"
 
 
-def error_of(file: Path) -> float | Missing:
-    return exported_file.error_of(file, MODEL, WEIGHTS, IMAGES)
+def facts_of(file: Path) -> FileFacts | Missing:
+    return exported_file.facts_of(file, MODEL, WEIGHTS, IMAGES)
 
 
 pytestmark = pytest.mark.usefixtures("process")
@@ -54,20 +55,28 @@ KERNEL = next(value for name, value in WEIGHTS.items() if name.endswith("kernel"
 
 @pytest.mark.parametrize("channels_first", [False, True])
 def test_the_file_of_these_weights_passes(tmp_path: Path, channels_first: bool) -> None:
-    error = error_of(exported(tmp_path, KERNEL, channels_first))
-    assert isinstance(error, float)
-    assert error < 1e-6
+    facts = facts_of(exported(tmp_path, KERNEL, channels_first))
+    assert isinstance(facts, FileFacts)
+    assert facts.error < 1e-6
+    assert facts.flops == MODEL.flops
+    assert exported_file.count_check(facts.flops, MODEL).passed
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"], "nothing is left behind"
 
 
 def test_a_file_in_a_lower_precision_does_not(tmp_path: Path) -> None:
-    error = error_of(exported(tmp_path, KERNEL.astype(np.float16).astype(np.float32), False))
-    assert isinstance(error, float)
-    assert error > 1e-5
+    facts = facts_of(exported(tmp_path, KERNEL.astype(np.float16).astype(np.float32), False))
+    assert isinstance(facts, FileFacts)
+    assert facts.error > 1e-5
+
+
+def test_a_table_of_answers_has_too_few_operations() -> None:
+    check = exported_file.count_check(0, MODEL)
+    assert not check.passed
+    assert check.note == "0 in its nodes, the model has 96"
 
 
 def test_what_the_evaluator_cannot_compute_is_not_judged(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"no model")
-    missing = error_of(tmp_path / "model.onnx")
+    missing = facts_of(tmp_path / "model.onnx")
     assert isinstance(missing, Missing)
     assert missing.reason.startswith("onnx.reference cannot")

@@ -58,10 +58,10 @@ MEMORY_SHARE = 0.7
 
 @dataclass(frozen=True)
 class Kept:
-    """The outputs of a slice, with what decides its inputs and the rows that were asked for."""
+    """The outputs of a slice, with what decides its inputs and what of them was asked for."""
 
     seed: int
-    rows: tuple[int, ...]
+    asked: ReadKept
     outputs: KeptOutputs
 
 
@@ -121,8 +121,8 @@ class Block:
     timing: Timing
     too_large: dict[tuple[str, str], int] = field(default_factory=dict)
     """By row id and task: the batch size that did not fit into memory. Neither it nor larger ones are tried again."""
-    rows_read: Callable[[TimedMetric], tuple[int, ...]] = lambda metric: ()
-    """The rows of outputs that are asked for after a slice; none: its outputs are not read."""
+    read_kept: Callable[[Row, TimedMetric], ReadKept | None] = lambda row, metric: None
+    """What is asked for of the outputs of a slice; None: they are not read."""
     why_impossible: Callable[[Row, TimedMetric, float], str] = lambda row, metric, seconds: ""
     """Why a step of so many seconds cannot be; empty if it can."""
     damage: Callable[[Row], str] = lambda row: ""
@@ -312,9 +312,10 @@ class _Turns:
         live.fastest = _highest_clocks(live.fastest, noise)
         why_disturbed = reasons(noise, timed.elapsed, live.cpus, live.fastest)
         self._watch_peak(live, readings.metric.task)
-        rows = self._block.rows_read(readings.metric)
-        outputs = live.worker.ask(ReadKept(rows=rows), self._block.timeout) if rows else None
-        kept = None if outputs is None else Kept(seed, rows, outputs)
+        asked, kept, outputs = self._block.read_kept(live.row, readings.metric), None, None
+        if asked is not None:
+            outputs = live.worker.ask(asked, self._block.timeout)
+            kept = Kept(seed, asked, outputs)
         if outputs is not None and outputs.seconds:
             step = timed.seconds * readings.metric.batch_size / timed.images
             noise = replace(noise, read=outputs.seconds[0], step=step)

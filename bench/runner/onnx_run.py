@@ -93,6 +93,7 @@ class FileInputs:
             "onnx": place / model.path.name if _linked(model) else model.path,
             "inputs": place / "inputs.npz",
             "batch_axes": axes,
+            "mixed": tuple(e.name for e in model.inputs if not e.given and e.dtype.startswith("float")),
             "fixed_batch": model.batch,
             "bytes": model.bytes,
         }

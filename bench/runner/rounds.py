@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
+import backends
 from backends.model import ModelSpec
 from bench.analysis.ratios import round_ratio, widest, with_ratios
 from bench.machine import allocators, nvml
@@ -26,7 +27,8 @@ from bench.runner.budget import (
     slices_of_round,
 )
 from bench.runner.interleaving import Block, MeasuredRound, MetricReadings, alive_together
-from bench.runner.judges import timed_training
+from bench.runner.judges import timed_file, timed_training
+from bench.runner.judges.file_certificate import allowed_of_file
 from bench.runner.judges.result import Result
 from bench.runner.judges.timed_outputs import rows_asked
 from bench.runner.plan import Row
@@ -35,7 +37,7 @@ from bench.runner.results import Results
 from bench.runner.worker_process import WorkerError
 from bench.runner.workspace import Workspace
 from bench.values import Missing
-from bench.worker.protocol import Close, Closed, TimedMetric, WarmedUp
+from bench.worker.protocol import Close, Closed, ReadKept, Recompute, TimedMetric, WarmedUp
 
 ROUNDS_JUDGED, LATER_JUDGED = 3, 4
 """What was timed is judged in so many rounds of a row, and in one of so many later ones, drawn: a gate has many."""
@@ -129,7 +131,7 @@ class Rounds:
             lambda metric: self.slices.get(metric, request.placement.profile.slices),
             self.workspace.timing,
             self._too_large,
-            self._rows_read,
+            self._read_kept,
             self._why_impossible,
             self.workspace.damage,
             self._closing,
@@ -149,11 +151,14 @@ class Rounds:
         model = self.results.plan.request.workload.model
         return roof.why_impossible(model, row.job, metric, seconds) if isinstance(model, ModelSpec) else ""
 
-    def _rows_read(self, metric: TimedMetric) -> tuple[int, ...]:
+    def _read_kept(self, row: Row, metric: TimedMetric) -> ReadKept | None:
+        """What is asked for of a slice's outputs."""
+        if metric.task == "train":
+            return None
+        if row.file is not None:
+            return ReadKept(elements=secrets.randbits(32)) if self.results[row].repeats else None
         judge = self.workspace.timed_outputs
-        if judge is None or metric.task == "train":
-            return ()
-        return rows_asked(judge.model, metric.batch_size)
+        return None if judge is None else ReadKept(rows=rows_asked(judge.model, metric.batch_size))
 
     def keep(self, row: Row, outcome: MeasuredRound | WorkerError) -> None:
         """Add a worker's measurements to its row's result; an error ends the row."""
@@ -167,19 +172,35 @@ class Rounds:
                 (*readings.closing, earlier) for readings, earlier in _with_earlier_steps(outcome) if readings.closing
             ]
             if len(result.rounds) <= ROUNDS_JUDGED or secrets.randbelow(LATER_JUDGED) == 0:
-                result.timed += self._judge(row, outcome, closings)
+                try:
+                    result.timed += self._judge(row, outcome, closings)
+                except WorkerError as error:
+                    result.fail(error.status, f"what it timed cannot be judged: {error.reason}", error.log)
             for request, _, _ in closings:
                 self.workspace.discard(request.out)
 
     def _judge(self, row: Row, outcome: MeasuredRound, closings: list[tuple[Close, Closed, int]]) -> list[Result]:
         """The checks of what was timed."""
-        checks, outputs, training = [], self.workspace.timed_outputs, self.workspace.timed_training
+        checks, outputs, training = list[Result](), self.workspace.timed_outputs, self.workspace.timed_training
+        if row.file is not None:
+            checks += self._judge_file(row, outcome)
         if outputs is not None:
             verdict = outputs.judge(row, (row.source or row).fit_id, outcome)
             checks += [] if isinstance(verdict, Missing) else [verdict]
         if training is not None and closings:
             checks.append(training.judge(row.job.precision, *secrets.choice(closings)))
         return checks
+
+    def _judge_file(self, row: Row, outcome: MeasuredRound) -> list[Result]:
+        found = timed_file.timed(outcome)
+        if not found:
+            return []
+        drawn = tuple(drawn for drawn, _, _ in found)
+        request = Recompute(work=self.workspace.work(row), drawn=drawn, seconds=timed_file.SECONDS)
+        recomputed = self.workspace.ask_fresh_worker(row, "recompute", request)
+        allowed = allowed_of_file(backends.describe(row.job.backend), row.job)
+        result = timed_file.judge(found, recomputed, allowed)
+        return [] if result is None else [result]
 
     def _measure_round(self, number: int, total: int) -> dict[TimedMetric, float]:
         """Measure a block of all rows that are still ok; it counts for a row only if its worker finished. ``total``:

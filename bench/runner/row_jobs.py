@@ -160,7 +160,7 @@ class RowJobs:
         check = found.result
         if not check.passed and (where := self._first_node(row, work, size, check.tolerance)):
             check = replace(check, note=f"{check.note}; {where}")
-        result.checks, result.uncertified = [check], found.uncertified
+        result.checks, result.uncertified, result.repeats = [check], found.uncertified, found.repeats
 
     def _first_node(self, row: Row, work: Work, size: int, allowed: float) -> str:
         """The first node whose value parts from the unoptimized runtime's; why that is not known, if it is not."""

@@ -29,6 +29,8 @@ class RowResult:
     """What its worker says of its certificate's outputs."""
     checks: list[Result] = field(default_factory=list)
     """Of the certificate."""
+    repeats: bool = False
+    """Whether a user's file gives the same finite outputs for the same inputs, so that timed ones can be judged."""
     uncertified: str = ""
     """Why no judge could certify a user's file; empty: one could."""
     fits: list[Fitted] = field(default_factory=list)

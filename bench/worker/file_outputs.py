@@ -5,6 +5,7 @@ The runtime computes them twice as it is timed, and once with all optimizations 
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,10 @@ Outputs = Mapping[str, list[npt.NDArray[Any]]]
 """Arrays by output; a tensor is one array, a sequence several."""
 FileBatch = Mapping[str, npt.NDArray[Any]]
 """Inputs by name."""
+ELEMENTS = 256
+"""Of an output, that are compared where timed outputs are judged."""
+LARGEST = float(np.finfo(np.float32).max)
+"""Stands for a value that is not finite: JSON has none."""
 BATCHES = (2, 1)
 """Batch sizes that a certificate tries first: small, because ``onnx.reference`` is slow."""
 LARGE_SAMPLE = 2**18
@@ -42,6 +47,23 @@ def storable(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     if array.dtype.kind == "O":
         return array.astype(str)
     return array if array.dtype.kind in "fiubUS" else array.astype(np.float32)
+
+
+def elements(output: Any, seed: int) -> tuple[float, ...]:
+    """How many elements an output has, whether they are whole (1) or not (0), and some of them, drawn from the seed:
+    of texts and other objects their checksums. What is not finite is ``LARGEST``."""
+    arrays = [storable(array) for array in flatten(output)]
+    whole = any(array.dtype.kind != "f" for array in arrays)
+    flat = np.concatenate([np.ravel(_as_numbers(array)) for array in arrays]) if arrays else np.zeros(0)
+    chosen = flat[np.random.default_rng(seed).integers(len(flat), size=min(ELEMENTS, len(flat)))] if len(flat) else flat
+    return (float(len(flat)), float(whole), *np.where(np.isfinite(chosen), chosen, LARGEST).tolist())
+
+
+def _as_numbers(array: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    if array.dtype.kind in "fiub":
+        return array.astype(np.float64)
+    texts = np.ravel(array).tolist()
+    return np.asarray([zlib.crc32(str(text).encode()) for text in texts], np.float64)
 
 
 def write(path: Path, calls: Mapping[str, Outputs]) -> None:

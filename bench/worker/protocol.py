@@ -132,6 +132,8 @@ class Work:
     """The inputs of a user's ONNX file (npz, ``input NAME``)."""
     batch_axes: Mapping[str, int] = field(default_factory=dict)
     """By input of that file: the side that is the batch; absent: the input has no batch."""
+    mixed: tuple[str, ...] = ()
+    """The inputs of that file whose numbers are drawn: others of their range serve as well."""
     fixed_batch: int | None = None
     """The batch size that the file fixes; None: any may work."""
     bytes: int | None = None
@@ -293,6 +295,14 @@ class KeptOutputs:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Recomputed:
+    """The elements of the first batches that were asked for; none: the runtime has no unoptimized mode."""
+
+    values: tuple[tuple[float, ...], ...]
+    report: WorkerReport
+
+
+@dataclass(frozen=True, kw_only=True)
 class Closed:
     """The losses of the steps after the timed ones."""
 
@@ -425,7 +435,31 @@ class Renew(Request[Renewed]):
 class ReadKept(Request[KeptOutputs]):
     """These rows of the outputs that were kept. Asked when the clock has stopped."""
 
-    rows: tuple[int, ...]
+    rows: tuple[int, ...] = ()
+    elements: int | None = None
+    """Of a user's file, whose first output may have any shape: some elements of it, drawn from this seed
+    (``file_outputs.elements``)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawn:
+    """A batch of a user's file's inputs (``timed_inputs.FileDraw``), and which elements of its output are asked for."""
+
+    seed: int
+    size: int
+    count: int
+    batch: int
+    elements: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recompute(Request[Recomputed]):
+    """Compute outputs of a user's file for these batches with all optimizations off, in a worker that times nothing: as
+    many as it can in so many seconds, in this order."""
+
+    work: Work
+    drawn: tuple[Drawn, ...]
+    seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -463,6 +497,7 @@ REQUESTS: dict[str, type[Request[Any]]] = {
     "renew": Renew,
     "slice": TimeSlice,
     "read_kept": ReadKept,
+    "recompute": Recompute,
     "close": Close,
     "finish": Finish,
     "probe": ProbeGpu,

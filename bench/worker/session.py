@@ -10,7 +10,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -27,7 +27,7 @@ from bench.values import Missing
 from bench.worker import clock, file_outputs, protocol, reference_outputs, training
 from bench.worker.array_files import read_arrays
 from bench.worker.certificate_outputs import Candidate
-from bench.worker.inputs import batch_of, sample_of
+from bench.worker.inputs import batch_of, read_inputs, sample_of
 from bench.worker.protocol import (
     Certified,
     Certify,
@@ -45,6 +45,8 @@ from bench.worker.protocol import (
     Prepared,
     ProbeGpu,
     ReadKept,
+    Recompute,
+    Recomputed,
     Renew,
     Renewed,
     ShowedValues,
@@ -57,8 +59,8 @@ from bench.worker.protocol import (
     Work,
     WorkerReport,
 )
-from bench.worker.timed_inputs import Draw
-from bench.worker.timed_steps import LARGEST, Batch, TimedSteps
+from bench.worker.timed_inputs import Draw, FileDraw
+from bench.worker.timed_steps import Batch, TimedSteps
 from bench.workloads.recipe import Recipe
 
 ALIVE_SECONDS = 5.0
@@ -143,6 +145,7 @@ class Session:
     def show_values(self, request: ShowValues) -> ShowedValues:
         """Compute the value of every node of a user's file, to name the first that parts."""
         backend = self._open(request.work)
+        backend.load(_onnx(request.work))
         with self._phase("certify"):
             runtime = self._runtime_of_file(backend)
             calls = runtime.compute_all_values(batch_of(request.work, request.batch)[0], request.shown)
@@ -214,8 +217,7 @@ class Session:
         if self._metric.task != self._task:
             self._switch_task(self._metric.task)
         try:
-            renews = self._work.inputs is None
-            self._step = TimedSteps(self.backend, self._metric, self._recipe.learning_rate, self._draw, renews)
+            self._step = TimedSteps(self.backend, self._metric, self._recipe.learning_rate, self._draw)
             with self._phase("warm_up"):
                 fence, renew = self.backend.synchronize, self._step.renew_if_used
                 if request.cut is None:
@@ -243,7 +245,22 @@ class Session:
     def read_kept(self, request: ReadKept) -> KeptOutputs:
         """Outputs of the slice that was timed last."""
         with self._phase("inputs"):
-            return self._step.outputs(request.rows)
+            return self._step.outputs(request.rows, request.elements)
+
+    def recompute(self, request: Recompute) -> Recomputed:
+        """What the outputs of timed batches of a user's file must be."""
+        backend, work, begin = self._open(request.work), request.work, clock.now()
+        backend.load(_onnx(work))
+        plain = file_outputs.unoptimized(backend, work.job.precision, _onnx(work))
+        values: list[tuple[float, ...]] = []
+        for drawn in request.drawn:
+            if plain is None or (values and clock.now() - begin > request.seconds):
+                break
+            (batch,) = self._draw_of_file(drawn.seed, drawn.size, drawn.count, [drawn.batch])
+            output = next(iter(plain.outputs(batch).values()))
+            values.append(file_outputs.elements(output, drawn.elements))
+            self._alive()
+        return Recomputed(values=tuple(values), report=self._report())
 
     def slice(self, request: TimeSlice) -> TimedSlice:
         """Time the metric that was warmed up last."""
@@ -360,17 +377,28 @@ class Session:
             self.backend.build(self._model, self._weights(), self._training)
 
     def _draw(self, seed: int, size: int, count: int) -> list[Batch]:
-        """``count`` batches for timed steps. Those of a user's file are its inputs, one after the other."""
+        """``count`` batches for timed steps."""
         if self._work.inputs is not None:
-            return [batch_of(self._work, size, start * size) for start in range(count)]
+            return [(batch, None) for batch in self._draw_of_file(seed, size, count, range(count))]
         x, y = sample_of(self._work)
         draw = Draw.of(seed, len(x), size, count)
         return [(draw.batch(x, number), y[draw.index[number]]) for number in range(count)]
 
+    def _draw_of_file(self, seed: int, size: int, count: int, numbers: Sequence[int]) -> list[dict[str, Any]]:
+        """These of the ``count`` batches of a user's file's inputs."""
+        work = self._work
+        assert work.inputs is not None, "the parent writes a file's inputs"
+        inputs = read_inputs(work)
+        samples = max(
+            (values.shape[work.batch_axes[n]] for n, values in inputs.items() if n in work.batch_axes), default=1
+        )
+        draw = FileDraw.of(seed, samples, size, count)
+        return [draw.batch(inputs, work.batch_axes, frozenset(work.mixed), number) for number in numbers]
+
 
 def _finite(loss: float) -> float:
     """The largest float for a loss that is no number, because JSON has none."""
-    return loss if np.isfinite(loss) else LARGEST
+    return loss if np.isfinite(loss) else file_outputs.LARGEST
 
 
 def _onnx(work: Work) -> Path:

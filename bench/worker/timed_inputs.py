@@ -1,10 +1,13 @@
 """The inputs of timed steps: real images with a gain and a shift of their own, drawn from a seed that the worker learns
-just before a slice. The parent draws the same, and knows what the outputs must be. NumPy only.
+just before a slice; of a user's file other samples of its inputs, changed where they are drawn numbers. The judges draw
+the same, and know what the outputs must be. NumPy only.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -40,4 +43,42 @@ class Draw:
         batch: Images = np.asarray(images[index])
         batch *= gain[:, None, None, None]
         batch += shift[:, None, None, None]
+        return batch
+
+
+OWN_SHARE = (0.9, 1.0)
+"""Range of a drawn number's share in its place; the rest is another's, so that all stay within the input's range."""
+
+
+@dataclass(frozen=True)
+class FileDraw:
+    """Which samples of a user's file's inputs the steps of a slice get: ``index`` by batch and place ``(count, size)``;
+    and by batch how drawn numbers are mixed with others of the batch."""
+
+    index: npt.NDArray[np.int64]
+    share: npt.NDArray[np.float64]
+    distance: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, seed: int, samples: int, size: int, count: int) -> FileDraw:
+        """``count`` batches of ``size`` out of so many samples."""
+        rng = np.random.default_rng(seed)
+        index = rng.integers(samples, size=(count, size))
+        return cls(index, rng.uniform(*OWN_SHARE, count), rng.integers(1, 2**31, count))
+
+    def batch(
+        self, inputs: Mapping[str, npt.NDArray[Any]], axes: Mapping[str, int], mixed: frozenset[str], number: int
+    ) -> dict[str, npt.NDArray[Any]]:
+        """A batch by input. ``axes``: the side that is the batch, by input that has one; ``mixed``: the inputs whose
+        numbers are drawn."""
+        batch = {}
+        for name, values in inputs.items():
+            taken = np.asarray(values)
+            if name in axes:
+                taken = np.take(values, self.index[number] % values.shape[axes[name]], axis=axes[name])
+            if name in mixed:
+                share = self.share[number]
+                others = np.roll(taken.reshape(-1), self.distance[number] % max(taken.size, 1)).reshape(taken.shape)
+                taken = (share * taken + (1 - share) * others).astype(values.dtype)
+            batch[name] = np.ascontiguousarray(taken)
         return batch

@@ -14,6 +14,7 @@ import numpy as np
 
 from backends.base import Backend
 from bench.worker import clock
+from bench.worker.file_outputs import LARGEST, elements
 from bench.worker.protocol import KeptOutputs, TimedMetric
 
 Batch: TypeAlias = tuple[Any, Any]
@@ -21,18 +22,15 @@ Draw: TypeAlias = Callable[[int, int, int], list[Batch]]
 """``(seed, size, count)`` to batches of images and labels."""
 
 POOL_BYTES = 32 * 2**20
-"""No batch comes twice in a slice up to so many bytes; then they come in turn. Those of a user's file always do."""
+"""No batch comes twice in a slice up to so many bytes; then they come in turn."""
 FEWEST_BATCHES = 4
-LARGEST = float(np.finfo(np.float32).max)
-"""Stands for a value that is not finite: JSON has none, and it is no parity."""
 
 
 class TimedSteps:
     """The steps of one metric. Calling it runs the next one."""
 
-    def __init__(self, backend: Backend, metric: TimedMetric, rate: float, draw: Draw, renews: bool = True) -> None:
-        """``renews`` False: the same few batches for all slices, those of a user's file."""
-        self._backend, self._metric, self._draw, self._renews = backend, metric, draw, renews
+    def __init__(self, backend: Backend, metric: TimedMetric, rate: float, draw: Draw) -> None:
+        self._backend, self._metric, self._draw = backend, metric, draw
         self._run = self._make_run(rate)
         self._batches: list[Any] = []
         self._keep: frozenset[int] = frozenset()
@@ -49,15 +47,12 @@ class TimedSteps:
         are kept."""
         metric, backend = self._metric, self._backend
         self._number, self._kept = 0, {}
-        if self._batches and not self._renews:
-            return len(self._batches)
         self._batches = []  # the old ones go before the new ones come
-        count = FEWEST_BATCHES
-        if self._renews:
-            if not self._batch_bytes:
-                ((images, _),) = self._draw(seed, metric.batch_size, 1)
-                self._batch_bytes = max(images.nbytes, 1)
-            count = min(steps, max(FEWEST_BATCHES, POOL_BYTES // self._batch_bytes))
+        if not self._batch_bytes:
+            ((inputs, _),) = self._draw(seed, metric.batch_size, 1)
+            arrays = inputs.values() if isinstance(inputs, dict) else [inputs]
+            self._batch_bytes = max(sum(array.nbytes for array in arrays), 1)
+        count = min(steps, max(FEWEST_BATCHES, POOL_BYTES // self._batch_bytes))
         batches = self._draw(seed, metric.batch_size, count)
         if metric.boundary == "device":
             batches = [backend.to_device(*batch) for batch in batches]
@@ -80,14 +75,21 @@ class TimedSteps:
             self._kept[number] = output
         self._number = number + 1
 
-    def outputs(self, rows: Sequence[int]) -> KeptOutputs:
-        """These rows of the kept outputs. Of a training step: its loss."""
-        kept, seconds, values = sorted(self._kept.items()), list[float](), []
+    def outputs(self, rows: Sequence[int], seed: int | None = None) -> KeptOutputs:
+        """These rows of the kept outputs. Of a training step: its loss. ``seed``: of a user's file some elements
+        instead (``file_outputs.elements``)."""
+        kept, seconds = sorted(self._kept.items()), list[float]()
+        values: list[tuple[tuple[float, ...], ...]] = []
         for _, output in kept:
             begin = clock.now()
             on_host = isinstance(output, np.ndarray | np.generic)
-            array = np.asarray(output if on_host else self._backend.to_numpy(output), np.float64)
+            on_host |= seed is not None and self._metric.boundary == "end-to-end"
+            array = output if on_host else self._backend.to_numpy(output)
             seconds.append(clock.now() - begin)
+            if seed is not None:
+                values.append((elements(array, seed),))
+                continue
+            array = np.asarray(array, np.float64)
             chosen = array.reshape(1, 1) if array.ndim == 0 else array[list(rows)]
             chosen = np.where(np.isfinite(chosen), chosen, LARGEST)
             values.append(tuple(tuple(row) for row in chosen.tolist()))

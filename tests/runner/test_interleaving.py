@@ -21,6 +21,7 @@ from bench.worker.protocol import (
     KeptOutputs,
     Prepare,
     Prepared,
+    ReadKept,
     Renew,
     Renewed,
     Request,
@@ -133,15 +134,15 @@ def test_inputs_are_renewed_before_the_clock_and_outputs_read_after_it() -> None
 
     worker.ask = ask  # type: ignore[method-assign]
     prepare = Prepare(work=Work(job=one("a").job, model=None, recipe={}, data=Path()))
-    rows = lambda metric: (0, 7)  # noqa: E731
-    block = Block(lambda r: worker, lambda r: prepare, 60.0, lambda metric: 3, Timing(), {}, rows)  # type: ignore[arg-type,return-value]
+    asked = lambda row, metric: ReadKept(rows=(0, 7))  # noqa: E731
+    block = Block(lambda r: worker, lambda r: prepare, 60.0, lambda metric: 3, Timing(), {}, asked)  # type: ignore[arg-type,return-value]
     outcome = block.measure([one("a")], [THROUGHPUT], lambda part: None)[id_of("a")]
     around = [event.split()[1] for event in events if event.split()[1] in ("renew", "slice", "read_kept")]
     assert around == 3 * ["renew", "slice", "read_kept"]
     assert len(seeds) == 3, "every slice has its own"
     kept = [reading.kept for reading in outcome.metrics[0].slices]
     assert {each.seed for each in kept} == {seed for seed, _ in seeds}
-    assert {each.rows for each in kept} == {(0, 7)}
+    assert {each.asked.rows for each in kept} == {(0, 7)}
     assert outcome.metrics[0].slices[0].noise.read == 1e-5
     assert outcome.metrics[0].slices[0].noise.step == 0.01
 

@@ -19,6 +19,7 @@ from bench.worker.protocol import (
     Close,
     Closed,
     Computed,
+    Drawn,
     Evaluation,
     Expect,
     Exported,
@@ -33,6 +34,8 @@ from bench.worker.protocol import (
     Prepared,
     ProbeGpu,
     ReadKept,
+    Recompute,
+    Recomputed,
     Renew,
     Renewed,
     Request,
@@ -80,9 +83,13 @@ EXCHANGES: list[tuple[Request[Any], list[Any]]] = [
         [ShowedValues(report=REPORT)],
     ),
     (Expect(work=WORK, out=Path("/out/expected.npz")), [Computed(seconds=2.5)]),
+    (
+        Recompute(work=WORK, drawn=(Drawn(seed=1, size=2, count=4, batch=3, elements=9),), seconds=5.0),
+        [Recomputed(values=((4.0, 0.0, 0.5),), report=REPORT)],
+    ),
     (Renew(seconds=0.1, seed=7, keep=(0.25, 0.5)), [Renewed(batches=4)]),
     (
-        ReadKept(rows=(0, 5)),
+        ReadKept(rows=(0, 5), elements=3),
         [
             KeptOutputs(),
             KeptOutputs(steps=(3,), batches=(1,), count=4, values=(((0.5, 1.5), (2.0, 3.0)),), seconds=(1e-5,)),

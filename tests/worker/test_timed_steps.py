@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from bench.worker import timed_steps
+from bench.worker.file_outputs import LARGEST, elements
 from bench.worker.protocol import Boundary, Task, TimedMetric
-from bench.worker.timed_inputs import GAINS, SHIFTS, Draw
-from bench.worker.timed_steps import LARGEST, TimedSteps
+from bench.worker.timed_inputs import GAINS, SHIFTS, Draw, FileDraw
+from bench.worker.timed_steps import TimedSteps
 
 IMAGES = np.random.default_rng(0).normal(size=(50, 4, 4, 1)).astype(np.float32)
 
@@ -117,17 +118,47 @@ def test_up_to_the_pool_no_batch_comes_twice(monkeypatch: pytest.MonkeyPatch) ->
     assert steps().renew(0, steps=3) == 3
 
 
-def test_the_batches_of_a_users_file_stay() -> None:
-    drawn: list[int] = []
+FILE = {"x": np.random.default_rng(1).uniform(2, 3, (7, 5)), "ids": np.arange(14).reshape(2, 7), "k": np.array(4)}
+AXES = {"x": 0, "ids": 1}
 
-    def draw_once(seed: int, size: int, count: int) -> list[Any]:
-        drawn.append(count)
-        return [({"x": IMAGES[:size]}, None)] * count
 
-    timed = TimedSteps(Doubles(), TimedMetric("throughput", "infer", 6, "end-to-end"), 0.5, draw_once, renews=False)  # type: ignore[arg-type]
-    for seed in range(3):
-        assert timed.renew(seed, steps=100) == timed_steps.FEWEST_BATCHES
-    assert drawn == [timed_steps.FEWEST_BATCHES]
+def draw_of_file(seed: int, size: int, count: int) -> list[Any]:
+    drawn = FileDraw.of(seed, 7, size, count)
+    return [(drawn.batch(FILE, AXES, frozenset({"x"}), number), None) for number in range(count)]
+
+
+def test_batches_of_a_users_file_are_others_of_the_same_range() -> None:
+    batches = [batch for batch, _ in draw_of_file(3, 6, 40)]
+    assert len({batch["x"].tobytes() for batch in batches}) == 40, "none comes twice"
+    assert all(batch["x"].shape == (6, 5) and 2 <= batch["x"].min() <= batch["x"].max() <= 3 for batch in batches)
+    assert all(np.array_equal(batch["ids"][0] + 7, batch["ids"][1]) for batch in batches), "whole samples"
+    assert all(batch["k"] == 4 for batch in batches), "what has no batch stays"
+    assert all(batch[name].dtype == FILE[name].dtype for batch in batches for name in FILE)
+    drawn = FileDraw.of(3, 7, 6, 40)
+    given = [drawn.batch(FILE, AXES, frozenset(), number)["x"] for number in range(40)]
+    assert all(row.tolist() in FILE["x"].tolist() for batch in given for row in batch), (
+        "what a user gives is not changed"
+    )
+    assert np.array_equal(draw_of_file(3, 6, 40)[17][0]["x"], batches[17]["x"]), "the judge draws the same"
+
+
+@pytest.mark.parametrize("boundary", ["end-to-end", "device"])
+def test_of_a_users_file_some_elements_are_kept(boundary: Boundary) -> None:
+    class Doubles5(Doubles):
+        def forward(self, x: Any) -> Any:
+            return [2 * x[0]["x"]]
+
+        def infer(self, x: Any) -> Any:
+            return 2 * x["x"]
+
+    timed = TimedSteps(Doubles5(), TimedMetric("throughput", "infer", 6, boundary), 0.5, draw_of_file)  # type: ignore[arg-type]
+    assert timed.renew(8, steps=10, keep=(0.35,)) == 10
+    for _ in range(10):
+        timed()
+    kept = timed.outputs((), seed=5)
+    assert (kept.steps, kept.batches, kept.count) == ((3,), (3,), 10)
+    want = FileDraw.of(8, 7, 6, 10).batch(FILE, AXES, frozenset({"x"}), 3)
+    assert kept.values[0][0] == elements(2 * want["x"], 5)
 
 
 def test_in_warm_up_no_batch_is_used_twice() -> None:

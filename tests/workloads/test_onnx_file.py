@@ -157,9 +157,10 @@ def test_a_file_is_run_and_certified(bench: Bench, kind: str) -> None:
     done = bench("run", "--onnx", str(written(bench.folder, kind)), *options)
     assert done.returncode == 0, done.stdout + done.stderr
     (record,) = bench.records()
-    (check,) = record["parity"]["checks"]
-    assert check["name"] == "outputs_of_file"
-    assert check["passed"]
+    checks = record["parity"]["checks"]
+    assert [check["name"] for check in checks] == ["outputs_of_file", "timed_outputs"]
+    assert all(check["passed"] for check in checks)
+    assert "outputs of timed steps" in checks[1]["note"]
     batch = 2 if kind == "fixed batch" else 16
     throughputs = {f["batch_size"]: f for f in record["figures"] if f["name"] == "throughput"}
     assert throughputs[batch]["value"] > 0
@@ -172,6 +173,30 @@ def test_a_file_is_run_and_certified(bench: Bench, kind: str) -> None:
     assert "random inputs" in record["data"]["note"]
     assert next(f for f in record["figures"] if f["name"] == "parameters")["value"] == 24
     assert next(f for f in record["figures"] if f["name"] == "flops")["reason"] == "not counted for a user's file"
+
+
+def test_a_runtime_that_remembers_its_outputs_is_seen(bench: Bench) -> None:
+    bench.register({"remembers": "evenbench_runtime:Remembers"})
+    options = ("--rounds", "1", "--batch-size", "16", "--backend", "remembers,onnxruntime")
+    done = bench("run", "--onnx", str(written(bench.folder, "plain")), *options)
+    assert done.returncode == 1, done.stdout + done.stderr
+    rows = {record["job"]["backend"]: record for record in bench.records()}
+    failed = [check["name"] for check in rows["remembers"]["parity"]["checks"] if not check["passed"]]
+    assert failed == ["timed_outputs"]
+    assert rows["onnxruntime"]["comparable"]
+
+
+def test_the_node_that_parts_is_named(bench: Bench) -> None:
+    bench.register({"wrong-when-optimized": "evenbench_runtime:WrongWhenOptimized"})
+    options = ("--rounds", "1", "--batch-size", "16", "--backend", "wrong-when-optimized")
+    done = bench("run", "--onnx", str(written(bench.folder, "fusable")), *options)
+    assert done.returncode == 1, done.stdout + done.stderr
+    (record,) = bench.records()
+    (check,) = (check for check in record["parity"]["checks"] if not check["passed"])
+    assert check["name"] == "outputs_of_file"
+    assert check["value"] == pytest.approx(0.1, rel=1e-3)
+    assert "against the unoptimized runtime; first at node " in check["note"]
+    assert "(Gemm) (1.0e-01)" in check["note"]
 
 
 def test_several_files_are_compared(bench: Bench) -> None:

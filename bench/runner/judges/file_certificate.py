@@ -35,6 +35,8 @@ class FileCertificate:
     """The check of a file's outputs, and why no judge could certify them (empty: one could)."""
 
     result: Result
+    repeats: bool
+    """Whether two calls gave the same outputs, and all are finite."""
     uncertified: str = ""
 
 
@@ -134,7 +136,8 @@ class FileJudge:
             got, again, calls.get("plain"), self._references[key], allowed, job.mode == adapter.UNOPTIMIZED_MODE
         )
         count = f"{len(got)} outputs, batch {size}"
-        return FileCertificate(Result(CHECK, value, allowed, f"{count} {note}".strip()), uncertified)
+        repeats = all_finite(got) and difference(again, got)[0] <= allowed
+        return FileCertificate(Result(CHECK, value, allowed, f"{count} {note}".strip()), repeats, uncertified)
 
 
 def allowed_of_file(adapter: Description, job: Job) -> float:

@@ -71,7 +71,7 @@ class TimedOutputs:
             return Missing("the weights are not known")
         for readings in measured.metrics:
             metric = readings.metric
-            pairs = [pair for one in _chosen(readings.slices) for pair in self._pairs(network, metric, one)]
+            pairs = [pair for one in chosen(readings.slices) for pair in self._pairs(network, metric, one)]
             if metric.task == "infer" and pairs:
                 count += sum(len(want) for _, want in pairs)
                 errors[f"{metric.name} {metric.boundary}, batch {metric.batch_size}"] = relative_l2_of_all(pairs)
@@ -108,7 +108,7 @@ class TimedOutputs:
 
     def _pairs(self, network: Network, metric: TimedMetric, kept: Kept) -> list[tuple[Logits, Logits]]:
         """What the worker's steps made, and what they should have."""
-        outputs, rows = kept.outputs, np.asarray(kept.rows)
+        outputs, rows = kept.outputs, np.asarray(kept.asked.rows)
         draw = Draw.of(kept.seed, len(self.images), metric.batch_size, outputs.count)
         return [
             (np.asarray(values), network.logits(draw.batch(self.images, batch, rows)))
@@ -116,6 +116,7 @@ class TimedOutputs:
         ]
 
 
-def _chosen(slices: list[SliceReading]) -> list[Kept]:
+def chosen(slices: list[SliceReading]) -> list[Kept]:
+    """Slices whose outputs are judged."""
     known = [reading.kept for reading in slices if reading.kept is not None and reading.kept.outputs.values]
     return secrets.SystemRandom().sample(known, min(SLICES_CHECKED, len(known)))

@@ -18,7 +18,7 @@ from bench.runner.judges.timed_outputs import TimedOutputs, rows_asked
 from bench.runner.record_builder import to_record
 from bench.runner.worker_process import WorkerError
 from bench.values import Missing
-from bench.worker.protocol import Job, KeptOutputs, TimedMetric
+from bench.worker.protocol import Job, KeptOutputs, ReadKept, TimedMetric
 from bench.worker.timed_inputs import Draw
 from bench.workloads.models import MODELS
 
@@ -43,7 +43,11 @@ def measured(change: Any = lambda logits: logits, seed: int = 9) -> MeasuredRoun
         draw = Draw.of(seed, len(IMAGES), readings.metric.batch_size, 5)
         logits = [network.logits(draw.batch(IMAGES, batch, np.array(ROWS))) for batch in (1, 4)]
         values = tuple(tuple(map(tuple, change(each).tolist())) for each in logits)
-        kept = Kept(seed, ROWS, KeptOutputs(steps=(1, 4), batches=(1, 4), count=5, values=values, seconds=(0.0, 0.0)))
+        kept = Kept(
+            seed,
+            ReadKept(rows=ROWS),
+            KeptOutputs(steps=(1, 4), batches=(1, 4), count=5, values=values, seconds=(0.0, 0.0)),
+        )
         readings.slices[:] = [replace(reading, kept=kept) for reading in readings.slices]
     return round_
 

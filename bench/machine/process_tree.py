@@ -91,9 +91,31 @@ def peaks(pid: int, root: Path = ROOT) -> dict[int, int]:
     return found
 
 
+def unmapped_shared(pid: int, root: Path = ROOT) -> int:
+    """Bytes of shared memory that the tree holds by open files (memfd_create(2), shm_open(3)) beyond what is mapped and
+    so in the resident size of its processes (``RssShmem``)."""
+    held, mapped = {}, 0
+    for process in descendants(pid, root):
+        for line in _read(root / f"proc/{process}/status").splitlines():
+            if line.startswith("RssShmem:"):
+                mapped += int(line.split()[1]) * 1024
+        for descriptor in _entries(root / f"proc/{process}/fd"):
+            try:
+                if os.readlink(descriptor).startswith(("/memfd:", "/dev/shm/")):
+                    state = descriptor.stat()
+                    held[state.st_dev, state.st_ino] = state.st_blocks * 512
+            except OSError:
+                continue  # it was closed after it was listed
+    return max(0, sum(held.values()) - mapped)
+
+
 def _tasks(pid: int, root: Path) -> Iterator[Path]:
+    return _entries(root / f"proc/{pid}/task")
+
+
+def _entries(folder: Path) -> Iterator[Path]:
     try:
-        yield from (root / f"proc/{pid}/task").iterdir()
+        yield from folder.iterdir()
     except OSError:
         return  # the process has ended
 

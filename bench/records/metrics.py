@@ -224,7 +224,8 @@ _ALL = (
         "start and size",
         "Peak resident set size (physical memory) of the measuring worker's process tree: the kernel's high-water mark"
         " from its start to the end of inference, and from there to the end of training (with what inference left;"
-        " where the mark cannot be reset, since its start). 1 MB is 10^6 bytes.",
+        " where the mark cannot be reset, since its start); and shared memory that it holds but does not map, after"
+        " each slice. 1 MB is 10^6 bytes.",
         direction="lower",
         spread_over="processes",
         by_task=True,

@@ -322,7 +322,7 @@ class _Turns:
         readings.slices.append(SliceReading(timed, turn, noise, why_disturbed, kept))
 
     def _watch_peak(self, live: _Live, task: str) -> None:
-        """Keep the largest sum of the peaks of the worker's tree.
+        """Keep the largest sum of the peaks of the worker's tree, with the shared memory that none of it maps.
 
         Raises:
             WorkerError: a process' peak fell, which only a reset can do.
@@ -336,7 +336,8 @@ class _Turns:
                 "failed", f"self-check peak_memory: the peak of its memory fell from {fell}: it was reset"
             )
         live.peaks[task] = peaks
-        live.seen[task] = max(live.seen.get(task, 0), sum(peaks.values()))
+        shared = process_tree.unmapped_shared(live.worker.pid)
+        live.seen[task] = max(live.seen.get(task, 0), sum(peaks.values()) + shared)
 
     def _cpu_after(self, worker: WorkerProcess) -> float | None:
         """CPU seconds of the worker's tree from now until it sleeps: what it still does was not done in time."""

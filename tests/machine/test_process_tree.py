@@ -60,3 +60,30 @@ def test_what_is_not_there_is_nothing(tmp_path: Path) -> None:
     assert process_tree.descendants(1, tmp_path) == [1]
     assert process_tree.threads(1, tmp_path) == []
     assert process_tree.peaks(1, tmp_path) == {}
+    assert process_tree.unmapped_shared(1, tmp_path) == 0
+
+
+HOLDS = """
+import mmap, os, sys
+held = os.memfd_create("held")
+os.write(held, bytes(50_000_000))
+if sys.argv[1] == "mapped":
+    mapped = mmap.mmap(held, 50_000_000)
+    touched = mapped.read()
+print("there", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memfd is Linux'")
+@pytest.mark.usefixtures("process")
+@pytest.mark.parametrize(("kind", "hidden"), [("unmapped", 50_000_000), ("mapped", 0)])
+def test_shared_memory_that_nobody_maps_is_counted(kind: str, hidden: int) -> None:
+    command = [sys.executable, "-c", HOLDS, kind]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "there\n"
+        found = process_tree.unmapped_shared(holder.pid)
+        assert holder.stdin is not None
+        holder.stdin.close()
+    assert hidden <= found <= hidden + 1_000_000

@@ -178,8 +178,10 @@ def test_a_peak_that_falls_was_reset(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_parent_sees_a_helper_that_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = iter([{1: 10**8, 2: 10**9}, {1: 10**8}])
     monkeypatch.setattr(interleaving.process_tree, "peaks", lambda pid: next(seen))
+    shared = iter([10**7, 0])
+    monkeypatch.setattr(interleaving.process_tree, "unmapped_shared", lambda pid: next(shared))
     outcomes, _ = measure([one("a")], [THROUGHPUT], slices=2)
-    assert outcomes["a"].finished.peak_rss == {"infer": 1_100_000_000, "train": 200_000_000}
+    assert outcomes["a"].finished.peak_rss == {"infer": 1_110_000_000, "train": 200_000_000}
 
 
 def test_turns_are_in_the_rounds_order_and_back(watch: type[FakeWatch]) -> None:

@@ -27,7 +27,7 @@ from bench.runner.budget import (
     slices_of_round,
 )
 from bench.runner.interleaving import Block, MeasuredRound, MetricReadings, alive_together
-from bench.runner.judges import timed_file, timed_training
+from bench.runner.judges import timed_file, timed_outputs, timed_training
 from bench.runner.judges.file_certificate import allowed_of_file
 from bench.runner.judges.result import Result
 from bench.runner.judges.timed_outputs import rows_asked
@@ -185,10 +185,12 @@ class Rounds:
         if row.file is not None:
             checks += self._judge_file(row, outcome)
         if outputs is not None:
-            verdict = outputs.judge(row, (row.source or row).fit_id, outcome)
+            with self.workspace.timing.judges(timed_outputs.NAME):
+                verdict = outputs.judge(row, (row.source or row).fit_id, outcome)
             checks += [] if isinstance(verdict, Missing) else [verdict]
         if training is not None and closings:
-            checks.append(training.judge(row.job.precision, *secrets.choice(closings)))
+            with self.workspace.timing.judges(timed_training.NAME):
+                checks.append(training.judge(row.job.precision, *secrets.choice(closings)))
         return checks
 
     def _judge_file(self, row: Row, outcome: MeasuredRound) -> list[Result]:
@@ -197,7 +199,8 @@ class Rounds:
             return []
         drawn = tuple(drawn for drawn, _, _ in found)
         request = Recompute(work=self.workspace.work(row), drawn=drawn, seconds=timed_file.SECONDS)
-        recomputed = self.workspace.ask_fresh_worker(row, "recompute", request)
+        with self.workspace.timing.judges(timed_outputs.NAME):
+            recomputed = self.workspace.ask_fresh_worker(row, "recompute", request)
         allowed = allowed_of_file(backends.describe(row.job.backend), row.job)
         result = timed_file.judge(found, recomputed, allowed)
         return [] if result is None else [result]

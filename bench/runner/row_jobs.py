@@ -14,7 +14,8 @@ import backends
 from backends.base import Labels, Unsupported
 from backends.model import ModelSpec, Weights
 from bench.runner import classification
-from bench.runner.judges import certificate, exported_file, file_certificate, scoring
+from bench.runner.judges import certificate, exported_file, file_certificate, scoring, timed_outputs
+from bench.runner.judges import trained as trained_judge
 from bench.runner.judges.trained import TrainingJudge, Watched
 from bench.runner.plan import Plan, Row, batch_of_first_call
 from bench.runner.results import Results
@@ -141,7 +142,8 @@ class RowJobs:
             raise_betas(model, initial), expected, Trial(recipe, frozenset(request.frozen)),
         )  # fmt: skip
         try:
-            result.checks = judge.judge(CertificateOutputs.read(file))
+            with self.workspace.timing.judges("certificate"):
+                result.checks = judge.judge(CertificateOutputs.read(file))
         except ValueError as unreadable:
             raise WorkerError("failed", f"the worker's {unreadable}") from unreadable
         self.workspace.discard(file)
@@ -156,7 +158,8 @@ class RowJobs:
             raise WorkerError("failed", "the worker does not say at which batch size it ran the file")
         self.workspace.first_batches[row.fit_id] = batch_of_first_call(row.first_batch, certified.batch)
         calls = self._file_outputs(self.workspace.folder(row) / FILE_OUTPUTS)
-        found = self.workspace.file_judge.judge(adapter, row.job, work.onnx, batch_of(work, size)[0], size, calls)
+        with self.workspace.timing.judges(file_certificate.CHECK):
+            found = self.workspace.file_judge.judge(adapter, row.job, work.onnx, batch_of(work, size)[0], size, calls)
         check = found.result
         if not check.passed and (where := self._first_node(row, work, size, check.tolerance)):
             check = replace(check, note=f"{check.note}; {where}")
@@ -247,7 +250,8 @@ class RowJobs:
         followed = details.get("momentum_form" if judge.training.optimizer.name == "sgd" else "adam_form")
         forms = () if followed is None else (followed,)
         precision = row.job.precision
-        result.timed.append(judge.judge(precision, seed, start, weights, watched, trained, folder, forms))
+        with self.workspace.timing.judges(trained_judge.NAME):
+            result.timed.append(judge.judge(precision, seed, start, weights, watched, trained, folder, forms))
         self.workspace.discard(folder / WATCHED_WEIGHTS)
 
     def _judge_export(self, row: Row, result: RowResult, weights: Weights) -> None:
@@ -257,7 +261,8 @@ class RowJobs:
             return
         images = normalize(self.dataset.test_x[:SOME_IMAGES], recipe.mean, recipe.std)
         file = self.workspace.folder(row) / "model.onnx"
-        facts, judge = exported_file.facts_of(file, model, weights, images), self.workspace.timed_outputs
+        with self.workspace.timing.judges(exported_file.NAME):
+            facts, judge = exported_file.facts_of(file, model, weights, images), self.workspace.timed_outputs
         if isinstance(facts, Missing) or judge is None:
             return
         note = f"{exported_file.IMAGES} images with noise, against onnx.reference"
@@ -281,9 +286,10 @@ class RowJobs:
         judge, recipe = self.workspace.timed_outputs, self.results.plan.request.workload.recipe
         if judge is not None:
             pixels = self.dataset.test_x
-            verdict = judge.judge_logits(
-                row, weights, logits, lambda places: normalize(pixels[places], recipe.mean, recipe.std)
-            )
+            with self.workspace.timing.judges(timed_outputs.LOGITS_NAME):
+                verdict = judge.judge_logits(
+                    row, weights, logits, lambda places: normalize(pixels[places], recipe.mean, recipe.std)
+                )
             result.timed += [] if isinstance(verdict, Missing) else [verdict]
 
     def _labels(self) -> dict[str, Labels]:

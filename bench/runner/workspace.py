@@ -66,6 +66,17 @@ class Timing:
     asleep_wait: float = 0.0
     """Waiting until the threads of the previous worker slept."""
     phases: dict[str, float] = field(default_factory=dict)
+    judging: dict[str, float] = field(default_factory=dict)
+    """The parent's time for each check of what workers did, while nothing is timed."""
+
+    @contextmanager
+    def judges(self, check: str) -> Iterator[None]:
+        """Add the wall seconds of a ``with`` block to a check."""
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.judging[check] = self.judging.get(check, 0.0) + time.perf_counter() - begin
 
     def add(self, phases: Mapping[str, float]) -> None:
         """Add the phases of a finished worker."""

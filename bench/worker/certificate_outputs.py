@@ -4,8 +4,9 @@ what it must be, judges it (``bench.runner.judges.certificate``).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -98,9 +99,20 @@ class Candidate:
     weights: Weights
     batch: CertifiedBatch
     trial: Trial
+    phase: Callable[[str], AbstractContextManager[Any]] = nullcontext
+    """Measures the time of a part."""
 
     def compute(self) -> CertificateOutputs:
         """All outputs."""
+        with self.phase("certify"):
+            outputs = self._compute()
+        with self.phase("certify_dropout"):
+            dropout = self._dropout()
+        with self.phase("certify_long"):
+            return replace(outputs, dropout=dropout, long=self._long())
+
+    def _compute(self) -> CertificateOutputs:
+        """Those of the checks on the batch."""
         others = {name: value * np.float32(OTHER_WEIGHTS) for name, value in self.weights.items()}
         self.backend.build(self.model, others, None)
         x, _ = self.backend.to_device(self.batch.x)  # what is computed while inputs are placed is of other weights
@@ -111,10 +123,7 @@ class Candidate:
         exact = self._exact_gradients() if self.precision == "fp64" else {}
         sgd = self._losses(self.trial.sgd)
         statistics = self.backend.weights() if self.model.normalizes else {}
-        adam = self._losses(self.trial.adam)
-        return CertificateOutputs(
-            counts, logits, gradients, exact, sgd, statistics, adam, self._dropout(), self._long()
-        )
+        return CertificateOutputs(counts, logits, gradients, exact, sgd, statistics, self._losses(self.trial.adam))
 
     @property
     def _masks(self) -> tuple[Weights, ...]:

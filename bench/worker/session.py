@@ -106,11 +106,12 @@ class Session:
         if backend.NEEDS_SOURCE:
             return self._certify_runtime(backend, request)
         batch = reference_outputs.CertifiedBatch.read(work.data / protocol.CERTIFIED_BATCH)
+        candidate = Candidate(
+            backend, work.job.precision, self._model, self._certified_weights(), batch, self._trial, self._phase
+        )
+        outputs = candidate.compute()
         with self._phase("certify"):
-            candidate = Candidate(
-                backend, work.job.precision, self._model, self._certified_weights(), batch, self._trial
-            )
-            candidate.compute().write(request.out / protocol.CERTIFICATE_OUTPUTS)
+            outputs.write(request.out / protocol.CERTIFICATE_OUTPUTS)
         return self._certified(backend)
 
     def _certify_runtime(self, backend: Backend, request: Certify) -> Certified:

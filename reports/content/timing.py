@@ -12,6 +12,8 @@ PHASES = {
     "first_call": "first call: tracing, compiling",
     "reference": "certifying: the float64 reference",
     "certify": "certifying: the framework",
+    "certify_dropout": "certifying: dropout's own masks",
+    "certify_long": "certifying: the long trial",
     "fit": "training to the recipe's end",
     "evaluate": "the test split",
     "export": "export to ONNX",
@@ -34,6 +36,8 @@ def timing_table(run: Run) -> Table:
     overhead = {
         "spawn of interpreters": phases.get("spawn", 0.0),
         "waiting until the previous worker sleeps": timing["asleep_wait"],
+        "new inputs of every slice, outputs, closing steps": phases.get("inputs", 0.0),
+        **{f"judging: {check}": seconds for check, seconds in timing.get("judging", {}).items()},
     }
     rest = wall - spent - sum(overhead.values())
     lines = [*useful.items(), ("useful, sum of the above", spent), *overhead.items(), ("everything else", rest)]

@@ -64,6 +64,8 @@ class Rounds:
     """By metric, where the profile's number is not the one."""
     _too_large: dict[tuple[str, str], int] = field(default_factory=dict)
     _cuts: dict[tuple[str, TimedMetric], int] = field(default_factory=dict)
+    _closings: dict[str, TimedMetric | None] = field(default_factory=dict)
+    """By row id: the metric of its living worker that closing steps follow."""
 
     def run_all(self) -> None:
         """Measure all rounds, then try the arena allocator settings on rows that page faults slow down."""
@@ -142,10 +144,20 @@ class Rounds:
         judge = self.workspace.timed_training
         if judge is None or metric.task != "train":
             return None
+        if row.id not in self._closings:
+            self._closings[row.id] = self._draw_closing(row)
+        if metric != self._closings[row.id]:
+            return None
         seed = secrets.randbits(32)
         size = timed_training.images_of_a_step(judge.model, metric.batch_size)
         out = self.workspace.folder(row) / f"closing-{seed}.npz"
         return Close(seed=seed, rate=judge.rate, size=size, steps=timed_training.STEPS, out=out)
+
+    def _draw_closing(self, row: Row) -> TimedMetric | None:
+        """The training metric of this worker that closing steps follow; None: none."""
+        judged = len(self.results[row].rounds) < ROUNDS_JUDGED or secrets.randbelow(LATER_JUDGED) == 0
+        metrics = [metric for metric in self.results.plan.metrics if metric.task == "train"]
+        return secrets.choice(metrics) if judged and metrics else None
 
     def _why_impossible(self, row: Row, metric: TimedMetric, seconds: float) -> str:
         model = self.results.plan.request.workload.model
@@ -163,6 +175,7 @@ class Rounds:
     def keep(self, row: Row, outcome: MeasuredRound | WorkerError) -> None:
         """Add a worker's measurements to its row's result; an error ends the row."""
         result = self.results[row]
+        self._closings.pop(row.id, None)
         if isinstance(outcome, WorkerError):
             result.fail(outcome.status, outcome.reason, outcome.log)
         else:
@@ -171,7 +184,7 @@ class Rounds:
             closings = [
                 (*readings.closing, earlier) for readings, earlier in _with_earlier_steps(outcome) if readings.closing
             ]
-            if len(result.rounds) <= ROUNDS_JUDGED or secrets.randbelow(LATER_JUDGED) == 0:
+            if closings or len(result.rounds) <= ROUNDS_JUDGED or secrets.randbelow(LATER_JUDGED) == 0:
                 try:
                     result.timed += self._judge(row, outcome, closings)
                 except WorkerError as error:
@@ -273,7 +286,9 @@ class Rounds:
         what = f"allocator {number + 1}/{count}"
         pair = [row, twin] if number % 2 else [twin, row]
         samples: list[Sample] = []
-        outcomes = self.block(what).measure(pair, [metric], self.results.announcer(what))
+        block = self.block(what)
+        block.closing, block.read_kept = (lambda row, metric: None), (lambda row, metric: None)  # the rounds are judged
+        outcomes = block.measure(pair, [metric], self.results.announcer(what))
         for side in (twin, row):
             outcome = outcomes[side.id]
             if isinstance(outcome, WorkerError):

@@ -38,6 +38,7 @@ ALONE = {"Helper": ("affinity", "asynchronous", "cpu_time")}
 
 SEEN_IN_TRAINING = {
     "LazyTraining": ("impossible", "late"),
+    "AsynchronousTraining": ("impossible", "asynchronous"),
     "SkipsUpdates": ("timed_training",),
     "ForgetsSamples": ("timed_training",),
     "PinnedTraining": ("sgd_losses", "adam_losses", "timed_training"),

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -110,6 +111,26 @@ class Asynchronous(Right):
         with self._there:
             self._there.wait_for(lambda: tensor in self._results)
             return self._results[tensor]
+
+
+class AsynchronousTraining(Right):
+    """A thread trains; ``synchronize`` does not wait for it, reading a loss or weights does."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self._pool = ThreadPoolExecutor(1)
+
+    def train_step(self, x, y, learning_rate, *masks):
+        self._last = self._pool.submit(super().train_step, x, y, learning_rate, *masks)
+        return self._last
+
+    def to_numpy(self, tensor):
+        return tensor.result() if isinstance(tensor, Future) else super().to_numpy(tensor)
+
+    def weights(self):
+        if hasattr(self, "_last"):
+            self._last.result()
+        return super().weights()
 
 
 class WorksInToDevice(Right):

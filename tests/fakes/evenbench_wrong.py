@@ -163,6 +163,15 @@ class DropsNothing(Right):
         return super().train_step(x, y, learning_rate, masks)
 
 
+class DropsWhenCertified(DropsNothing):
+    """Knows the certificate by its learning rate of 0."""
+
+    def train_step(self, x, y, learning_rate, dropout_masks=None):
+        if learning_rate == 0:
+            return Right.train_step(self, x, y, learning_rate, dropout_masks)
+        return super().train_step(x, y, learning_rate, dropout_masks)
+
+
 class FirstMaskForEver(Right):
     """Draws once, as a step whose masks were captured with it."""
 

@@ -50,6 +50,7 @@ class TimedTraining:
         if judge.incomplete(steps):
             return Result(NAME, float("inf"), 1, "losses or weights are missing")
         shares = judge.shares(precision, steps, None if judge.has_own_masks else 1 + secrets.randbelow(STEPS - 1))
+        shares |= judge.drops_nothing(precision, steps)
         worst = max(shares, key=lambda name: shares[name])
         note = f"{STEPS} steps after the timed ones, on {request.size} images each; worst: {worst}"
         return Result(NAME, shares[worst], 1, note)

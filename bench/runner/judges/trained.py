@@ -117,9 +117,9 @@ class TrainingJudge:
             if judge.incomplete(steps):
                 return Result(NAME, float("inf"), 1, f"weights of step {pair + 1} are missing")
             judged = None if judge.has_own_masks or not affordable else PAIR - 1
-            shares |= {
-                f"{name}, step {pair + PAIR}": share for name, share in judge.shares(precision, steps, judged).items()
-            }
+            found = judge.shares(precision, steps, judged)
+            found |= judge.drops_nothing(precision, steps) if affordable else {}
+            shares |= {f"{name}, step {pair + PAIR}": share for name, share in found.items()}
         end = weights[self.steps]
         unlike = sum(not np.array_equal(end[name], saved[name]) for name in self.model.weight_shapes)
         shares["the weights that it left"] = 0.0 if unlike == 0 else float("inf")

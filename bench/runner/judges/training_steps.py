@@ -28,10 +28,21 @@ Vector: TypeAlias = npt.NDArray[np.float64]
 BACKWARD = 3
 """FLOPs of a gradient over those of inference."""
 FULL = {"fp32", "fp64"}
-ALLOWED = {"loss": (1e-4, 5e-2), "gradient": (5e-2, 5e-1), "signs of the gradient": (1e-2, 1.5e-1), "weights": (0, 0)}
+ALLOWED = {
+    "loss": (1e-4, 5e-2),
+    "gradient": (5e-2, 5e-1),
+    "signs of the gradient": (1e-2, 1.5e-1),
+    "weights": (0, 0),
+}
 """The largest errors, in float32 or float64 and in a lower precision: of a loss and of SGD's gradient relative to the
 reference's (a change that is read from float32 weights has few digits); the share of signs that differ, weighted by
 size; weights that stand still, or move and should not."""
+LEAST_LOSS = 0.3
+"""Nats. Of a network that is sure of its answers the loss is tiny, but the rounding of its logits is not: errors of
+smaller losses are a share of this."""
+NOTHING_DROPPED = 1e-5
+"""Of a step that drops nothing, the loss is as near as this to that without dropout (relative). Under masks it is a
+hundred times as far, usually, and in all steps of a few at least once."""
 ROUNDING = 0.0005
 """A change is read from float32 weights with this relative error at most."""
 DIGITS = 2.0**-23
@@ -81,8 +92,21 @@ class StepJudge:
 
     @property
     def has_own_masks(self) -> bool:
-        """Whether a framework draws masks of dropout that nobody else knows: then no loss or gradient can be judged."""
+        """Whether a framework draws masks of dropout that nobody else knows: then no loss or gradient can be judged,
+        only that something is dropped."""
         return bool(self.model.dropout_masks(1, 0))
+
+    def drops_nothing(self, precision: str, steps: TrainingSteps) -> dict[str, float]:
+        """Whether the losses of all steps are those without dropout, as a share of what is allowed (infinite or 0).
+        Empty if the model drops nothing, or in a lower precision, which cannot tell."""
+        masks = self.model.dropout_masks(len(steps.batches[0][0]), 0)
+        if precision not in FULL or all((mask == 1).all() for mask in masks.values()):
+            return {}
+        for loss, weights, (x, y) in zip(steps.losses, steps.weights, steps.batches, strict=False):
+            without = Network(self.model, weights, self.training).loss(x, y, {})
+            if abs(loss - without) > NOTHING_DROPPED * max(without, LEAST_LOSS):
+                return {"dropout": 0.0}
+        return {"dropout": float("inf")}
 
     @property
     def _trained(self) -> list[str]:
@@ -100,7 +124,7 @@ class StepJudge:
         loss, want = self._loss_and_slopes(steps, step)
         options = self.training.optimizer
         before, now = self._changes(steps, step - 1), self._changes(steps, step)
-        error = {"loss": abs(steps.losses[step] - loss) / max(abs(loss), 1e-3)}
+        error = {"loss": abs(steps.losses[step] - loss) / max(abs(loss), LEAST_LOSS)}
         if options.name != "sgd":
             made = options.beta1 * before.over_rate - now.over_rate
             unknown = drift(options, steps.earlier + step) * np.abs(before.over_rate)

@@ -211,6 +211,19 @@ def test_wrong_adapters_of_every_layer_are_caught(bench: Bench) -> None:
             assert checks["sgd_losses"]["details"]["momentum_form"] == "rate-outside"
 
 
+def test_a_model_that_drops_nothing_when_timed_is_seen(bench: Bench) -> None:
+    (bench.folder / "every.toml").write_text(EVERY_LAYER)
+    (bench.folder / "recipe.toml").write_text(RECIPE)
+    bench.register({"drops-when-certified": "evenbench_wrong:DropsWhenCertified", **RIGHT})
+    options = ("--model", "every.toml", "--recipe", "recipe.toml", "--task", "train", "--batch-size", "8")
+    records = bench.run("--backend", ",".join(["drops-when-certified", *RIGHT]), *options, code=1)
+    rows = {record["job"]["backend"]: record for record in records}
+    failed = [check for check in rows["drops-when-certified"]["parity"]["checks"] if not check["passed"]]
+    assert [check["name"] for check in failed] == ["timed_training"]
+    assert "worst: dropout" in failed[0]["note"]
+    assert rows["third-party"]["comparable"]
+
+
 @pytest.mark.parametrize("name", [*WRONG_IN_THE_LONG_RUN, "third-party"])
 def test_what_five_steps_hardly_see_is_seen_in_two_hundred(
     name: str, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory

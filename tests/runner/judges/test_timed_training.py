@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 from backends.base import Optimizer, Training
+from backends.model import Dense, Dropout, Flatten, ModelSpec, ReLU
 from backends.optimizers import forms
 from backends.reference import Network
 from bench.runner.judges import timed_training
 from bench.runner.judges.result import Result
 from bench.runner.judges.timed_training import STEPS, TimedTraining, images_of_a_step
-from bench.runner.judges.training_steps import StepJudge
+from bench.runner.judges.training_steps import StepJudge, TrainingSteps
 from bench.worker.protocol import Close, Closed
 from bench.worker.reference_outputs import LONG_PEAKS, bytes_needed
 from bench.worker.timed_inputs import Draw
@@ -177,6 +178,27 @@ def test_a_large_model_gets_fewer_images(monkeypatch: pytest.MonkeyPatch) -> Non
     assert images_of_a_step(MODEL, 2) == 2
     monkeypatch.setattr(timed_training, "MEMORY", 3.5 * bytes_needed(MODEL, 1))
     assert images_of_a_step(MODEL, 128) == 3
+
+
+DROPS = ModelSpec("drops", MODEL.input_shape, (Flatten(), Dense(12), ReLU(), Dropout(0.5), Dense(10)))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("rate", [0.0, 0.5])
+@pytest.mark.parametrize("drops", [True, False])
+def test_a_step_that_drops_nothing_is_seen(drops: bool, rate: float, precision: str) -> None:
+    layers = [replace(layer, rate=rate) if isinstance(layer, Dropout) else layer for layer in DROPS.layers]
+    model = replace(DROPS, layers=tuple(layers))
+    weights, batches = model.initial_weights(0), [(IMAGES[:8], LABELS[:8]), (IMAGES[8:16], LABELS[8:16])]
+    network = Network(model, weights, Training(OPTIMIZERS[0]))
+    masks = [model.dropout_masks(8, seed) if drops else {} for seed in (5, 6)]
+    losses = [network.loss(x, y, mask) * (1 + 1e-6) for (x, y), mask in zip(batches, masks, strict=True)]
+    steps = TrainingSteps(batches, [1e-3, 1e-3], 0, losses, [weights] * 3)
+    found = StepJudge(model, Training(OPTIMIZERS[0])).drops_nothing(precision, steps)
+    if rate == 0 or precision == "bf16":
+        assert found == {}, "nothing to see"
+    else:
+        assert found == {"dropout": 0.0 if drops else float("inf")}
 
 
 def test_with_dropout_only_the_movement_is_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

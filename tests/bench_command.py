@@ -12,6 +12,7 @@ from typing import Any
 from fakes.registry import ADAPTERS
 
 from bench.machine.speed_variables import SIMULATED_TIME
+from bench.machine.turn import NO_LOCK
 
 QUICK = ("--rounds", "1", "--model", "article-pytorch", "--batch-size", "16", "--threads", "1")
 """An option that a test gives again overrules it."""
@@ -23,7 +24,7 @@ class Bench:
     def __init__(self, folder: Path) -> None:
         self.store = folder / "history.db"
         outside = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-        self.environment = {**outside, "BENCH_STORE": str(self.store), "CUDA_VISIBLE_DEVICES": ""}
+        self.environment = {**outside, "BENCH_STORE": str(self.store), "CUDA_VISIBLE_DEVICES": "", NO_LOCK: "1"}
         self.folder = folder
 
     def command(self, *arguments: str) -> list[str]:

@@ -157,6 +157,7 @@ class PlaceOptions:
     allocator: Annotated[
         str | None, typer.Option(metavar="NAME", help="system, arena (glibc keeps memory) or a library's path.")
     ] = None
+    no_lock: Annotated[bool, typer.Option("--no-lock", help="Do not wait for other timed commands.")] = False
 
     def placement(self, profile: str) -> Placement:
         """Of every worker.
@@ -166,7 +167,7 @@ class PlaceOptions:
         """
         from bench.machine.placement import place
 
-        return place(profile, self.cpus, self.threads, self.allocator)
+        return place(profile, self.cpus, self.threads, self.allocator, lock=not self.no_lock)
 
 
 @dataclass(frozen=True)

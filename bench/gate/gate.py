@@ -276,6 +276,7 @@ class Gate:
             looks=list(self.criteria.looks),
             alpha=ALPHA,
             seconds=self.seconds,
+            turn=self._workspace.timing.turn,
             machine=context.machine,
             data=context.data,
             commit=context.commit,

@@ -54,10 +54,16 @@ class Placement:
     parent_cpus: tuple[int, ...] | None
     """The logical CPUs that the parent is pinned to; None: it is not pinned."""
     allocator: str
+    lock: bool = True
+    """Whether to wait for other timed commands on this machine (``bench.machine.turn``)."""
 
 
 def place(
-    profile: str = "deploy", cpus: str | None = None, threads: int | None = None, allocator: str | None = None
+    profile: str = "deploy",
+    cpus: str | None = None,
+    threads: int | None = None,
+    allocator: str | None = None,
+    lock: bool = True,
 ) -> Placement:
     """The placement of these options; the profile gives those that are None.
 
@@ -79,7 +85,7 @@ def place(
         malloc = allocators.SYSTEM
     if allocator is None and (preloaded := allocators.preloaded()) is not None:
         malloc = preloaded  # workers inherit it, whatever the profile
-    return Placement(chosen, threads, workers, _cpus_of_parent(workers), malloc)
+    return Placement(chosen, threads, workers, _cpus_of_parent(workers), malloc, lock)
 
 
 def parse_cpus(text: str) -> tuple[int, ...]:

@@ -102,6 +102,8 @@ class Check(Frozen):
     """Error rate of the whole check in each direction."""
     seconds: float = 0.0
     """Of measuring pairs."""
+    turn: str = ""
+    """Whether other timed commands on this machine were waited for (``bench.machine.turn``); empty: older checks."""
     machine: dict[str, Any]
     data: Data
     commit: str | None = None

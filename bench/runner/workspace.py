@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from backends.base import Images, Labels
 from backends.model import ModelSpec
 from bench.errors import BenchError
-from bench.machine import nvml
+from bench.machine import nvml, turn
 from bench.machine.host import pinned
 from bench.runner.judges.file_certificate import FileJudge
 from bench.runner.judges.timed_outputs import TimedOutputs
@@ -66,6 +66,10 @@ class Timing:
     asleep_wait: float = 0.0
     """Waiting until the threads of the previous worker slept."""
     phases: dict[str, float] = field(default_factory=dict)
+    turn: str = ""
+    """Whether no other timed command ran on this machine (``bench.machine.turn``)."""
+    waited: float = 0.0
+    """Waiting for other timed commands, before all this."""
     judging: dict[str, float] = field(default_factory=dict)
     """The parent's time for each check of what workers did, while nothing is timed."""
 
@@ -171,7 +175,8 @@ class Workspace:
 
     @contextmanager
     def opened(self) -> Iterator[None]:
-        """Within this context the folder exists, with the inputs in it, and this process is off the workers' CPUs.
+        """Within this context no other timed command runs on this machine, the folder exists, with the inputs in it,
+        and this process is off the workers' CPUs.
 
         Raises:
             BenchError: the data cannot be written.
@@ -180,9 +185,15 @@ class Workspace:
         if told and os.path.abspath(told) != used:
             print(f"note: TMPDIR={told} is no folder that can be written; scratch is in {used}", file=sys.stderr)
         remove_abandoned(Path(used))
-        with tempfile.TemporaryDirectory(prefix=PREFIX) as folder, FileLock(Path(folder) / OWNER):
+        placement = self.plan.request.placement
+        with (
+            turn.taken(placement.lock, _tell) as found,
+            tempfile.TemporaryDirectory(prefix=PREFIX) as folder,
+            FileLock(Path(folder) / OWNER),
+        ):
             self.scratch = Path(folder)
-            with pinned(self.plan.request.placement.parent_cpus):
+            self.timing.turn, self.timing.waited = found.state, found.waited
+            with pinned(placement.parent_cpus):
                 self._write_inputs()
                 yield
 
@@ -310,6 +321,10 @@ class Workspace:
 
     def _keep_peak(self, key: str, held: int) -> None:
         self.held_bytes[key] = max(self.held_bytes.get(key, 0), held)
+
+
+def _tell(line: str) -> None:
+    print(f"bench: {line}", file=sys.stderr, flush=True)
 
 
 def remove_abandoned(folder: Path) -> None:

@@ -6,6 +6,7 @@ import math
 
 from bench.analysis import groups
 from bench.analysis.ratios import widest
+from bench.machine.turn import HELD
 from bench.records.metrics import METRICS, decisive
 from bench.records.record import Ratio, Record, Run, label
 from reports.content import modes
@@ -48,7 +49,14 @@ def _conditions(run: Run) -> list[str]:
         took = run.timing.get("wall")
         whole = f", {took:.0f} s in all" if isinstance(took, float) else ""
         lines.append(f"budget {run.budget:.0f} s: {run.rounds} round{'s' * (run.rounds != 1)}{whole}")
-    return lines
+    return lines + not_alone(run.timing.get("turn", ""))
+
+
+def not_alone(turn: str) -> list[str]:
+    """A warning if other timed commands may have run on the machine; ``turn``: empty where it is not recorded."""
+    return (
+        [] if turn in ("", HELD) else [f"other timed commands on this machine were {turn}: one may have spoiled this"]
+    )
 
 
 def _batches_above_the_data(run: Run) -> list[str]:

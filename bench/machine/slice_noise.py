@@ -41,6 +41,9 @@ most 0.01 in 1,000 slices of four backends. A worker that was stopped (SIGSTOP) 
 IDLE_SECONDS = 0.02
 """Less is never counted as idle: in a short slice, the request and the answer would count."""
 
+SLEPT_SECONDS = 0.1
+"""Two clocks that are read one after the other part by less."""
+
 
 @dataclass(frozen=True)
 class Noise:
@@ -82,6 +85,9 @@ class Noise:
     """Involuntary context switches of the worker."""
     stops: int | None = None
     """1: the worker was stopped from outside (SIGSTOP) and continued."""
+    slept: float | None = None
+    """Seconds in which the machine was suspended: its clocks of uptime and of boot time part by so much. Nothing if it
+    was not, so that records stay as they were."""
     minor_faults: int | None = None
     """Page faults without a disk read."""
     major_faults: int | None = None
@@ -105,6 +111,8 @@ class Reading:
     pressure: float | None
     threads: Mapping[str, tuple[float, float]] | None
     """``PID/TID`` to the seconds that this thread of the worker's tree has run and waited."""
+    slept: float
+    """Of the machine, suspended."""
 
 
 class Watch:
@@ -117,7 +125,13 @@ class Watch:
         """Read the counters."""
         busy, steal = self._busy_and_steal()
         return Reading(
-            time.perf_counter(), process_tree.cpu_seconds(self._pid), busy, steal, self._pressure(), self._threads()
+            time.perf_counter(),
+            process_tree.cpu_seconds(self._pid),
+            busy,
+            steal,
+            self._pressure(),
+            self._threads(),
+            suspended(),
         )
 
     def since(self, before: Reading, asleep: bool | None, counters: Mapping[str, int | None]) -> Noise:
@@ -138,6 +152,7 @@ class Watch:
             gpu_clock=None if self._gpu_uuid is None else nvml.clock(self._gpu_uuid),
             throttled=None if self._gpu_uuid is None else nvml.throttled(self._gpu_uuid),
             asleep=asleep,
+            slept=after.slept - before.slept if after.slept - before.slept > SLEPT_SECONDS else None,
             **counters,
         )
 
@@ -182,6 +197,14 @@ class Watch:
         return sum(known) / len(known) if known else None
 
 
+def suspended() -> float:
+    """Seconds since boot in which the machine was suspended (clock_gettime(2): CLOCK_BOOTTIME counts them,
+    CLOCK_MONOTONIC does not); 0 where there is no such clock."""
+    if not hasattr(time, "CLOCK_BOOTTIME"):
+        return 0.0
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)
+
+
 def reasons(noise: Noise, seconds: float, cpus: int, fastest: Noise | None = None) -> list[str] | None:
     """Why a slice of ``seconds`` (wall) on ``cpus`` cores is disturbed. Empty: it is not. None: no counter that could
     show it is visible here. ``fastest`` holds the highest clocks of the worker's slices so far."""
@@ -202,6 +225,8 @@ def reasons(noise: Noise, seconds: float, cpus: int, fastest: Noise | None = Non
         causes.append(f"{noise.switches / cores:.0f} involuntary context switches per second and core")
     if noise.major_faults is not None and noise.major_faults > LIMITS["major_faults"]:
         causes.append(f"{noise.major_faults} page faults read from disk")
+    if noise.slept is not None:
+        causes.append(f"the machine was suspended for {noise.slept:.0f} s")
     if noise.stops:
         causes.append("it was stopped from outside (SIGSTOP)")
     if noise.ran is not None and noise.waited is not None and noise.gpu_clock is None:  # on a GPU it waits for that

@@ -56,6 +56,17 @@ def test_threads_that_come_and_go(tmp_path: Path) -> None:
     assert watch.since(before, True, {}).ran == pytest.approx(0.03)
 
 
+def test_a_suspended_machine_is_seen_by_its_clocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A laptop that was shut: no counter moves meanwhile, and neither does the clock that times."""
+    watch = Watch(7, (0,), root=tmp_path)
+    assert watch.since(watch.read(), True, {}).slept is None
+    before, real = watch.read(), slice_noise.suspended
+    monkeypatch.setattr(slice_noise, "suspended", lambda: real() + 12)
+    found = watch.since(before, True, {"switches": 0})
+    assert found.slept == pytest.approx(12, abs=0.05)
+    assert reasons(found, SLICE, 1) == ["the machine was suspended for 12 s"]
+
+
 def test_where_the_sources_are_missing_nothing_is_claimed(tmp_path: Path) -> None:
     watch = Watch(7, (0,), root=tmp_path)
     found = watch.since(watch.read(), None, {})

@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from bench.secrecy import hide
+
 
 class BenchError(Exception):
     """An error that stops the command; the message says what to do next.
@@ -13,6 +15,9 @@ class BenchError(Exception):
     """
 
     exit_code = 2
+
+    def __init__(self, text: str) -> None:
+        super().__init__(hide(text))
 
 
 class UsageError(BenchError):

@@ -16,6 +16,7 @@ from bench.cli import baseline, bisect, check, history, machine, run, stored_run
 from bench.cli.output import drop_output, open_output
 from bench.errors import BenchError
 from bench.machine import speed_variables
+from bench.secrecy import hide
 
 TRACEBACK = "BENCH_TRACEBACK"
 """Environment variable: if set, an unexpected error shows its traceback."""
@@ -41,7 +42,7 @@ class Commands(TyperGroup):
             if TRACEBACK in os.environ:
                 import traceback
 
-                traceback.print_exc()
+                print(hide(traceback.format_exc()), file=sys.stderr)
             raise BenchError(_one_line(error)) from error
 
 

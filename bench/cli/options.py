@@ -17,6 +17,7 @@ import typer
 from bench import quantities
 from bench.errors import UsageError
 from bench.file_names import readable
+from bench.secrecy import hide
 
 if TYPE_CHECKING:
     from bench.gate.package_index import PackageIndex
@@ -377,10 +378,8 @@ def search_key(decides: Sequence[object]) -> str:
 
 
 def command_line() -> str:
-    """What the user typed, passwords hidden: what repeats it."""
-    from bench.store.store import without_password
-
-    return readable(shlex.join(["bench", *without_password(sys.argv[1:])]))
+    """What the user typed, secrets hidden: what repeats it."""
+    return hide(readable(shlex.join(["bench", *sys.argv[1:]])))
 
 
 def given_fields(values: dict[str, Any]) -> dict[str, Any]:

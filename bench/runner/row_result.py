@@ -10,6 +10,7 @@ from bench.runner.interleaving import MeasuredRound
 from bench.runner.judges.result import Result
 from bench.runner.judges.scoring import Fitted, Scores
 from bench.runner.plan import Plan, Row
+from bench.secrecy import hide
 from bench.values import Missing
 from bench.worker.protocol import Certified, Exported, NotExported, TimedMetric, WorkerReport
 
@@ -61,7 +62,7 @@ class RowResult:
 
     def fail(self, status: str, reason: str, log: str = "") -> None:
         """End the row; earlier measurements stay."""
-        self.status, self.error, self.log = status, readable(reason), log
+        self.status, self.error, self.log = status, hide(readable(reason)), hide(log)
 
     @property
     def reports(self) -> list[tuple[str, int | None, WorkerReport]]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 from bench.machine import process_tree
+from bench.secrecy import hide
 from bench.worker.coding import ProtocolError, decode
 from bench.worker.protocol import ALIVE, Request, command_of, write_request
 
@@ -30,10 +31,10 @@ class WorkerError(Exception):
     """A request failed; ``status`` is a record's status."""
 
     def __init__(self, status: str, reason: str, log: str = "") -> None:
-        super().__init__(reason)
+        super().__init__(hide(reason))
         self.status = status
-        self.reason = reason
-        self.log = log
+        self.reason = hide(reason)
+        self.log = hide(log)
         """The end of the worker's standard error."""
 
 
@@ -141,7 +142,7 @@ class WorkerProcess:
             content = plain["ok"]
         except (ValueError, KeyError, TypeError):
             self.kill()
-            start = line[:60].decode("utf-8", "backslashreplace").strip()
+            start = hide(line[:2000].decode("utf-8", "backslashreplace"))[:60].strip()
             raise self._error("failed", f"the worker's answer to {command} is garbage: {start!r}") from None
         try:
             reply: Reply = decode(request.reply_type(), content)
@@ -161,12 +162,16 @@ class WorkerProcess:
         if _signal_name(code) == "SIGKILL" and _count_oom_kills() > self._oom_kills:
             return self._error("out-of-memory", f"the kernel killed the worker during {command}: out of memory")
         how = f"exit code {code}" if code >= 0 else f"signal {_signal_name(code)}"
-        lines = [line.strip() for line in self._log.read_text(errors="replace").splitlines() if line.strip()]
+        lines = [line.strip() for line in self._read_log().splitlines() if line.strip()]
         last_line = f": {lines[-1][:200]}" if lines else ""
         return self._error("crashed", f"the worker ended with {how} during {command}{last_line}")
 
     def _error(self, status: str, reason: str) -> WorkerError:
-        return WorkerError(status, reason, self._log.read_text(errors="replace")[-LOG_KEPT:])
+        return WorkerError(status, reason, self._read_log()[-LOG_KEPT:])
+
+    def _read_log(self) -> str:
+        """Standard error, secrets hidden before anything is cut off."""
+        return hide(self._log.read_text(errors="replace"))
 
 
 def _forward_lines(pipe: BinaryIO, lines: queue.SimpleQueue[bytes]) -> None:

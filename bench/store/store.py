@@ -34,11 +34,6 @@ INDEX_BATCH = 500
 Document = TypeVar("Document", bound=BaseModel)
 
 
-def without_password(arguments: list[str]) -> list[str]:
-    """Command-line arguments with the passwords of URLs replaced: the arguments are stored and published."""
-    return [re.sub(r"(://[^:/@]+):[^@]*@", r"\1:***@", argument) for argument in arguments]
-
-
 def default_url() -> str:
     """``BENCH_STORE``, else ``history.db`` in the user's data directory."""
     import platformdirs

@@ -23,6 +23,7 @@ import backends
 from backends.base import Backend, Unavailable, Unsupported
 from backends.model import ModelSpec, Weights
 from bench.machine import allocators, memory, stops
+from bench.secrecy import hide
 from bench.values import Missing
 from bench.worker import clock, file_outputs, protocol, reference_outputs, training
 from bench.worker.array_files import read_arrays
@@ -466,13 +467,13 @@ def _reason(error: Exception) -> str:
 
     traceback.print_exception(error)
     if isinstance(error, Unsupported | Unavailable):
-        return next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+        return next((line.strip() for line in hide(str(error)).splitlines() if line.strip()), "")
     return f"{type(error).__name__}: {_sentence(error)}"[:500]
 
 
 def _sentence(error: Exception) -> str:
     """The part of an error's text that helps: its lines as one, without places in C++ sources; 300 characters."""
-    text = " ".join(line.strip() for line in str(error).splitlines() if line.strip())
+    text = " ".join(line.strip() for line in hide(str(error)).splitlines() if line.strip())
     text = re.sub(r"\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
     text = re.sub(r"\S+\.(?:cc|h|cpp|cu|hpp):\d+\s+(?:\S+ )?\S*\([^)]*\)[^:]*?(?=[A-Z]|$)", "", text)
     return text[:300] or type(error).__name__

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from backends.base import Backend, Images, Labels, Unsupported
+from bench.secrecy import hide
 from bench.worker import clock
 from bench.worker.protocol import WATCHED_WEIGHTS, Evaluation, Exported, NotExported, Work, evaluation_file
 from bench.workloads.preprocessing import augment, normalize
@@ -217,7 +218,7 @@ def export(backend: Backend, path: Path) -> Exported | NotExported:
         _check(path)
     except Exception as error:  # noqa: BLE001  (an exporter may raise anything; the reason is kept)
         status = "unsupported" if isinstance(error, Unsupported) else "failed"
-        first_line = next(iter(str(error).splitlines()), "")
+        first_line = next(iter(hide(str(error)).splitlines()), "")
         return NotExported(status=status, reason=f"export: {type(error).__name__}: {first_line}")
     return Exported(seconds=seconds, bytes=path.stat().st_size)
 

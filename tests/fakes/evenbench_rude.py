@@ -114,3 +114,13 @@ class DiesAboveFour(Right):
         if len(x) > 4 and "slice" in callers:
             raise MemoryError("no room")
         return super().infer(x)
+
+
+class TellsEverything(Rude):
+    """Prints and raises all that its process knows."""
+
+    def misbehave(self):
+        print(dict(os.environ))
+        for name, value in os.environ.items():
+            print(f"{name}={value}")
+        raise RuntimeError(f"with {dict(os.environ)}")

@@ -19,7 +19,7 @@ from bench.errors import BenchError, UsageError
 from bench.records.export import export, parse_export
 from bench.records.record import SCHEMA
 from bench.store import queries
-from bench.store.store import Store, without_password
+from bench.store.store import Store
 
 RECORDS = Path(__file__).parents[1] / "data"
 
@@ -153,12 +153,6 @@ def test_a_damaged_record_is_one_line(path: Path) -> None:
     connection.close()
     with pytest.raises(BenchError, match="cannot read the store"):
         store.load()
-
-
-def test_passwords_are_not_kept() -> None:
-    arguments = ["run", "--store", "postgresql://me:secret@host/db", "--store=postgresql://me:s@host/db", "--seed", "1"]
-    hidden = ["run", "--store", "postgresql://me:***@host/db", "--store=postgresql://me:***@host/db", "--seed", "1"]
-    assert without_password(arguments) == hidden
 
 
 def test_a_corrupt_file_is_left_alone(tmp_path: Path) -> None:

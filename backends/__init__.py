@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from importlib.metadata import PackageNotFoundError, entry_points, version
+from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -57,19 +57,34 @@ def load(name: str) -> type[Backend]:
     """
     if name not in names():
         raise KeyError(name)
-    for point in entry_points(group=ENTRY_POINT_GROUP, name=name):
-        if name not in {module.name for module in pkgutil.iter_modules(__path__)}:
-            loaded: type[Backend] = point.load()
-            return loaded
-    adapter: type[Backend] = importlib.import_module(f"backends.{name}").Adapter
-    return adapter
+    if name in _built_in():
+        adapter: type[Backend] = importlib.import_module(f"backends.{name}").Adapter
+        return adapter
+    loaded: type[Backend] = _point(name).load()
+    return loaded
 
 
 def module_of(name: str) -> str:
     """The name of a backend's module."""
-    if name in {module.name for module in pkgutil.iter_modules(__path__)}:
-        return f"backends.{name}"
-    return next(point.module for point in entry_points(group=ENTRY_POINT_GROUP, name=name))
+    return f"backends.{name}" if name in _built_in() else _point(name).module
+
+
+def shadowing() -> dict[str, str]:
+    """Third-party entry points, by name, that have the name of a built-in backend: they are ignored."""
+    built_in = _built_in()
+    return {point.name: point.value for point in entry_points(group=ENTRY_POINT_GROUP) if point.name in built_in}
+
+
+def _point(name: str) -> EntryPoint:
+    """The entry point of a third-party adapter.
+
+    Raises:
+        ImportError: two packages have this name.
+    """
+    points = {point.value: point for point in entry_points(group=ENTRY_POINT_GROUP, name=name)}
+    if len(points) > 1:
+        raise ImportError(f"two packages register it ({', '.join(sorted(points))}); uninstall one")
+    return next(iter(points.values()))
 
 
 def installed(adapter: Description) -> tuple[dict[str, str], list[str]]:

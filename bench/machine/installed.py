@@ -24,7 +24,11 @@ class Entry:
 def backends() -> list[Entry]:
     """All backends, third-party ones included."""
     has_gpu = bool(gpus()[0])
-    return [_entry(name, has_gpu) for name in adapters.names()]
+    ignored = [
+        Entry(f"{name} ({point})", "the name is that of a built-in backend: it is ignored")
+        for name, point in adapters.shadowing().items()
+    ]
+    return [*(_entry(name, has_gpu) for name in adapters.names()), *ignored]
 
 
 def gpus_here() -> str:

@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 import backends
+from backends import description
 from backends.description import Description
+from bench.machine import installed
 
 PLAIN = json.loads(json.dumps(asdict(Description.of(backends.load("pytorch"))), default=sorted))
 
@@ -36,6 +38,54 @@ from backends.reference import Adapter as Reference
 class Adapter(Reference):
     MODES = ("other",)
 """
+
+
+def register(folder: Path, monkeypatch: pytest.MonkeyPatch, modules: dict[str, str], points: dict[str, str]) -> None:
+    """Third-party packages: files by name, and entry points by backend (a package each)."""
+    for name, content in modules.items():
+        (folder / f"{name}.py").write_text(content)
+    for number, (name, target) in enumerate(points.items()):
+        info = folder / f"theirs{number}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: theirs{number}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[evenbench.backends]\n{name.strip()} = {target}\n")
+    monkeypatch.syspath_prepend(str(folder))
+
+
+@pytest.mark.usefixtures("process")
+def test_one_that_cannot_be_imported_costs_only_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By whatever means: an exception, an exit, a crash, an import that does not end, output of its own."""
+    modules = {
+        "right": ADAPTER,
+        "exits": "raise SystemExit(3)",
+        "crashes": "import os, sys\nprint('it broke', file=sys.stderr, flush=True)\nos._exit(9)",
+        "hangs": "import time\ntime.sleep(60)",
+        "prints": "print('hello')\n" + ADAPTER,
+    }
+    register(tmp_path, monkeypatch, modules, {name: f"{name}:Adapter" for name in modules})
+    monkeypatch.setattr(description, "SECONDS", 1.5)
+    assert backends.describe("right").MODES == backends.describe("prints").MODES == ("other",)
+    for name, told in {
+        "exits": "SystemExit: 3",
+        "crashes": "its import ended the process with exit code 9: it broke",
+        "hangs": "its import takes longer than 1.5 s",
+    }.items():
+        with pytest.raises(ImportError, match=told):
+            backends.describe(name)
+    problems = {entry.name: entry.problem for entry in installed.backends()}
+    assert problems["hangs"].startswith("cannot be imported: its import takes longer")
+    assert problems["right"] == ""
+
+
+@pytest.mark.usefixtures("process")
+def test_names_that_are_taken_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    points = {"pytorch": "right:Adapter", "twice": "right:Adapter", "twice ": "right:Other"}
+    register(tmp_path, monkeypatch, {"right": ADAPTER}, points)
+    assert backends.load("pytorch").__module__ == "backends.pytorch"
+    with pytest.raises(ImportError, match=r"two packages register it \(right:Adapter, right:Other\); uninstall one"):
+        backends.describe("twice")
+    problems = {entry.name: entry.problem for entry in installed.backends()}
+    assert problems["pytorch (right:Adapter)"] == "the name is that of a built-in backend: it is ignored"
 
 
 @pytest.mark.usefixtures("process")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from bench.runner.planner import make_runtime_plan
 from bench.workloads import onnx_file, onnx_inputs
 from bench.workloads.datasets.dataset import Dataset
 from bench.workloads.onnx_file import RANDOM, OnnxModel
+from bench.workloads.onnx_inputs import LARGEST_SAMPLE
 from bench.workloads.recipe import Recipe
 from bench.workloads.workload import Workload
 
@@ -75,6 +77,16 @@ class FileInputs:
             if _linked(model):
                 for part in onnx_file.parts(model.path):
                     shutil.copyfile(part, place / part.name)
+
+    def bytes(self, plan: Plan) -> int:
+        """Bytes of all inputs, and of copies of linked files."""
+        count = 4 * max(plan.request.batch_sizes)
+        inputs = sum(
+            min(LARGEST_SAMPLE, math.prod(each.full_shape(count)) * np.dtype(each.dtype).itemsize)
+            for model in self.models
+            for each in model.inputs
+        )
+        return inputs + sum(model.bytes for model in self.models if _linked(model))
 
     def _place(self, folder: Path, model: OnnxModel) -> Path:
         return folder / f"user-file-{self.models.index(model)}"

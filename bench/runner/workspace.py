@@ -49,6 +49,9 @@ OWNER = "owner.lock"
 """The file in a scratch folder that its run holds locked."""
 KEPT_SUFFIXES = {".npy", ".npz", ".onnx"}
 """Of the files that no worker but their own may change."""
+COPIES = 20
+"""Of a model's weights that a row has in scratch at most: what its certificate, watched steps and closing steps are made
+of, the trained weights, the exported file and its conversion."""
 JUST_BEGUN = 60.0
 """Seconds in which a run may have made its folder and not yet locked it."""
 Reply = TypeVar("Reply", bound=_Reports)
@@ -94,6 +97,9 @@ class Inputs(Protocol):
     def write(self, folder: Path, plan: Plan) -> None:
         """Write the files that workers read into the scratch folder."""
 
+    def bytes(self, plan: Plan) -> int:
+        """Bytes of these files, about."""
+
     def files(self, folder: Path, row: Row) -> dict[str, Any]:
         """The fields of a row's ``Work`` that name these files."""
 
@@ -126,6 +132,11 @@ class DatasetInputs:
         if request.init is not None:
             weights: dict[str, Any] = request.init
             np.savez(folder / "start.npz", **weights)
+
+    def bytes(self, plan: Plan) -> int:
+        """Bytes of the pixels, labels and sample."""
+        data, (sample, labels) = self.dataset, self.sample(plan)
+        return sum(array.nbytes for array in (data.train_x, data.train_y, data.test_x, sample, labels))
 
     def sample(self, plan: Plan) -> tuple[Images, Labels]:
         """Random images of the training split, without those that are held out."""
@@ -185,6 +196,7 @@ class Workspace:
         if told and os.path.abspath(told) != used:
             print(f"note: TMPDIR={told} is no folder that can be written; scratch is in {used}", file=sys.stderr)
         remove_abandoned(Path(used))
+        self._check_disk(Path(used))
         placement = self.plan.request.placement
         with (
             turn.taken(placement.lock, _tell) as found,
@@ -196,6 +208,21 @@ class Workspace:
             with pinned(placement.parent_cpus):
                 self._write_inputs()
                 yield
+
+    def _check_disk(self, folder: Path) -> None:
+        """Before anything is measured.
+
+        Raises:
+            BenchError: there is too little space for the scratch folder.
+        """
+        model = self.plan.request.workload.model
+        models = len(self.plan.rows) * COPIES * 4 * model.parameters if isinstance(model, ModelSpec) else 0
+        needed, free = self._inputs.bytes(self.plan) + models, shutil.disk_usage(folder).free
+        if needed > free:
+            raise BenchError(
+                f"the run needs about {needed / 1e9:.2g} GB of scratch, {folder} has {free / 1e9:.2g} GB free;"
+                " set TMPDIR to a folder with more"
+            )
 
     def _write_inputs(self) -> None:
         try:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from filelock import FileLock
@@ -48,6 +50,9 @@ def test_a_run_that_cannot_write_its_data_leaves_nothing_in_the_store(process: N
         def write(self, folder: Path, plan: Plan) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")
 
+        def bytes(self, plan: Plan) -> int:
+            return 0
+
         def files(self, folder: Path, row: Row) -> dict[str, object]:
             return {}
 
@@ -56,6 +61,19 @@ def test_a_run_that_cannot_write_its_data_leaves_nothing_in_the_store(process: N
     plan = make_plan(Request(("reference",), workload, devices="cpu"))
     with pytest.raises(BenchError, match="No space left on device; set TMPDIR"):
         running.run(plan, digits.load(), store, "bench run", Full())
+    assert list(queries.runs(store, queries.Filter(), 10)) == []
+
+
+def test_a_disk_that_is_too_small_is_said_before_anything_is_measured(
+    process: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(str(tmp_path / "history.db"))
+    model, data = MODELS["vgg-cifar"], digits.load()
+    plan = make_plan(Request(("pytorch",), Workload(model, "digits", RECIPES["vgg-cifar"]), devices="cpu"))
+    needed = len(plan.rows) * 20 * 4 * model.parameters + data.train_x.nbytes
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=needed))
+    with pytest.raises(BenchError, match=r"needs about \S+ GB of scratch, \S+ has \S+ GB free; set TMPDIR"):
+        running.run(plan, data, store, "bench run")
     assert list(queries.runs(store, queries.Filter(), 10)) == []
 
 

@@ -50,8 +50,8 @@ OWNER = "owner.lock"
 KEPT_SUFFIXES = {".npy", ".npz", ".onnx"}
 """Of the files that no worker but their own may change."""
 COPIES = 20
-"""Of a model's weights that a row has in scratch at most: what its certificate, watched steps and closing steps are made
-of, the trained weights, the exported file and its conversion."""
+"""Of a model's weights that a row has in scratch at most: of its certificate, watched steps and closing steps, the
+trained weights, the exported file and its conversion."""
 JUST_BEGUN = 60.0
 """Seconds in which a run may have made its folder and not yet locked it."""
 Reply = TypeVar("Reply", bound=_Reports)

@@ -6,6 +6,7 @@ import itertools
 import multiprocessing.process
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -24,6 +25,14 @@ _DATABASES = itertools.count()
 
 LIBRARIES = {"fc-list", "uname"}
 """Started by libraries themselves: Matplotlib lists the fonts, once per machine, and ``platform`` asks ``uname``."""
+
+
+def pytest_configure() -> None:
+    """Signals that a shell ignores (``nohup``, ``&``) stay ignored in whatever is started: tests send them."""
+    for name in ("SIGINT", "SIGHUP", "SIGQUIT"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL)
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

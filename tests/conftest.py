@@ -21,6 +21,8 @@ from bench_command import Bench
 from cifar10_files import write_cifar10
 from threadpoolctl import threadpool_limits
 
+from bench.machine.turn import NO_LOCK
+
 _DATABASES = itertools.count()
 
 LIBRARIES = {"fc-list", "uname"}
@@ -28,7 +30,9 @@ LIBRARIES = {"fc-list", "uname"}
 
 
 def pytest_configure() -> None:
-    """Signals that a shell ignores (``nohup``, ``&``) stay ignored in whatever is started: tests send them."""
+    """No test waits for another timed command. Signals that a shell ignores (``nohup``, ``&``) stay ignored in whatever
+    is started: tests send them."""
+    os.environ[NO_LOCK] = "1"
     for name in ("SIGINT", "SIGHUP", "SIGQUIT"):
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is signal.SIG_IGN:

@@ -20,6 +20,7 @@ from backends.model import ModelSpec, Weights
 from backends.reference import Network
 from bench.runner.judges.result import Result, relative_l2_of_all
 from bench.runner.judges.tolerances import adapter_tolerances, add_origin, tolerance
+from bench.runner.judges.training_steps import are_of
 from bench.runner.plan import Row
 from bench.runner.worker_process import WorkerError
 from bench.values import Missing
@@ -59,8 +60,7 @@ class TimedOutputs:
         Raises:
             WorkerError: they are not the model's.
         """
-        shapes = {name: value.shape for name, value in weights.items()}
-        if shapes != dict(self.model.weight_shapes):
+        if not are_of(self.model, weights):
             raise WorkerError("failed", "the trained weights do not have the names and shapes of the model's")
         self._networks[fit_id] = Network(self.model, weights)
 

@@ -70,11 +70,9 @@ class StepJudge:
     training: Training
 
     def incomplete(self, steps: TrainingSteps) -> bool:
-        """Whether losses or weights are missing, or have other shapes."""
-        shapes = [{name: value.shape for name, value in each.items()} for each in steps.weights]
-        of_model = dict(self.model.weight_shapes)
+        """Whether losses or weights are missing, are no numbers, or have other shapes."""
         counts = (len(steps.losses), len(steps.rates), len(steps.weights) - 1)
-        return set(counts) != {len(steps.batches)} or any(each != of_model for each in shapes)
+        return set(counts) != {len(steps.batches)} or any(not are_of(self.model, each) for each in steps.weights)
 
     def shares(self, precision: str, steps: TrainingSteps, step: int | None) -> dict[str, float]:
         """Errors as shares of the largest allowed: of the weights' movement in all steps, of the loss and the gradient
@@ -166,6 +164,12 @@ class StepJudge:
             for side in (steps.weights[step], steps.weights[step + 1])
         )
         return Change((new - (1 - decay) * old) / rate, DIGITS * np.maximum(np.abs(old), np.abs(new)) / rate)
+
+
+def are_of(model: ModelSpec, weights: Weights) -> bool:
+    """Whether weights that a worker wrote are numbers with the names and shapes of a model's."""
+    shapes = {name: value.shape for name, value in weights.items() if value.dtype.kind in "fiu"}
+    return len(shapes) == len(weights) and shapes == dict(model.weight_shapes)
 
 
 @dataclass(frozen=True)

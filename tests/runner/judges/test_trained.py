@@ -132,6 +132,12 @@ def test_the_weights_that_it_left_are_those_of_its_last_step(tmp_path: Path) -> 
     check = judge.judge("fp32", SEED, start, better, watched, trained, tmp_path)
     assert not check.passed
     assert "worst: the weights that it left" in check.note
+    with np.load(tmp_path / WATCHED_WEIGHTS) as stored:
+        texts = {name: value.astype(str) for name, value in stored.items()}
+    intact = (tmp_path / WATCHED_WEIGHTS).read_bytes()
+    np.savez(tmp_path / WATCHED_WEIGHTS, **texts)
+    assert not judge.judge("fp32", SEED, start, saved, watched, trained, tmp_path).passed, "no numbers"
+    (tmp_path / WATCHED_WEIGHTS).write_bytes(intact)
     fewer = replace(trained, losses=trained.losses[1:])
     assert not judge.judge("fp32", SEED, start, saved, watched, fewer, tmp_path).passed
     (tmp_path / WATCHED_WEIGHTS).write_bytes(b"no archive")

@@ -62,8 +62,8 @@ def result(name: str = "fast", speed: float = 1.0, **changes: Any) -> RowResult:
     """Three rounds of a row; throughput 1000, 2000, 4000 images/s times ``speed``."""
     metrics = tuple(timed_metrics(REQUEST))
     the_row = replace(row(name), **changes)
-    rounds = [
-        MeasuredRound(
+    rounds = {
+        number: MeasuredRound(
             Prepared(first_call=0.1, cold_start=1.5),
             ("slow/cpu/fp32/eager",),
             [
@@ -77,7 +77,7 @@ def result(name: str = "fast", speed: float = 1.0, **changes: Any) -> RowResult:
             Missing("this row runs on the CPU"),
         )
         for number in range(3)
-    ]
+    }
     return RowResult(the_row, Plan(REQUEST, (the_row,), metrics), certified=CERTIFICATE, checks=[PASSED], rounds=rounds)
 
 

@@ -40,6 +40,8 @@ class Trial(_Plain):
     """Changes of the recipe, and what came of them."""
 
     changes: dict[str, Value]
+    begun: str | None = None
+    """The name of its run, from before it begins."""
     run: str | None = None
     """The stored run; null: not yet done."""
     results: dict[str, Result] = {}
@@ -65,6 +67,8 @@ class Sweep(_Plain):
     trials: list[Trial]
     rows: dict[str, str] = {}
     """Names of the rows by id."""
+    changed: list[str] = []
+    """What was no longer the same when it went on, where the user told it to all the same."""
 
     def name_of(self, row: str) -> str:
         """A row's name, for people; older sweeps know rows by it."""
@@ -84,16 +88,29 @@ def _mean(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values)
 
 
-def search(sweep: Sweep, attempt: Callable[[int, Trial], Trial], keep: Callable[[Sweep], None]) -> Sweep:
-    """Do the trials that are not done yet, one after the other. ``attempt`` gets each trial and its number from 0; its
-    result is passed to ``keep`` when it ends."""
+def search(
+    sweep: Sweep,
+    attempt: Callable[[int, Trial], Trial],
+    keep: Callable[[Sweep], None],
+    name: Callable[[], str] = lambda: "",
+) -> Sweep:
+    """Do the trials that are not done yet, one after the other. ``attempt`` gets each trial and its number from 0; the
+    sweep is passed to ``keep`` when a trial begins, with a ``name`` for its run, and when it ends."""
     for number, trial in enumerate(sweep.trials):
         if trial.run is None:
-            trials = list(sweep.trials)
-            trials[number] = attempt(number, trial)
-            sweep = sweep.model_copy(update={"trials": trials})
+            if trial.begun is None:
+                trial = trial.model_copy(update={"begun": name()})
+                sweep = _with_trial(sweep, number, trial)
+                keep(sweep)
+            sweep = _with_trial(sweep, number, attempt(number, trial))
             keep(sweep)
     return sweep
+
+
+def _with_trial(sweep: Sweep, number: int, trial: Trial) -> Sweep:
+    trials = list(sweep.trials)
+    trials[number] = trial
+    return sweep.model_copy(update={"trials": trials})
 
 
 def result(record: Record) -> Result | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
@@ -21,6 +21,7 @@ from bench.cli.options import (
     OutputOptions,
     PlaceOptions,
     RepeatOptions,
+    ResumeOptions,
     RowOptions,
     WorkloadOptions,
 )
@@ -29,6 +30,8 @@ from bench.errors import BenchError, UsageError
 
 if TYPE_CHECKING:
     from bench.gate.check import FinishedCheck
+    from bench.runner.run import Sitting
+    from bench.store.store import Store
 
 INCONCLUSIVE = {None: 3, "pass": 0, "fail": 1}
 """Exit codes by ``--inconclusive``."""
@@ -78,11 +81,39 @@ def register(app: typer.Typer) -> None:
     command(app)(check)
 
 
-def check(
+@dataclass(frozen=True)
+class BaseOptions:
+    """What the present environment is checked against."""
+
+    PANEL: ClassVar = "What to run"
+
     against: Annotated[
-        str,
-        typer.Option(metavar="BASE", help="Interpreter, requirements such as torch==2.13.0, git:REV, or a baseline."),
-    ],
+        str | None,
+        typer.Option(
+            metavar="BASE", help="Interpreter, requirements such as torch==2.13.0, git:REV, or a baseline (required)."
+        ),
+    ] = None
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """All options that decide what a check does: it can go on with them later."""
+
+    base: BaseOptions
+    rows: RowOptions
+    workload: WorkloadOptions
+    metrics: MetricOptions
+    device: DeviceOptions
+    place: PlaceOptions
+    interpreters: InterpreterOptions
+    gate: GateOptions
+    index: IndexOptions
+    care: CareOptions
+    repeat: RepeatOptions
+
+
+def check(
+    base: BaseOptions,
     rows: RowOptions,
     workload: WorkloadOptions,
     metrics: MetricOptions,
@@ -93,6 +124,7 @@ def check(
     index: IndexOptions,
     care: CareOptions,
     repeat: RepeatOptions,
+    resume: ResumeOptions,
     output: OutputOptions,
     file: FileOptions,
 ) -> None:
@@ -100,48 +132,63 @@ def check(
 
     Exit code: 0; 1 regression; 2 error; 3 inconclusive; 4 invalid (disturbed, changed meanwhile, or not certified).
     """
+    from bench.runner.run import Sitting
+    from bench.store.store import Store
+
+    chosen = Chosen(base, rows, workload, metrics, device, place, interpreters, gate, index, care, repeat)
+    resume.check(chosen, "check")
+    with _interruptible():
+        options.end_as_ctrl_c()
+        if resume.resume is None:
+            sys.exit(_checked(chosen, Store(output.store), Sitting(), output, file))
+        store = Store(output.store)
+        with options.going_on(store, resume.resume, "check", Chosen) as (name, first):
+            sys.exit(_checked(first, store, Sitting(goes_on=name, anyway=resume.anyway), output, file))
+
+
+def _checked(chosen: Chosen, store: Store, sitting: Sitting, output: OutputOptions, file: FileOptions) -> int:
+    """Check, and show the verdicts; the exit code."""
     from bench.gate import baselines, time_needed
     from bench.gate import check as checking
     from bench.gate.check_job import CheckJob
     from bench.gate.gate import PRESENT
     from bench.machine.host import fingerprint
     from bench.runner.plan import Side
-    from bench.store.store import Store
 
-    with _interruptible():
-        options.end_as_ctrl_c()
-        inconclusive = care.inconclusive_code
-        store = Store(output.store)
-        saved = baselines.load_baseline(store, against)
-        given = check_options.given(rows, workload, device, metrics)
-        job = CheckJob().with_options(given) if saved is None else saved.job.with_options(given, saved_as=against)
-        criteria = check_options.criteria(job, gate, care.budget, care.seeds)
-        request = check_options.request(job, care.profile, device, place, repeat, interpreters.pythons)
-        plan, dataset = options.plan_on_data(request)
-        if saved is not None and saved.data != dataset.sha256:
-            raise BenchError(
-                f"baseline {against} was saved on other data ({saved.data[:12]}); this is {dataset.sha256[:12]}"
-            )
-        names = sorted({row.job.backend for row in plan.rows if row.problem is None})
-        base = baselines.resolve(against, names, store, gate.cache or baselines.default_cache(), index.chosen())
+    against, care, gate = chosen.base.against, chosen.care, chosen.gate
+    if against is None:
+        raise UsageError("what to check against is missing: --against BASE, such as torch==2.13.0 or git:main")
+    inconclusive, typed = care.inconclusive_code, options.command_line()
+    saved = baselines.load_baseline(store, against)
+    given = check_options.given(chosen.rows, chosen.workload, chosen.device, chosen.metrics)
+    job = CheckJob().with_options(given) if saved is None else saved.job.with_options(given, saved_as=against)
+    criteria = check_options.criteria(job, gate, care.budget, care.seeds)
+    pythons = chosen.interpreters.pythons
+    request = check_options.request(job, care.profile, chosen.device, chosen.place, chosen.repeat, pythons)
+    plan, dataset = options.plan_on_data(request)
+    if saved is not None and saved.data != dataset.sha256:
+        raise BenchError(
+            f"baseline {against} was saved on other data ({saved.data[:12]}); this is {dataset.sha256[:12]}"
+        )
+    names = sorted({row.job.backend for row in plan.rows if row.problem is None})
+    cache = gate.cache or baselines.default_cache()
+    sides = (baselines.resolve(against, names, store, cache, chosen.index.chosen()), Side(PRESENT, "this environment"))
+    if sitting.goes_on is None:
         earlier = time_needed.earlier_check(plan, criteria, store, fingerprint()["id"], dataset.sha256)
         too_short = "" if earlier is None else time_needed.why_too_short(earlier, criteria)
-        present = Side(PRESENT, "this environment")
         if too_short:
             print(f"bench: {too_short}", file=sys.stderr)
-            finished = checking.not_measured(
-                plan, dataset, criteria, (base, present), options.command_line(), too_short
-            )
-            _show(finished, output, file)
-            sys.exit(inconclusive)
+            _show(checking.not_measured(plan, dataset, criteria, sides, typed, too_short), output, file)
+            return inconclusive
         for sentence in time_needed.too_noisy(earlier, criteria) if earlier is not None else []:
             print(f"note: {sentence}", file=sys.stderr)
-        if against.startswith(baselines.GIT) and (changes := baselines.uncommitted()):
-            files = f"{len(changes)} uncommitted change{'s' * (len(changes) > 1)} ({changes[0]})"
-            print(f"note: {files} of this work tree: part of the present side, not of {against}", file=sys.stderr)
-        finished = checking.check(plan, dataset, store, criteria, (base, present), options.command_line())
-        _show(finished, output, file)
-        sys.exit(options.INTERRUPTED if finished.interrupted else finished.check.exit_code(inconclusive))
+    if against.startswith(baselines.GIT) and (changes := baselines.uncommitted()):
+        files = f"{len(changes)} uncommitted change{'s' * (len(changes) > 1)} ({changes[0]})"
+        print(f"note: {files} of this work tree: part of the present side, not of {against}", file=sys.stderr)
+    sitting = replace(sitting, options=options.plain(chosen))
+    finished = checking.check(plan, dataset, store, criteria, sides, typed, sitting)
+    _show(finished, output, file)
+    return options.INTERRUPTED if finished.interrupted else finished.check.exit_code(inconclusive)
 
 
 @contextmanager
@@ -165,5 +212,8 @@ def _show(finished: FinishedCheck, output: OutputOptions, file: FileOptions) -> 
     elif output.format == JSON:
         put(export_check(finished.check), file.output)
     else:
-        document = with_notes(verdicts.document(finished.check), f"{finished.check.name} in {finished.stored_in}")
+        notes = [f"{finished.check.name} in {finished.stored_in}"]
+        if finished.goes_on:
+            notes.append(f"it is not whole: {finished.goes_on} does what is missing")
+        document = with_notes(verdicts.document(finished.check), *notes)
         tell(document, output.format, file.output, lambda: html.check_page(finished.check))

@@ -13,16 +13,32 @@ from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, TypeVar
 
 import typer
+from typer.core import TyperCommand
 from typer.models import OptionInfo
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+ALONE = ("--resume",)
+"""Options whose value may be left out: it is empty then."""
+
+
+class _Command(TyperCommand):
+    """Typer has no option with a value that may be left out."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As Typer does, with an empty value where one of ``ALONE`` has none."""
+        whole = list[str]()
+        for arg, following in zip(args, [*args[1:], None], strict=True):
+            whole.append(arg)
+            if arg in ALONE and (following is None or following.startswith("-")):
+                whole.append("")
+        return super().parse_args(ctx, whole)
 
 
 def command(app: typer.Typer, name: str | None = None) -> Callable[[Command], Command]:
     """Register a function as a command of ``app``."""
 
     def register(function: Command) -> Command:
-        app.command(name)(ungrouped(function))
+        app.command(name, cls=_Command)(ungrouped(function))
         return function
 
     return register

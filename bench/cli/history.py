@@ -58,10 +58,12 @@ def history_(
 ) -> None:
     """Stored runs, the newest first; or, with --change-points, where their series changed; or all as a page (html)."""
     from bench.analysis import trends
+    from bench.runner import resumption
     from bench.store import queries as stored
     from bench.store.store import Store
     from reports.content import history as shown
     from reports.pages import html
+    from reports.render.terminal import with_notes
 
     if context.invoked_subcommand is not None:
         return
@@ -73,7 +75,9 @@ def history_(
         page = partial(html.history_page, series, shifts, options.command_line())
         tell(shown.change_points(series, shifts), format_, output, page)
     else:
-        tell(shown.runs(stored.runs(Store(store), which, limit or LIMIT), limit or LIMIT), format_, output)
+        opened = Store(store)
+        table = shown.runs(stored.runs(opened, which, limit or LIMIT), limit or LIMIT)
+        tell(with_notes(table, *resumption.unended_lines(opened)), format_, output)
 
 
 def show(

@@ -7,25 +7,28 @@ import json
 import shlex
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import chdir, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 
 import typer
 
 from bench import quantities
-from bench.errors import UsageError
+from bench.errors import BenchError, UsageError
 from bench.file_names import readable
-from bench.secrecy import hide
+from bench.secrecy import MASK, hide
 
 if TYPE_CHECKING:
     from bench.gate.package_index import PackageIndex
     from bench.machine.placement import Placement
     from bench.runner.plan import Plan, Request
+    from bench.store.store import Store
     from bench.workloads.datasets.dataset import Dataset
     from bench.workloads.workload import Workload
 
+Groups = TypeVar("Groups")
 INTERRUPTED = 130
 """Exit code on Ctrl-C."""
 TASKS = ("train", "infer", "all")
@@ -219,6 +222,43 @@ class OutputOptions:
 
 
 @dataclass(frozen=True)
+class ResumeOptions:
+    """Whether an earlier command goes on, instead of a new one."""
+
+    PANEL: ClassVar = "Go on"
+
+    resume: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[NAME]",
+            help="Go on with one that stopped (default: the newest): do what is missing, nothing twice.",
+        ),
+    ] = None
+    anyway: Annotated[
+        bool,
+        typer.Option("--anyway", help="With --resume: though machine, versions or data changed; the record says so."),
+    ] = False
+
+    def check(self, options: Any, name: str) -> None:
+        """Raise UsageError for options that go with no ``--resume``, or with nothing else.
+
+        ``options``: the command's own, an instance of a dataclass of groups; ``name``: the command's.
+        """
+        from dataclasses import fields
+
+        if self.resume is None:
+            if self.anyway:
+                raise UsageError(f"--anyway goes with --resume: bench {name} --resume --anyway")
+            return
+        for group in fields(options):
+            given = getattr(options, group.name)
+            for field in fields(given):
+                if getattr(given, field.name) != field.default:
+                    option = field.name.replace("_", "-")
+                    raise UsageError(f"--resume goes on with the options of the first time; leave out --{option}")
+
+
+@dataclass(frozen=True)
 class GateOptions:
     """What a gate calls no change, and where it keeps environments."""
 
@@ -380,6 +420,40 @@ def search_key(decides: Sequence[object]) -> str:
 def command_line() -> str:
     """What the user typed, secrets hidden: what repeats it."""
     return hide(readable(shlex.join(["bench", *sys.argv[1:]])))
+
+
+def plain(chosen: Any) -> dict[str, Any]:
+    """A dataclass of groups of options as plain values, secrets hidden."""
+    from pydantic import TypeAdapter
+
+    values: dict[str, Any] = json.loads(hide(TypeAdapter(type(chosen)).dump_json(chosen).decode()))
+    return values
+
+
+@contextmanager
+def going_on(store: Store, text: str, kind: str, groups: type[Groups]) -> Iterator[tuple[str, Groups]]:
+    """The name of a run or check (``kind``) that stopped, and its options; within this context, the working folder is
+    that of the first time, so that relative paths are the same.
+
+    Raises:
+        UsageError: there is none, or its folder is gone.
+        BenchError: what is stored of it is damaged.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    from bench.runner import resumption
+
+    name, begun = resumption.find(store, text, kind)
+    if MASK in json.dumps(begun.options):
+        raise UsageError(f"an option of {name} had a secret, which is not stored: it cannot go on")
+    try:
+        chosen = TypeAdapter(groups).validate_python(begun.options, strict=False)
+    except ValidationError as error:
+        raise BenchError(f"{name} was begun by another version of evenbench; begin anew without --resume") from error
+    if not Path(begun.folder).is_dir():
+        raise UsageError(f"the folder of {name} is gone: {begun.folder}; begin anew without --resume")
+    with chdir(begun.folder):
+        yield name, chosen
 
 
 def given_fields(values: dict[str, Any]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from bench.cli.options import (
     OutputOptions,
     PlaceOptions,
     RepeatOptions,
+    ResumeOptions,
     RowOptions,
     WorkloadOptions,
 )
@@ -26,6 +27,7 @@ from bench.errors import UsageError
 
 if TYPE_CHECKING:
     from bench.runner.plan import Plan, Request
+    from bench.runner.run import Sitting
     from bench.runner.workspace import Inputs
     from bench.store.store import Store
     from bench.workloads.datasets.dataset import Dataset
@@ -153,6 +155,55 @@ def register(app: typer.Typer) -> None:
     command(app, "run")(run)
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """All options that decide what a run does: it can go on with them later."""
+
+    workload: WorkloadOptions
+    file: FileOptions
+    start: StartOptions
+    rows: RowOptions
+    device: DeviceOptions
+    place: PlaceOptions
+    interpreters: InterpreterOptions
+    care: CareOptions
+    repeat: RepeatOptions
+
+    def request(self) -> Request:
+        """What they ask for.
+
+        Raises:
+            UsageError: an option that cannot be read, or does not go with another.
+        """
+        from bench.runner.plan import ALL, DEFAULT, Request
+
+        _refuse_contradictions(self.file, self.start, self.care)
+        if self.file.onnx:
+            _refuse_with_file(self.workload, self.start, self.rows, self.device, self.care)
+        rows, care = self.rows, self.care
+        return Request(
+            backends=quantities.split_commas(rows.backend or ALL),
+            workload=self.workload.named(),
+            modes=quantities.split_commas(rows.mode or DEFAULT),
+            precisions=quantities.split_commas(rows.precision or DEFAULT),
+            task=options.one_of("task", rows.task or "all", options.TASKS),
+            devices=self.device.device or "auto",
+            batch_sizes=options.batch_sizes(rows.batch_size),
+            placement=self.place.placement(care.profile),
+            rounds=care.rounds,
+            precision_target=_share("--precision-target", care.precision_target),
+            budget=None if care.budget is None else quantities.seconds("--budget", care.budget),
+            freeze=self.start.freeze,
+            seed=self.repeat.seed,
+            seeds=care.seeds,
+            accuracy_margin=quantities.fraction("--accuracy-margin", care.accuracy_margin),
+            target_accuracy=_share("--target-accuracy", care.target_accuracy),
+            timeout=self.repeat.timeout,
+            data_dir=self.device.data_dir,
+            pythons=self.interpreters.pythons,
+        )
+
+
 def run(
     workload: WorkloadOptions,
     file: FileOptions,
@@ -163,40 +214,25 @@ def run(
     interpreters: InterpreterOptions,
     care: CareOptions,
     repeat: RepeatOptions,
+    resume: ResumeOptions,
     output: OutputOptions,
 ) -> None:
     """Certify, train, export and time backends on one workload, and tabulate them.
 
     Exit code: 0; 1 if a row that was asked for is not ok and comparable; 2 usage, or the store failed; 130 on Ctrl-C.
     """
-    from bench.runner.plan import ALL, DEFAULT, Request
+    from bench.runner.run import Sitting
+    from bench.store.store import Store
 
-    _refuse_contradictions(file, start, care)
-    request = Request(
-        backends=quantities.split_commas(rows.backend or ALL),
-        workload=workload.named(),
-        modes=quantities.split_commas(rows.mode or DEFAULT),
-        precisions=quantities.split_commas(rows.precision or DEFAULT),
-        task=options.one_of("task", rows.task or "all", options.TASKS),
-        devices=device.device or "auto",
-        batch_sizes=options.batch_sizes(rows.batch_size),
-        placement=place.placement(care.profile),
-        rounds=care.rounds,
-        precision_target=_share("--precision-target", care.precision_target),
-        budget=None if care.budget is None else quantities.seconds("--budget", care.budget),
-        freeze=start.freeze,
-        seed=repeat.seed,
-        seeds=care.seeds,
-        accuracy_margin=quantities.fraction("--accuracy-margin", care.accuracy_margin),
-        target_accuracy=_share("--target-accuracy", care.target_accuracy),
-        timeout=repeat.timeout,
-        data_dir=device.data_dir,
-        pythons=interpreters.pythons,
-    )
-    if not file.onnx:
-        sys.exit(_run(request, start, output))
-    _refuse_with_file(workload, start, rows, device, care)
-    sys.exit(_run_files(request, file.onnx, file.inputs, output))
+    chosen = Chosen(workload, file, start, rows, device, place, interpreters, care, repeat)
+    resume.check(chosen, "run")
+    if resume.resume is None:
+        request = chosen.request()
+        sys.exit(_run(request, chosen, Store(output.store), output.format, Sitting()))
+    store = Store(output.store)
+    with options.going_on(store, resume.resume, "run", Chosen) as (name, first):
+        sitting = Sitting(goes_on=name, anyway=resume.anyway)
+        sys.exit(_run(first.request(), first, store, output.format, sitting))
 
 
 def _refuse_contradictions(file: FileOptions, start: StartOptions, care: CareOptions) -> None:
@@ -242,32 +278,26 @@ def _share(option: str, text: str | None) -> float | None:
     return None if text is None else quantities.fraction(option, text)
 
 
-def _run(request: Request, start: StartOptions, output: OutputOptions) -> int:
-    from bench.store.store import Store
-
-    plan, dataset = options.plan_on_data(request)
-    store = Store(output.store)
-    if start.init is not None:
-        plan = _started(plan, store, start.init, start.new_head)
-    return _measured(plan, dataset, store, output.format)
-
-
-def _run_files(request: Request, files: list[Path], inputs: InputOptions, output: OutputOptions) -> int:
+def _run(request: Request, chosen: Chosen, store: Store, format_name: str, sitting: Sitting) -> int:
+    """Run the files or the workload that was asked for; the exit code."""
     from bench.runner import onnx_run
-    from bench.store.store import Store
     from bench.workloads import onnx_file
 
-    models = onnx_file.describe_all(files, inputs)
-    plan = onnx_run.plan(request, models)
-    return _measured(plan, onnx_run.no_dataset(), Store(output.store), output.format, onnx_run.FileInputs(models))
+    sitting = replace(sitting, options=options.plain(chosen))
+    if chosen.file.onnx:
+        models = onnx_file.describe_all(chosen.file.onnx, chosen.file.inputs)
+        plan, inputs = onnx_run.plan(request, models), onnx_run.FileInputs(models)
+        return _measured(plan, onnx_run.no_dataset(), store, format_name, sitting, inputs)
+    plan, dataset = options.plan_on_data(request)
+    if chosen.start.init is not None:
+        plan = _started(plan, store, chosen.start.init, chosen.start.new_head)
+        start = replace(chosen.start, init=plan.request.started_from)  # "last" will be another run
+        sitting = replace(sitting, options=options.plain(replace(chosen, start=start)))
+    return _measured(plan, dataset, store, format_name, sitting)
 
 
 def _measured(
-    plan: Plan,
-    dataset: Dataset,
-    store: Store,
-    format_name: str,
-    inputs: Inputs | None = None,
+    plan: Plan, dataset: Dataset, store: Store, format_name: str, sitting: Sitting, inputs: Inputs | None = None
 ) -> int:
     """Run a plan and print its tables; the exit code."""
     from bench.runner import run as running
@@ -275,9 +305,11 @@ def _measured(
     from reports.render.terminal import show, with_notes
 
     options.end_as_ctrl_c()
-    finished = running.run(plan, dataset, store, options.command_line(), inputs)
-    stored = f"run {finished.run.name} in {finished.stored_in}"
-    show(with_notes(tables.document(finished.run), stored), format_name)
+    finished = running.run(plan, dataset, store, options.command_line(), inputs, sitting)
+    notes = [f"run {finished.run.name} in {finished.stored_in}"]
+    if finished.goes_on:
+        notes.append(f"it is not whole: {finished.goes_on} does what is missing")
+    show(with_notes(tables.document(finished.run), *notes), format_name)
     return finished.exit_code
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -12,7 +13,14 @@ import typer
 from bench import quantities
 from bench.cli import options
 from bench.cli.grouped import command
-from bench.cli.options import DeviceOptions, InterpreterOptions, OutputOptions, PlaceOptions, WorkloadOptions
+from bench.cli.options import (
+    DeviceOptions,
+    InterpreterOptions,
+    OutputOptions,
+    PlaceOptions,
+    ResumeOptions,
+    WorkloadOptions,
+)
 from bench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -42,73 +50,134 @@ def register(app: typer.Typer) -> None:
     command(app, "sweep")(sweep)
 
 
-def sweep(
+@dataclass(frozen=True)
+class SearchOptions:
+    """What is searched, by which backends."""
+
+    PANEL: ClassVar = "What to run"
+
     over: Annotated[
-        list[str], typer.Option(metavar="FIELD=A,B,C", help="Values of a recipe's field, or LOW..HIGH (repeatable).")
-    ],
+        list[str] | None,
+        typer.Option(
+            metavar="FIELD=A,B,C", help="Values of a recipe's field, or LOW..HIGH (repeatable; one is required)."
+        ),
+    ] = None
+    backend: Annotated[str, typer.Option(help="all, or a list such as pytorch,keras.")] = "all"
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """All options that decide what a sweep does: it can go on with them later."""
+
+    search: SearchOptions
+    workload: WorkloadOptions
+    device: DeviceOptions
+    place: PlaceOptions
+    interpreters: InterpreterOptions
+    care: TrialOptions
+
+    def request(self) -> Request:
+        """What all trials have in common.
+
+        Raises:
+            UsageError: an option that cannot be read.
+        """
+        from bench.runner.plan import Request
+
+        return Request(
+            backends=_that_train(quantities.split_commas(self.search.backend)),
+            workload=self.workload.named(),
+            task="train",
+            devices=self.device.device or "auto",
+            placement=self.place.placement("deploy"),
+            rounds=0,
+            seed=self.care.seed,
+            seeds=self.care.seeds,
+            timeout=self.care.timeout,
+            data_dir=self.device.data_dir,
+            pythons=self.interpreters.pythons,
+        )
+
+
+def sweep(
+    search: SearchOptions,
     workload: WorkloadOptions,
     device: DeviceOptions,
     place: PlaceOptions,
     interpreters: InterpreterOptions,
     care: TrialOptions,
+    resume: ResumeOptions,
     output: OutputOptions,
-    backend: Annotated[
-        str, typer.Option(help="all, or a list such as pytorch,keras.", rich_help_panel="What to run")
-    ] = "all",
     restart: options.Restart = False,
 ) -> None:
     """Train every combination in every backend, and tell the best of each. Run again, it goes on where it was.
 
     Exit code: 0; 1 if a trial came to nothing; 2 usage; 130 on Ctrl-C.
     """
-    from bench.analysis import sweep as searching
-    from bench.runner.plan import Request
     from bench.store.store import Store
+
+    chosen = Chosen(search, workload, device, place, interpreters, care)
+    if resume.resume is None:
+        sys.exit(_swept(chosen, Store(output.store), output.format, restart, resume.anyway))
+    resume.check(chosen, "sweep")
+    if restart:
+        raise UsageError("--restart forgets what --resume goes on from; give one of them")
+    store = Store(output.store)
+    with options.going_on(store, resume.resume, "sweep", Chosen) as (_, first):
+        sys.exit(_swept(first, store, output.format, False, resume.anyway))
+
+
+def _swept(chosen: Chosen, store: Store, format_name: str, restart: bool, anyway: bool) -> int:
+    """Do all trials that are missing, and show them all; the exit code."""
+    from bench.analysis import sweep as searching
+    from bench.machine.host import fingerprint
+    from bench.runner import resumption
     from reports.content import sweeps
     from reports.render.terminal import show, with_notes
 
-    planned = searching.trials(over, care.trials, care.seed)
-    base = workload.named()
-    workloads = [workload.named(_entries(trial.changes)) for trial in planned]
+    care = chosen.care
+    if not chosen.search.over:
+        raise UsageError("what to try is missing: --over FIELD=A,B,C, such as learning_rate=0.001,0.01")
+    planned = searching.trials(chosen.search.over, care.trials, care.seed)
+    workloads = [chosen.workload.named(_entries(trial.changes)) for trial in planned]
     if not all(each.recipe.validation for each in workloads):
         raise UsageError("trials are chosen on held-out images, the recipe holds out none; add --set validation=0.1")
-    request = Request(
-        backends=_that_train(quantities.split_commas(backend)),
-        workload=base,
-        task="train",
-        devices=device.device or "auto",
-        placement=place.placement("deploy"),
-        rounds=0,
-        seed=care.seed,
-        seeds=care.seeds,
-        timeout=care.timeout,
-        data_dir=device.data_dir,
-        pythons=interpreters.pythons,
-    )
-    plan, data = options.plan_on_data(request)
-    store = Store(output.store)
+    plan, data = options.plan_on_data(chosen.request())
     rows = {row.id: row.name for row in plan.rows if row.requested}
     decides = [plan.request.workload.name, sorted(rows), care.seeds, care.seed, data.sha256]
     decides.append([trial.changes for trial in planned])
     key = options.search_key(decides)
-    begun = searching.Sweep(name=f"sweep-{key}", workload=base.name, seeds=care.seeds, trials=planned, rows=rows)
-    finished = _search(begun, _Attempt(plan.request, data, store, workloads), store, key, restart)
-    show(with_notes(sweeps.document(finished), f"{finished.name} in {store.shown_url}"), output.format)
-    sys.exit(any(trial.failed for trial in finished.trials))
+    name, workload = f"{resumption.SWEEP}{key}", chosen.workload.named().name
+    begun = searching.Sweep(name=name, workload=workload, seeds=care.seeds, trials=planned, rows=rows)
+    now = resumption.circumstances(plan, data.sha256, fingerprint())
+    part = resumption.begun(options.plain(chosen), now).part()
+    if not restart and store.parts(name):
+        begun = begun.model_copy(update={"changed": resumption.goes_on(store, name, now, anyway).changed})
+    finished = _search(begun, _Attempt(plan.request, data, store, workloads, anyway), store, key, restart, part)
+    show(with_notes(sweeps.document(finished), f"{finished.name} in {store.shown_url}"), format_name)
+    return int(any(trial.failed for trial in finished.trials))
 
 
-def _search(begun: Sweep, attempt: _Attempt, store: Store, key: str, restart: bool) -> Sweep:
+def _search(begun: Sweep, attempt: _Attempt, store: Store, key: str, restart: bool, part: Mapping[str, bytes]) -> Sweep:
     """Search from where an earlier search of the same key ended; every trial is stored."""
     from bench.analysis import sweep as searching
+    from bench.runner.run import new_name
     from bench.store.schema import SWEEPS
 
     known = None if restart else store.read(SWEEPS, key, searching.Sweep)
+    if known is not None:
+        begun = known.model_copy(update={"changed": [*known.changed, *begun.changed]})
     options.end_as_ctrl_c()
+    store.put(SWEEPS, key, begun.model_dump_json())
+    store.keep_parts(begun.name, part)
     try:
-        return searching.search(known or begun, attempt, lambda now: store.put(SWEEPS, key, now.model_dump_json()))
+        finished = searching.search(begun, attempt, lambda now: store.put(SWEEPS, key, now.model_dump_json()), new_name)
     except KeyboardInterrupt:
-        print("bench: interrupted; the same command goes on where it was", file=sys.stderr)
+        again = f"bench sweep --resume {begun.name}"
+        print(f"bench: interrupted; {again}, or the same command, goes on where it was", file=sys.stderr)
         sys.exit(options.INTERRUPTED)
+    store.forget_parts(begun.name)
+    return finished
 
 
 def _entries(changes: dict[str, Any]) -> list[str]:
@@ -132,17 +201,21 @@ class _Attempt:
     dataset: Dataset
     store: Store
     workloads: list[Workload]
+    anyway: bool
 
     def __call__(self, number: int, trial: Trial) -> Trial:
         from bench.analysis import sweep as searching
         from bench.runner.planner import make_plan
-        from bench.runner.run import run
+        from bench.runner.run import Sitting, run
 
         print(f"bench: trial {number + 1} of {len(self.workloads)}: {trial.label}", file=sys.stderr)
         plan = make_plan(replace(self.request, workload=self.workloads[number].on(self.dataset)))
-        finished = run(plan, self.dataset, self.store, options.command_line())
+        goes_on = trial.begun if trial.begun and self.store.parts(trial.begun) else None
+        sitting = Sitting(name=trial.begun, goes_on=goes_on, anyway=self.anyway)
+        finished = run(plan, self.dataset, self.store, options.command_line(), sitting=sitting)
         if finished.exit_code == options.INTERRUPTED:
             raise KeyboardInterrupt
+        self.store.forget_parts(finished.run.name)  # whatever it came to, the trial is done
         results, failed = {}, {}
         for record in finished.run.records:
             result = searching.result(record)

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict
+
 from backends.base import BUILD
 from bench.analysis import sequential_test
 from bench.analysis.sequential_test import ALPHA, Evidence, Verdict
@@ -35,6 +37,7 @@ from bench.gate.pair_length import PairLength
 from bench.gate.validity import Validity
 from bench.machine.host import fingerprint
 from bench.records.gate_result import Check, Environment, MetricVerdict, Pair, Sides
+from bench.records.record import Resumption
 from bench.runner.interleaving import MeasuredRound
 from bench.runner.plan import Plan, Row, Side
 from bench.runner.results import Results
@@ -44,6 +47,8 @@ from bench.runner.workspace import DatasetInputs, Workspace
 from bench.workloads.datasets.dataset import Dataset
 
 BASE, PRESENT = "base", "present"
+PAIRS = "pairs"
+"""The part of a check's checkpoint that tells how far its pairs are."""
 SECOND_TRIES = 4
 """Maximum number of a row's disturbed pairs that are measured again."""
 SETTLED = ("regression", "improvement", "no change")
@@ -70,9 +75,30 @@ def expected_jobs(plan: Plan, criteria: Criteria) -> int:
     return len(plan.rows) + sum(trainings(plan, row, trains=False) for row in plan.rows) + criteria.looks[0] * requested
 
 
+class PairsCourse(BaseModel):
+    """How far the pairs of a check are."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    rounds: int = 0
+    """Whole rounds: a pair of every row that was not settled."""
+    seconds: float = 0.0
+    second_tries: dict[str, int] = {}
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What the sittings before this one measured. Its looks are judged again, from the pairs that they had."""
+
+    course: PairsCourse = field(default_factory=PairsCourse)
+    pairs: Mapping[GatedMetric, Sequence[Pair]] = field(default_factory=dict)
+    resumed: Sequence[Resumption] = ()
+
+
 @dataclass
 class Gate:
-    """One check of a ``two_sided`` plan. ``keep`` is called with the current check after every round of pairs."""
+    """One check of a ``two_sided`` plan. ``keep`` is called with the current check after every round of pairs, and with
+    what it goes on from after an early end."""
 
     results: Results
     dataset: Dataset
@@ -81,7 +107,9 @@ class Gate:
     criteria: Criteria
     name: str
     command: str
-    keep: Callable[[Check], None] = lambda check: None
+    keep: Callable[[Check, Mapping[str, bytes]], None] = lambda check, parts: None
+    earlier: Earlier | None = None
+    """What an earlier sitting measured; None: this is the first."""
     too_short: str = ""
     """Why the budget cannot do; then nothing is measured, and every verdict is inconclusive."""
     pairs: dict[GatedMetric, list[Pair]] = field(default_factory=dict)
@@ -97,7 +125,7 @@ class Gate:
 
     def __post_init__(self) -> None:
         plan = self.results.plan
-        self._workspace = Workspace(plan, DatasetInputs(self.dataset))
+        self._workspace = Workspace(plan, DatasetInputs(self.dataset), self.results.timing)
         trains = "accuracy" in self.criteria.metrics
         self._jobs = RowJobs(self._workspace, self.results, self.dataset, trains)
         self._rounds = Rounds(self._workspace, self.results, began=time.monotonic())
@@ -121,21 +149,37 @@ class Gate:
 
     def measure(self) -> None:
         """Measure and judge from the start; may be called repeatedly."""
+        earlier = self.earlier or Earlier()
         self.pairs = {metric: [] for metric in self._gated_metrics()}
-        self.verdicts, self._second_tries, self._lengths, self.seconds = {}, {}, {}, 0.0
+        self.verdicts, self._lengths, self.seconds = {}, {}, earlier.course.seconds
+        self._second_tries = dict(earlier.course.second_tries)
         self._judge_accuracy()
-        self.keep(self.check())
-        begin, number = time.monotonic(), 0
+        number = taken = 0
+        begin = time.monotonic() - self.seconds
         for look in self.criteria.looks:
+            number = max(number, min(look, earlier.course.rounds))
+            self._take_up(earlier.pairs, taken, number)
+            taken = number
             while number < look and self._unsettled() and self._affordable(begin):
                 start = time.monotonic()
                 self._measure_round(number)
                 self._last_round, self.seconds = time.monotonic() - start, time.monotonic() - begin
-                number += 1
-                self.keep(self.check())
+                number = taken = number + 1
+                self.keep(self.check(), self._parts(number))
             self._judge(look)
             if number < look:
                 break
+
+    def _take_up(self, pairs: Mapping[GatedMetric, Sequence[Pair]], start: int, stop: int) -> None:
+        """Add the pairs of earlier rounds from ``start`` to ``stop``."""
+        for metric, so_far in self.pairs.items():
+            if metric.name != "accuracy":
+                so_far += [pair for pair in pairs.get(metric, ()) if start <= pair.number < stop]
+
+    def _parts(self, rounds: int) -> dict[str, bytes]:
+        """What the check goes on from after so many rounds of pairs."""
+        course = PairsCourse(rounds=rounds, seconds=self.seconds, second_tries=self._second_tries)
+        return {PAIRS: course.model_dump_json().encode(), **self.results.parts(self.results.plan.rows)}
 
     def refuse(self) -> Check:
         """The check of which nothing is measured, because it is ``too_short``."""
@@ -277,6 +321,7 @@ class Gate:
             alpha=ALPHA,
             seconds=self.seconds,
             turn=self._workspace.timing.turn,
+            resumed=[] if self.earlier is None else list(self.earlier.resumed),
             machine=context.machine,
             data=context.data,
             commit=context.commit,

@@ -69,8 +69,5 @@ class Validity:
 
     def changed_versions(self, row: Row) -> str:
         """The first package whose version differs from that of the side's first worker; empty if none does."""
-        reports = [report.versions for _, _, report in self.results[row].reports if report.versions]
-        for package, version in (reports[-1] if reports else {}).items():
-            if reports[0].get(package, version) != version:
-                return f"changed during the check: {package} {reports[0][package]} became {version}"
-        return ""
+        changed = self.results[row].changed_versions()
+        return f"changed during the check: {changed}" if changed else ""

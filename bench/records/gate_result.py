@@ -6,7 +6,7 @@ from typing import Any, Literal, TypeAlias
 
 from pydantic import Field, computed_field, model_validator
 
-from bench.records.record import Data, Frozen, Record
+from bench.records.record import Data, Frozen, Record, Resumption
 from bench.records.upgrade import renamed
 from bench.worker.protocol import Boundary, Task
 
@@ -104,6 +104,8 @@ class Check(Frozen):
     """Of measuring pairs."""
     turn: str = ""
     """Whether other timed commands on this machine were waited for (``bench.machine.turn``); empty: older checks."""
+    resumed: list[Resumption] = Field(default_factory=list)
+    """Every time that it went on after it had stopped; its rounds are pairs of every row."""
     machine: dict[str, Any]
     data: Data
     commit: str | None = None

@@ -346,6 +346,16 @@ class Record(Frozen):
         return self.comparable and self.parity is not None and self.parity.uncertified is None
 
 
+class Resumption(Frozen):
+    """A run that had stopped went on (``bench run --resume``)."""
+
+    at: str
+    rounds: int
+    """Rounds that had been measured until then."""
+    changed: list[str] = []
+    """What was no longer the same, where the user told it to go on all the same (``--anyway``)."""
+
+
 class Run(Frozen):
     """One ``bench run``: its name, the command that repeats it, and its rows."""
 
@@ -363,6 +373,8 @@ class Run(Frozen):
     """Accuracies whose difference lies within this are the same (``bench.analysis.equivalence``), as a fraction."""
     timing: dict[str, Any] = {}
     """Where the wall time went (fields of ``bench.runner.workspace.Timing``, seconds)."""
+    resumed: list[Resumption] = []
+    """Every time that it went on after it had stopped."""
     records: list[Record] = []
 
 

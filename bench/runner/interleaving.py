@@ -21,8 +21,8 @@ from bench.machine.host import available_cpus
 from bench.machine.placement import slice_seconds
 from bench.machine.slice_noise import Noise, Watch, reasons
 from bench.runner.plan import Row
+from bench.runner.timing import Timing
 from bench.runner.worker_process import WorkerError, WorkerProcess
-from bench.runner.workspace import Timing
 from bench.values import Missing
 from bench.worker.protocol import (
     Close,

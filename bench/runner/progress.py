@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -15,7 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from bench.errors import BenchError
 from bench.records.gate_result import Check, Sides
 from bench.records.record import Record, Run
-from bench.store.schema import CHECKS, SIDES
+from bench.runner.checkpoints import WEIGHTS
+from bench.store.schema import CHECKS
 from bench.store.store import Store
 from bench.store.weights import to_safetensors
 
@@ -96,17 +97,18 @@ class RunProgress(Bar):
     store: Store = field(kw_only=True)
     run_name: str = field(kw_only=True)
 
-    def changed(self, records: Sequence[Record]) -> None:
-        """Store the current records in one transaction, as those of a run that has not ended."""
-        self.write_to_store(lambda: self.store.save(self.run_name, *map(not_ended, records)))
+    def changed(self, records: Sequence[Record], parts: Mapping[str, bytes]) -> None:
+        """Store the current records in one transaction, as those of a run that has not ended, with what it goes on
+        from."""
+        self.write_to_store(lambda: self.store.save(self.run_name, *map(not_ended, records), parts=parts))
 
     def trained(self, row: str, weights: Path) -> None:
         """Store the weights, for later runs that start from them."""
         self.write_to_store(lambda: self.store.keep_weights(self.run_name, row, to_safetensors(weights)))
 
-    def ended(self, run: Run) -> None:
-        """Store the run's final fields."""
-        self.write_to_store(lambda: self.store.end_run(run))
+    def ended(self, run: Run, whole: bool) -> None:
+        """Store the run's final fields. ``whole``: nothing is missing."""
+        self.write_to_store(lambda: self.store.end_run(run, whole))
 
 
 @dataclass
@@ -115,16 +117,20 @@ class CheckProgress(Bar):
 
     store: Store = field(kw_only=True)
 
-    def changed(self, records: Sequence[Record]) -> None:
-        """Do nothing: ``keep_sides`` stores the records."""
+    name: str = field(kw_only=True)
+
+    def changed(self, records: Sequence[Record], parts: Mapping[str, bytes]) -> None:
+        """Store what the check goes on from; ``ended`` stores the records."""
+        self.write_to_store(lambda: self.store.keep_parts(self.name, parts))
 
     def trained(self, row: str, weights: Path) -> None:
-        """Do nothing: a check keeps no weights."""
+        """Store the weights until the check has ended."""
+        self.write_to_store(lambda: self.store.keep_parts(self.name, {WEIGHTS + row: to_safetensors(weights)}))
 
-    def keep(self, check: Check) -> None:
-        """Store the current state of the check in one transaction."""
-        self.write_to_store(lambda: self.store.put(CHECKS, check.name, check.model_dump_json()))
+    def keep(self, check: Check, parts: Mapping[str, bytes]) -> None:
+        """Store the current state of the check in one transaction, with what it goes on from."""
+        self.write_to_store(lambda: self.store.put(CHECKS, check.name, check.model_dump_json(), parts))
 
-    def keep_sides(self, check: Check, sides: Sides) -> None:
-        """Store the records of a finished check."""
-        self.write_to_store(lambda: self.store.put(SIDES, check.name, sides.model_dump_json()))
+    def ended(self, check: Check, sides: Sides, whole: bool) -> None:
+        """Store a check with its records. ``whole``: it has not been interrupted."""
+        self.write_to_store(lambda: self.store.end_check(check, sides, whole))

@@ -98,9 +98,9 @@ def _phase(result: RowResult, kind: str, number: int | None, report: WorkerRepor
 
 def _device_memory(result: RowResult) -> dict[str, Any]:
     """How the GPU memory was measured, and the framework's own statistics of it."""
-    if result.row.gpu_uuid is None or not result.rounds:
+    last = result.last_round
+    if result.row.gpu_uuid is None or last is None:
         return {}
-    last = result.rounds[-1]
     memory = last.device_memory
     return {
         "device_memory_method": memory.reason if isinstance(memory, Missing) else memory.method,
@@ -141,7 +141,7 @@ def _timed_metrics(result: RowResult, metric: TimedMetric) -> list[Figure]:
     """The metrics of one kind of slice: a throughput, or three percentiles of latency."""
     measured_in_round = [
         (number, readings)
-        for number, measured in enumerate(result.rounds)
+        for number, measured in result.rounds.items()
         for readings in measured.metrics
         if readings.metric == metric
     ]
@@ -250,7 +250,7 @@ def _start_metrics(result: RowResult) -> list[Figure]:
     return [
         _over_processes(
             name,
-            [Sample(round=i, value=getattr(measured.prepared, name)) for i, measured in enumerate(result.rounds)],
+            [Sample(round=i, value=getattr(measured.prepared, name)) for i, measured in result.rounds.items()],
             result.why_missing(),
             **place,
         )
@@ -368,17 +368,18 @@ def _memory_metrics(result: RowResult) -> list[Figure]:
     for task in result.plan.request.tasks:
         samples = [
             Sample(round=i, value=measured.finished.peak_rss[task])
-            for i, measured in enumerate(result.rounds)
+            for i, measured in result.rounds.items()
             if task in measured.finished.peak_rss
         ]
         figures.append(_over_processes("peak_rss", samples, result.why_missing(task), task=task))
     on_device = [
         Sample(round=i, value=measured.device_memory.bytes)
-        for i, measured in enumerate(result.rounds)
+        for i, measured in result.rounds.items()
         if isinstance(measured.device_memory, DeviceMemory)
     ]
-    last = result.rounds[-1].device_memory if result.rounds else None
-    missing = last if isinstance(last, Missing) else result.why_missing()
+    last = result.last_round
+    on_last = None if last is None else last.device_memory
+    missing = on_last if isinstance(on_last, Missing) else result.why_missing()
     return [*figures, _over_processes("peak_device_memory", on_device, missing)]
 
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Protocol
 
+from backends.model import Weights
 from bench.records.record import Record
+from bench.runner.checkpoints import COURSE, Course, course_of, forget, parts_of, restore
 from bench.runner.plan import Plan, Row
 from bench.runner.record_builder import Context, to_record
 from bench.runner.row_result import RowResult
+from bench.runner.timing import Timing
+from bench.store.weights import from_safetensors
 
 
 class Observer(Protocol):
@@ -18,8 +24,9 @@ class Observer(Protocol):
     def begins(self, what: str, done: int, total: int) -> None:
         """A job or a part of one begins; ``done`` of ``total`` jobs have ended."""
 
-    def changed(self, records: Sequence[Record]) -> None:
-        """A job of a row, or a round of all rows, has ended with any outcome; ``records`` are complete so far."""
+    def changed(self, records: Sequence[Record], parts: Mapping[str, bytes]) -> None:
+        """A job of a row, or a round of all rows, has ended with any outcome; ``records`` are complete so far;
+        from ``parts`` it goes on after an early end (``bench.runner.checkpoints``)."""
 
     def trained(self, row: str, weights: Path) -> None:
         """The row with this id was trained with the first seed; ``weights`` is a temporary file (npz)."""
@@ -31,7 +38,7 @@ class Silent:
     def begins(self, what: str, done: int, total: int) -> None:
         """Nothing is shown."""
 
-    def changed(self, records: Sequence[Record]) -> None:
+    def changed(self, records: Sequence[Record], parts: Mapping[str, bytes]) -> None:
         """Nothing is kept."""
 
     def trained(self, row: str, weights: Path) -> None:
@@ -41,12 +48,22 @@ class Silent:
 class Results:
     """The results of all rows by id. They are consistent at any time: Ctrl-C loses only the job that it interrupts."""
 
-    def __init__(self, plan: Plan, context: Context, observer: Observer, total: int) -> None:
+    def __init__(
+        self, plan: Plan, context: Context, observer: Observer, total: int, timing: Timing | None = None
+    ) -> None:
         """``total``: the expected number of jobs, for progress. Rows that cannot run here fail at once."""
         self.plan, self.context, self.observer = plan, context, observer
+        self.timing = timing or Timing()
         self.schedule: list[list[str]] = []
         """The row ids of every round that has begun, in the order of measurement."""
         self.done, self.total = 0, total
+        self.began: float | None = None
+        """Monotonic time from which ``timing.wall`` counts."""
+        self.allow_changes = False
+        """Whether a row that goes on may have other versions than when it stopped."""
+        self._stored: dict[str, set[int]] = {}
+        """By row id: the rounds that the observer has got."""
+        self._weights: Mapping[str, bytes] = {}
         self._by_id: dict[str, RowResult] = {}
         for row in plan.rows:
             source = None if row.source is None else self._by_id[row.source.id]
@@ -64,7 +81,57 @@ class Results:
 
     def report(self, rows: Sequence[Row]) -> None:
         """Pass the current records of these rows to the observer."""
-        self.observer.changed(self.records(rows))
+        records = self.records(rows)  # building one may end its row
+        self.observer.changed(records, self.parts(rows))
+
+    def parts(self, rows: Sequence[Row]) -> dict[str, bytes]:
+        """What changed in what these rows go on from; those that are not ok keep what they had."""
+        if self.began is not None:
+            self.timing.wall = time.monotonic() - self.began
+        failed = [(row_id, result) for row_id, result in self._by_id.items() if result.status != "ok"]
+        ended = {row_id: (result.status, result.error or "") for row_id, result in failed}
+        parts = {COURSE: Course(schedule=self.schedule, timing=self.timing, ended=ended).encoded()}
+        for row in rows:
+            result = self[row]
+            if result.status == "ok":
+                stored = self._stored.setdefault(row.id, set())
+                parts |= parts_of(result, stored)
+                stored |= set(result.rounds)
+        return parts
+
+    def rounds_missing(self) -> int:
+        """The rounds that some row still needs; one that had failed and goes on is measured beside all others."""
+        going = [self[row] for row in self.plan.order(0) if self[row].status == "ok"]
+        return max([0, *(self.plan.rounds - len(result.rounds) for result in going)])
+
+    def restore(self, parts: Mapping[str, bytes], weights: Mapping[str, bytes], owner: str, again: bool) -> None:
+        """Go on from what was stored. ``weights``: of trained rows (safetensors) by row id. ``again``: rows that ended
+        are tried again, those that failed a check of their work from the beginning: half of their rounds would be those
+        that happened to pass.
+
+        Raises:
+            BenchError: it is damaged.
+        """
+        course = course_of(parts, owner)
+        if course is None:
+            return
+        ended = course.ended
+        forgotten = [row_id for row_id, (status, _) in ended.items() if status == "failed"] if again else []
+        restore(self._by_id, forget(parts, forgotten), owner)
+        for row_id, (status, reason) in ended.items() if not again else ():
+            if row_id in self._by_id:
+                self._by_id[row_id].fail(status, reason)
+        done = {number for result in self._by_id.values() for number in result.rounds}
+        self.schedule = course.schedule[: max(done, default=-1) + 1]  # not one that was half measured
+        for each in fields(Timing):
+            setattr(self.timing, each.name, getattr(course.timing, each.name))
+        self._stored = {row_id: set(result.rounds) for row_id, result in self._by_id.items()}
+        self._weights = weights
+
+    def weights(self, row: Row) -> Weights | None:
+        """The stored weights of a trained row that goes on; None: there are none."""
+        content = self._weights.get(row.id)
+        return None if content is None else from_safetensors(content, row.name)
 
     def report_problems(self) -> None:
         """Pass the records of the rows that cannot run here to the observer."""

@@ -71,8 +71,9 @@ class Rounds:
         """Measure all rounds, then try the arena allocator settings on rows that page faults slow down."""
         plan = self.results.plan
         if plan.budget is None:
-            for number in range(plan.rounds):
-                self._measure_round(number, plan.rounds)
+            while (missing := self.results.rounds_missing()) > 0:
+                number = len(self.results.schedule)
+                self._measure_round(number, number + missing)
         else:
             self._fill(plan.budget)
         if plan.budget is not None and not plan.request.placement.profile.fixed:
@@ -82,7 +83,8 @@ class Rounds:
     def _fill(self, budget: float) -> None:
         """Measure rounds until the budget is spent, or the precision target is reached."""
         plan = self.results.plan
-        fewest, profile, costs = plan.rounds, plan.request.placement.profile, list[RoundCost]()
+        profile, costs = plan.request.placement.profile, list[RoundCost]()
+        fewest = len(self.results.schedule) + self.results.rounds_missing()
         usual = dict.fromkeys(plan.metrics, profile.slices if profile.fixed else USUAL_SLICES)
         coming, self.slices = fewest, usual
         deadline = self.began + budget
@@ -90,6 +92,8 @@ class Rounds:
             deadline = max(deadline, time.monotonic() + ROW_SECONDS * len(plan.order(0)))
         while any(self.results[row].status == "ok" for row in plan.order(0)):
             number = len(self.results.schedule)
+            if number >= fewest and time.monotonic() >= deadline:
+                return
             if costs:
                 cost = mean_cost(costs[1:] or costs)  # the first round warms up at length
                 left = deadline - time.monotonic() - self._reserve()
@@ -116,7 +120,7 @@ class Rounds:
         """Standard deviation of the logarithm of a slice's step time within a process, over all rows, by metric."""
         variances: dict[TimedMetric, list[float]] = {}
         for row in self.results.plan.order(0):
-            for measured in self.results[row].rounds:
+            for measured in self.results[row].rounds.values():
                 for readings in measured.metrics:
                     steps = [one.timed.seconds / one.timed.images for one in readings.slices if not one.reasons]
                     if len(steps) > 1:
@@ -180,7 +184,7 @@ class Rounds:
             result.fail(outcome.status, outcome.reason, outcome.log)
         else:
             self.workspace.keep_report(row, outcome.finished.report)
-            result.rounds.append(outcome)
+            result.rounds[len(self.results.schedule) - 1] = outcome
             closings = [
                 (*readings.closing, earlier) for readings, earlier in _with_earlier_steps(outcome) if readings.closing
             ]
@@ -232,6 +236,9 @@ class Rounds:
             outcomes = self._measure_group(group, f"measure {number + 1}/{total}", seconds)
             for row in group:
                 self.keep(row, outcomes[row.id])
+                changed = self.results[row].changed_versions()
+                if changed and not self.results.allow_changes:
+                    self.results[row].fail("failed", f"changed during the run: {changed}")
         self.results.report(rows)
         self.results.done += len(order)
         return seconds
@@ -260,7 +267,7 @@ class Rounds:
             result = self.results[row]
             record = self.results.records([row])
             metric = page_faults.worst_metric(record[0], self.results.plan.metrics) if record else None
-            if metric is not None:
+            if metric is not None and not result.arena:
                 try:
                     pairs = [self._arena_pair(row, metric, number, count) for number in range(count)]
                     result.arena.append((metric, pairs))
@@ -274,7 +281,8 @@ class Rounds:
         for row in self.results.plan.order(0):
             record = self.results.records([row])
             if record and page_faults.worst_metric(record[0], self.results.plan.metrics) is not None:
-                phases = self.results[row].rounds[-1].finished.report.phases
+                last = self.results[row].last_round
+                phases = {} if last is None else last.finished.report.phases
                 seconds += 2 * ARENA_PAIRS * (PAIR_SECONDS + math.fsum(phases.get(name, 0.0) for name in STARTING))
         return seconds
 

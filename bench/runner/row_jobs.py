@@ -8,9 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from typing import Any, cast
+
+import numpy as np
 
 from backends.base import Labels, Unsupported
-from backends.model import ModelSpec
+from backends.model import ModelSpec, Weights
 from bench.runner.judges import scoring
 from bench.runner.judges.trained import Watched
 from bench.runner.plan import Plan, Row
@@ -57,10 +60,14 @@ class RowJobs:
             self.run(row)
 
     def run(self, row: Row) -> None:
-        """Certify a row and train it with every seed."""
-        self.attempt(row, "certify", partial(self._certify, row))
+        """Certify a row and train it with every seed; of a row that goes on, only what is missing."""
+        result = self.results[row]
+        if self._goes_on(row):
+            self.attempt(row, "restore", partial(self._restore, row))
+        else:
+            self.attempt(row, "certify", partial(self._certify, row))
         count = trainings(self.results.plan, row, self.trains)
-        for number in range(count):
+        for number in range(len(result.fits), count):
             phase = "fit" if number == 0 else f"fit {number + 1}/{count}"
             self.attempt(row, phase, partial(self.fit, row, number))
 
@@ -81,6 +88,53 @@ class RowJobs:
                 result.fail("failed", f"{phase}: {error}")
             self.results.report([row])
         self.results.done += 1
+
+    def _goes_on(self, row: Row) -> bool:
+        """Whether a row was certified and its files can be written again. A file that was converted is made with the
+        certificate."""
+        result = self.results[row]
+        if result.restored and result.fits and self.trains and self.results.weights(row) is None:
+            result.begin_anew()
+        return result.restored and self.workspace.work(row).converted is None
+
+    def _restore(self, row: Row) -> None:
+        """Write the files of a certified row again, from the weights that it had trained.
+
+        Raises:
+            WorkerError: it comes to other weights, another file or other outputs, or its packages changed.
+        """
+        result, folder = self.results[row], self.workspace.folder(row)
+        result.untrained = "" if self.trains else UNTRAINED
+        assert result.certified is not None
+        for _, _, report in result.reports:
+            self.workspace.keep_peak(row.id, report.peak_rss)
+        if row.file is not None:
+            self._judge.keep_first_batch(row, result.certified)
+        if not result.fits:
+            self._judge.keep_initial_weights(row)
+            return
+        work = self.workspace.work(row)
+        work = replace(work, recipe={**work.recipe, "epochs": 0})
+        stored = self.results.weights(row) if self.trains else None
+        if stored is not None:
+            work = replace(work, start=folder / "stored.npz")
+            np.savez(folder / "stored.npz", **cast("dict[str, Any]", stored))
+        request = Fit(work=work, out=folder, exports=isinstance(result.export, Exported))
+        exported = self.workspace.ask_fresh_worker(row, "restore", request)
+        if not self.results.allow_changes and (changed := result.changed_versions(exported.report)):
+            raise WorkerError("failed", f"it cannot go on: {changed} (--anyway goes on)")
+        self.workspace.discard(folder / "stored.npz")
+        weights = self._judge.read_weights(folder)
+        if stored is not None and not _same(weights, stored):
+            raise WorkerError("failed", "self-check stored_weights: the worker does not hold the weights that it got")
+        if self.workspace.timed_outputs is not None:
+            self.workspace.timed_outputs.keep_weights(row.fit_id, weights)
+        self._judge.logits(row, result, weights, self._judge.read_logits(folder))
+        if isinstance(exported.export, Exported):
+            self._judge.export(row, result, weights)
+        elif isinstance(result.export, Exported):
+            why = exported.export.reason if exported.export is not None else "nothing was exported"
+            raise WorkerError("failed", f"its file cannot be exported again: {why}")
 
     def _inherit(self, row: Row, result: RowResult) -> None:
         """End a runtime's row if its source has no ONNX file."""
@@ -154,3 +208,7 @@ class RowJobs:
         """By split, of those that a worker evaluates."""
         labels, recipe = self.dataset.train_y, self.results.plan.request.workload.recipe
         return {"validation": labels[len(labels) - recipe.held_out(len(labels)) :], "test": self.dataset.test_y}
+
+
+def _same(weights: Weights, others: Weights) -> bool:
+    return set(weights) == set(others) and all(np.array_equal(weights[name], others[name]) for name in others)

@@ -68,8 +68,19 @@ class RowJudge:
         except ValueError as unreadable:
             raise WorkerError("failed", f"the worker's {unreadable}") from unreadable
         self.workspace.discard(file)
-        if "fit" not in row.tasks and (timed := self.workspace.timed_outputs) is not None:
-            timed.keep_weights(row.fit_id, initial)
+        self.keep_initial_weights(row)
+
+    def keep_initial_weights(self, row: Row) -> None:
+        """What a backend that does not train is timed with."""
+        request, timed = self.results.plan.request, self.workspace.timed_outputs
+        model = request.workload.model
+        if timed is not None and "fit" not in row.tasks and row.source is None and isinstance(model, ModelSpec):
+            timed.keep_weights(row.fit_id, model.initial_weights(row.job.seed) | dict(request.init or {}))
+
+    def keep_first_batch(self, row: Row, certified: Certified) -> None:
+        """The batch size that a user's file takes."""
+        if certified.batch is not None:
+            self.workspace.first_batches[row.fit_id] = batch_of_first_call(row.first_batch, certified.batch)
 
     def file(self, row: Row, result: RowResult, certified: Certified) -> None:
         """Compare a runtime's outputs for a user's file with those of two judges."""
@@ -77,7 +88,7 @@ class RowJudge:
         assert work.onnx is not None, "a user's file is not converted"
         if size is None or certified.batch is None:
             raise WorkerError("failed", "the worker does not say at which batch size it ran the file")
-        self.workspace.first_batches[row.fit_id] = batch_of_first_call(row.first_batch, certified.batch)
+        self.keep_first_batch(row, certified)
         calls = self._file_outputs(self.workspace.folder(row) / FILE_OUTPUTS)
         with self.workspace.timing.judges(file_certificate.CHECK):
             found = self.workspace.file_judge.judge(adapter, row.job, work.onnx, batch_of(work, size)[0], size, calls)

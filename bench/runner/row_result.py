@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from bench.file_names import readable
 from bench.runner.classification import ClassReport
@@ -42,11 +42,14 @@ class RowResult:
     """The class scores of the first seed."""
     timed: list[Result] = field(default_factory=list)
     """Of every round: the check of outputs of timed steps."""
-    rounds: list[MeasuredRound] = field(default_factory=list)
+    rounds: dict[int, MeasuredRound] = field(default_factory=dict)
+    """By number of the round."""
     arena: list[tuple[TimedMetric, list[float]]] = field(default_factory=list)
     """Ratios of throughput with glibc's arena settings over throughput without them, from pairs of live workers."""
     arena_error: str | None = None
     """Why that trial failed."""
+    restored: bool = False
+    """Whether it goes on from what an earlier command stored; its files are to be written again."""
     untrained: str = ""
     """Why the row is not trained at all; empty if it is."""
 
@@ -60,6 +63,12 @@ class RowResult:
         """The row's name in tables."""
         return self.row.name
 
+    def begin_anew(self) -> None:
+        """Forget what was known."""
+        blank = RowResult(self.row, self.plan, self.source)
+        for each in fields(self):
+            setattr(self, each.name, getattr(blank, each.name))
+
     def fail(self, status: str, reason: str, log: str = "") -> None:
         """End the row; earlier measurements stay."""
         self.status, self.error, self.log = status, hide(readable(reason)), hide(log)
@@ -71,7 +80,22 @@ class RowResult:
         if self.certified is not None:
             reports.append(("certify", None, self.certified.report))
         reports += [("fit", None, fitted.report) for fitted in self.fits]
-        return reports + [("measure", i, measured.finished.report) for i, measured in enumerate(self.rounds)]
+        return reports + [("measure", i, measured.finished.report) for i, measured in self.rounds.items()]
+
+    @property
+    def last_round(self) -> MeasuredRound | None:
+        """None: no round has ended yet."""
+        return next(reversed(self.rounds.values()), None)
+
+    def changed_versions(self, now: WorkerReport | None = None) -> str:
+        """The first package whose version is not that of the row's first worker; empty if none differs. ``now``: the
+        report of the worker that just ended; None: the last one."""
+        reports = [report.versions for _, _, report in self.reports if report.versions]
+        last = (reports[-1] if reports else {}) if now is None else now.versions
+        for package, version in last.items():
+            if reports and reports[0].get(package, version) != version:
+                return f"{package} {reports[0][package]} became {version}"
+        return ""
 
     def why_missing(self, task: str | None = None) -> Missing:
         """The reason for a missing value: an unsupported task, a failed row, or no finished round."""

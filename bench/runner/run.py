@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import secrets
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from typing import Any
 
 from bench.analysis.ratios import with_ratios
 from bench.machine.host import fingerprint, git_commit
 from bench.records.record import Data, Record, Run
-from bench.runner import time_left
+from bench.runner import resumption, time_left
 from bench.runner.plan import Plan
 from bench.runner.progress import RunProgress
 from bench.runner.record_builder import Context
 from bench.runner.results import Results
+from bench.runner.resumption import Resumed
 from bench.runner.rounds import Rounds
 from bench.runner.row_jobs import RowJobs, trainings
 from bench.runner.workspace import DatasetInputs, Inputs, Workspace
 from bench.store.store import Store
 from bench.workloads.datasets.dataset import Dataset
 from bench.workloads.workload import Workload
+
+UNENDED = ("failed", "timeout", "crashed", "out-of-memory", "interrupted")
+"""Statuses of rows that may end well when they are tried again."""
 
 
 @dataclass(frozen=True)
@@ -30,18 +36,44 @@ class FinishedRun:
     run: Run
     exit_code: int
     stored_in: str
+    goes_on: str = ""
+    """The command that goes on with it; empty: nothing is missing."""
 
 
-def run(plan: Plan, dataset: Dataset, store: Store, command: str, inputs: Inputs | None = None) -> FinishedRun:
+@dataclass(frozen=True)
+class Sitting:
+    """How a run is begun, or goes on."""
+
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Those of its command, with which it can go on later."""
+    name: str | None = None
+    """Of a new run, if its name was given; see ``new_name``."""
+    goes_on: str | None = None
+    """The name of the run that goes on; None: a new one begins."""
+    anyway: bool = False
+    """Whether it goes on although the machine, versions or data have changed."""
+
+
+def run(
+    plan: Plan,
+    dataset: Dataset,
+    store: Store,
+    command: str,
+    inputs: Inputs | None = None,
+    sitting: Sitting | None = None,
+) -> FinishedRun:
     """Measure and store a run.
 
     Exit code: 0 if every requested row is ok and comparable; 1 if not; 2 if the run could not be stored; 130 if it was
     interrupted. ``inputs`` replaces those of the data set for files of the user.
+
+    Raises:
+        BenchError: its data cannot be written, or it cannot go on here.
     """
-    request = plan.request
+    request, sitting = plan.request, sitting or Sitting()
     name, context = begin(dataset, request.workload)
     begun = Run(
-        name=name,
+        name=sitting.name or name,
         command=command,
         started_at=context.started_at,
         rounds=0,
@@ -49,37 +81,59 @@ def run(plan: Plan, dataset: Dataset, store: Store, command: str, inputs: Inputs
         budget=plan.budget,
         accuracy_margin=request.accuracy_margin,
     )
-    counts = [trainings(plan, row) for row in plan.rows]
-    total = len(plan.rows) + sum(counts) + plan.rounds * len(plan.order(0))
+    now = resumption.circumstances(plan, dataset.sha256, context.machine)
+    if sitting.goes_on is not None:
+        resumption.goes_on(store, sitting.goes_on, now, sitting.anyway)  # before it waits for its turn
     workspace = Workspace(plan, inputs or DatasetInputs(dataset))
     with workspace.opened():
-        store.add_run(begun)  # not before: a run that cannot write its data leaves nothing behind
-        with RunProgress(store=store, run_name=name) as progress:
-            if plan.budget is None:
+        resumed = None
+        part = resumption.begun(sitting.options, now).part()
+        if sitting.goes_on is not None:
+            resumed = resumption.goes_on(store, sitting.goes_on, now, sitting.anyway)
+            begun, context = _stored(store, resumed, context)
+            store.save(begun.name, parts=part)
+        else:
+            store.add_run(begun, part)  # not before: a run that cannot write its data leaves nothing behind
+        with RunProgress(store=store, run_name=begun.name) as progress:
+            results = Results(plan, context, progress, 0, workspace.timing)
+            if resumed is not None:
+                weights = store.weights(resumed.name)[1]
+                results.restore(resumed.parts, weights, resumed.name, again=True)
+                results.allow_changes = bool(resumed.changed)
+                goes_on = resumption.resumption(resumed, len(results.schedule))
+                begun = begun.model_copy(update={"resumed": [*begun.resumed, goes_on]})
+            counts = [max(0, trainings(plan, row) - len(results[row].fits)) for row in plan.rows]
+            results.total = len(plan.rows) + sum(counts) + results.rounds_missing() * len(plan.order(0))
+            if plan.budget is not None:
+                progress.ends_at = time.monotonic() + plan.budget - workspace.timing.wall
+            elif resumed is None:
                 progress.step_seconds = time_left.step_seconds(plan, counts, store)
-            else:
-                progress.ends_at = time.monotonic() + plan.budget
-            results = Results(plan, context, progress, total)
             interrupted = _measure(workspace, results, dataset)
-    timing = asdict(workspace.timing)
     ended = begun.model_copy(
         update={
             "rounds": len(results.schedule),
             "schedule": results.schedule,
-            "timing": timing,
+            "timing": asdict(workspace.timing),
             "records": with_ratios(results.records()),
         }
     )
-    progress.ended(ended)
+    whole = not interrupted and not any(record.status in UNENDED for record in ended.records)
+    progress.ended(ended, whole)
     code = 130 if interrupted else 2 if progress.store_error else int(_any_failed(plan, ended.records))
     where = f"no store: {progress.store_error}" if progress.store_error else store.shown_url
-    return FinishedRun(ended, code, where)
+    return FinishedRun(ended, code, where, "" if whole or progress.store_error else f"bench run --resume {begun.name}")
+
+
+def _stored(store: Store, resumed: Resumed, context: Context) -> tuple[Run, Context]:
+    """The run that goes on, without its records, and the fields that all of them share."""
+    stored = store.load(resumed.name)
+    return stored.model_copy(update={"records": []}), replace(context, started_at=stored.started_at)
 
 
 def _measure(workspace: Workspace, results: Results, dataset: Dataset) -> bool:
     """Certify and fit every row, then measure rounds. Whether Ctrl-C stopped it."""
     results.report_problems()
-    began = time.monotonic()
+    results.began = began = time.monotonic() - results.timing.wall
     try:
         RowJobs(workspace, results, dataset).run_all()
         Rounds(workspace, results, began).run_all()
@@ -87,18 +141,24 @@ def _measure(workspace: Workspace, results: Results, dataset: Dataset) -> bool:
         results.interrupt()
         return True
     finally:
-        workspace.timing.wall = time.monotonic() - began
+        results.timing.wall = time.monotonic() - began
     return False
 
 
 def begin(dataset: Dataset, workload: Workload) -> tuple[str, Context]:
     """A new run's name, and the fields that all its records share."""
     now = datetime.now(UTC)
+    name = new_name(now)
     images, held_out = len(dataset.train_y), workload.recipe.held_out(len(dataset.train_y))
     counts = {"train": images - held_out, "validation": held_out, "test": len(dataset.test_y)}
     data = Data(name=dataset.name, sha256=dataset.sha256, note=dataset.note, **counts)
     context = Context(fingerprint(), data, git_commit(), now.isoformat(timespec="seconds"))
-    return f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(2)}", context
+    return name, context
+
+
+def new_name(now: datetime | None = None) -> str:
+    """A name for a run that begins now: its time in UTC, and four random digits."""
+    return f"{now or datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(2)}"
 
 
 def _any_failed(plan: Plan, records: list[Record]) -> bool:

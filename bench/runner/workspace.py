@@ -8,9 +8,9 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -27,6 +27,7 @@ from bench.runner.judges.file_certificate import FileJudge
 from bench.runner.judges.timed_outputs import TimedOutputs
 from bench.runner.judges.timed_training import TimedTraining
 from bench.runner.plan import Plan, Row
+from bench.runner.timing import Timing
 from bench.runner.worker_environment import worker_environment
 from bench.runner.worker_process import WorkerError, WorkerProcess
 from bench.worker.protocol import CERTIFIED_BATCH, EXPECTED, Expect, Prepare, Request, Work, WorkerReport
@@ -55,40 +56,6 @@ trained weights, the exported file and its conversion."""
 JUST_BEGUN = 60.0
 """Seconds in which a run may have made its folder and not yet locked it."""
 Reply = TypeVar("Reply", bound=_Reports)
-
-
-@dataclass
-class Timing:
-    """A run's wall time by use, in seconds; ``phases`` sums the phases of all its workers."""
-
-    wall: float = 0.0
-    timed: float = 0.0
-    """The parent's waiting for timed slices."""
-    parent_cpu_while_timed: float = 0.0
-    """CPU time of the parent during that waiting."""
-    asleep_wait: float = 0.0
-    """Waiting until the threads of the previous worker slept."""
-    phases: dict[str, float] = field(default_factory=dict)
-    turn: str = ""
-    """Whether no other timed command ran on this machine (``bench.machine.turn``)."""
-    waited: float = 0.0
-    """Waiting for other timed commands, before all this."""
-    judging: dict[str, float] = field(default_factory=dict)
-    """The parent's time for each check of what workers did, while nothing is timed."""
-
-    @contextmanager
-    def judges(self, check: str) -> Iterator[None]:
-        """Add the wall seconds of a ``with`` block to a check."""
-        begin = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.judging[check] = self.judging.get(check, 0.0) + time.perf_counter() - begin
-
-    def add(self, phases: Mapping[str, float]) -> None:
-        """Add the phases of a finished worker."""
-        for name, seconds in phases.items():
-            self.phases[name] = self.phases.get(name, 0.0) + seconds
 
 
 class Inputs(Protocol):
@@ -158,9 +125,9 @@ class Workspace:
     ``held_bytes``: peak bytes of earlier workers; host memory by row id, GPU memory by ``id@uuid``.
     """
 
-    def __init__(self, plan: Plan, inputs: Inputs) -> None:
+    def __init__(self, plan: Plan, inputs: Inputs, timing: Timing | None = None) -> None:
         self.plan = plan
-        self.timing = Timing()
+        self.timing = timing or Timing()
         self.held_bytes: dict[str, int] = {}
         self.first_batches: dict[str, int] = {}
         """By ``Row.fit_id``: the batch size of the first call, where a user's file does not take the usual one."""
@@ -204,7 +171,8 @@ class Workspace:
             FileLock(Path(folder) / OWNER),
         ):
             self.scratch = Path(folder)
-            self.timing.turn, self.timing.waited = found.state, found.waited
+            self.timing.turn = found.state
+            self.timing.waited += found.waited
             with pinned(placement.parent_cpus):
                 self._write_inputs()
                 yield
@@ -337,16 +305,17 @@ class Workspace:
                 raise WorkerError("failed", damage)
             if row.gpu_uuid is not None:
                 growth = (nvml.used_memory(row.gpu_uuid) or 0) - (used_before or 0)
-                self._keep_peak(f"{row.id}@{row.gpu_uuid}", growth)
+                self.keep_peak(f"{row.id}@{row.gpu_uuid}", growth)
         self.keep_report(row, reply.report)
         return reply
 
     def keep_report(self, row: Row, report: WorkerReport) -> None:
         """Add a finished worker's report to the timing and to the peak bytes."""
         self.timing.add(report.phases)
-        self._keep_peak(row.id, report.peak_rss)
+        self.keep_peak(row.id, report.peak_rss)
 
-    def _keep_peak(self, key: str, held: int) -> None:
+    def keep_peak(self, key: str, held: int) -> None:
+        """Remember the most bytes that a row's workers held (``held_bytes``)."""
         self.held_bytes[key] = max(self.held_bytes.get(key, 0), held)
 
 

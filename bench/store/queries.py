@@ -16,6 +16,7 @@ from bench.errors import BenchError, UsageError
 from bench.records.export import parse_export
 from bench.records.record import label
 from bench.records.series import FigureKey, Listed, Point, Series
+from bench.store import checkpoints
 from bench.store.schema import CHECKS, FIGURES, RECORDS, RUNS, SIDES, TAGS
 from bench.store.store import Store
 from bench.worker.protocol import RowKey
@@ -190,9 +191,10 @@ def delete(store: Store, names: Sequence[str]) -> list[str]:
     with store.writing() as connection:
         checks = set(connection.scalars(sa.select(CHECKS.c.name).where(CHECKS.c.name.in_(names))))
         rows = [store.find(connection, name, exact=True) for name in names if name not in checks]
-        _delete(connection, [row.id for row in rows])
+        _delete(connection, rows)
         for table in (CHECKS, SIDES):
             connection.execute(table.delete().where(table.c.name.in_(checks)))
+        checkpoints.remove(connection, sorted(checks))
         return [row.name for row in rows] + sorted(checks)
 
 
@@ -207,13 +209,16 @@ def prune(store: Store, which: Filter, keep: int, dry_run: bool) -> list[str]:
         tagged = set(connection.scalars(sa.select(TAGS.c.run_id)))
         rows = [row for row in rows if row.id not in tagged]
         if not dry_run:
-            _delete(connection, [row.id for row in rows])
+            _delete(connection, rows)
         return [row.name for row in rows]
 
 
-def _delete(connection: sa.Connection, ids: Sequence[int]) -> None:
-    for start in range(0, len(ids), 500):  # every SQLite accepts at least 500 parameters
-        connection.execute(RUNS.delete().where(RUNS.c.id.in_(ids[start : start + 500])))
+def _delete(connection: sa.Connection, runs: Sequence[Any]) -> None:
+    """Delete runs (rows with ``id`` and ``name``), and what they would go on from."""
+    for start in range(0, len(runs), 500):  # every SQLite accepts at least 500 parameters
+        some = runs[start : start + 500]
+        connection.execute(RUNS.delete().where(RUNS.c.id.in_([run.id for run in some])))
+        checkpoints.remove(connection, [run.name for run in some])
 
 
 def import_(store: Store, text: str, source: str) -> tuple[str, bool]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-HEAD = "0004"
+HEAD = "0005"
 """The newest migration."""
 
 METADATA = sa.MetaData()
@@ -63,6 +63,14 @@ WEIGHTS = sa.Table(
     sa.Column("content", sa.LargeBinary, nullable=False),
     sa.UniqueConstraint("run_id", "row"),
 )
+CHECKPOINTS = sa.Table(
+    "checkpoints",
+    METADATA,
+    sa.Column("owner", sa.String(64), primary_key=True),
+    sa.Column("part", sa.String(600), primary_key=True),
+    sa.Column("content", sa.LargeBinary, nullable=False),
+)
+"""What a run or check (``owner``: its name) that has not ended goes on from (``bench.runner.checkpoints``)."""
 TAGS = sa.Table(
     "tags",
     METADATA,

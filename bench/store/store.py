@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,9 +22,11 @@ from sqlalchemy.engine import make_url
 from bench.errors import BenchError, UsageError
 from bench.file_names import readable
 from bench.records import series_key
+from bench.records.gate_result import Check, Sides
 from bench.records.record import SCHEMA, Record, Run
 from bench.records.upgrade import upgraded_record, upgraded_run
-from bench.store.schema import FIGURES, HEAD, RECORDS, RUNS, TAGS, WEIGHTS
+from bench.store import checkpoints
+from bench.store.schema import CHECKS, FIGURES, HEAD, RECORDS, RUNS, SIDES, TAGS, WEIGHTS
 
 ENVIRONMENT = "BENCH_STORE"
 MIGRATION_LOCK = 0x6576656E
@@ -81,25 +83,31 @@ class Store:
         with self._errors("write to"), self._writer.begin() as connection:
             yield connection
 
-    def add_run(self, run: Run) -> None:
-        """Store a new run; its records are saved later."""
+    def add_run(self, run: Run, parts: Mapping[str, bytes] | None = None) -> None:
+        """Store a new run, with the checkpoint that it can go on from; its records are saved later."""
         with self.writing() as connection:
             connection.execute(RUNS.insert().values(**_run_values(run)))
+            checkpoints.write(connection, run.name, parts or {})
 
-    def end_run(self, run: Run) -> None:
-        """Store in one transaction what only the end of a run knows: rounds, their order, timing, the final records."""
+    def end_run(self, run: Run, whole: bool = True) -> None:
+        """Store in one transaction what only the end of a run knows: rounds, their order, timing, the final records.
+        ``whole``: nothing is missing, its checkpoint goes."""
         with self.writing() as connection:
             connection.execute(RUNS.update().where(RUNS.c.name == run.name).values(**_run_values(run)))
             run_id = connection.execute(sa.select(RUNS.c.id).where(RUNS.c.name == run.name)).scalar_one()
             for record in run.records:
                 _write_record(connection, run_id, record)
+            if whole:
+                checkpoints.remove(connection, [run.name])
 
-    def save(self, run_name: str, *records: Record) -> None:
-        """Write records in one transaction; each replaces the record of the same row and run."""
+    def save(self, run_name: str, *records: Record, parts: Mapping[str, bytes] | None = None) -> None:
+        """Write records and parts of the checkpoint in one transaction; each replaces the one of the same row (part)
+        and run."""
         with self.writing() as connection:
             run_id = connection.execute(sa.select(RUNS.c.id).where(RUNS.c.name == run_name)).scalar_one()
             for record in records:
                 _write_record(connection, run_id, record)
+            checkpoints.write(connection, run_name, parts or {})
 
     def add(self, run: Run) -> None:
         """Store a run with its records in one transaction."""
@@ -176,13 +184,40 @@ class Store:
             rows = connection.execute(query.order_by(WEIGHTS.c.id)).all()
             return run.name, {row.row: row.content for row in rows}
 
-    def put(self, table: sa.Table, name: str, content: str) -> None:
-        """Store a document in a table such as ``checks``; it replaces the one of the same name."""
+    def end_check(self, check: Check, sides: Sides, whole: bool) -> None:
+        """Store a check and its records in one transaction. ``whole``: nothing is missing, its checkpoint goes."""
         with self.writing() as connection:
-            same = table.c.name == name
-            if connection.execute(table.update().where(same).values(content=content)).rowcount == 0:
-                now = datetime.now(UTC).isoformat(timespec="seconds")
-                connection.execute(table.insert().values(name=name, created_at=now, content=content))
+            _put(connection, CHECKS, check.name, check.model_dump_json())
+            _put(connection, SIDES, check.name, sides.model_dump_json())
+            if whole:
+                checkpoints.remove(connection, [check.name])
+
+    def keep_parts(self, owner: str, parts: Mapping[str, bytes]) -> None:
+        """Store parts of the checkpoint of a run or check."""
+        with self.writing() as connection:
+            checkpoints.write(connection, owner, parts)
+
+    def forget_parts(self, owner: str) -> None:
+        """Remove the checkpoint of a run or check: there is nothing to go on from."""
+        with self.writing() as connection:
+            checkpoints.remove(connection, [owner])
+
+    def parts(self, owner: str) -> dict[str, bytes]:
+        """The checkpoint of a run or check; empty: it has ended."""
+        with self.reading() as connection:
+            return checkpoints.read(connection, owner)
+
+    def unended(self) -> dict[str, bytes]:
+        """What all runs, checks and sweeps that can go on were begun with, by name."""
+        with self.reading() as connection:
+            return checkpoints.all_begun(connection)
+
+    def put(self, table: sa.Table, name: str, content: str, parts: Mapping[str, bytes] | None = None) -> None:
+        """Store a document in a table such as ``checks``, with parts of its checkpoint; it replaces the one of the same
+        name."""
+        with self.writing() as connection:
+            _put(connection, table, name, content)
+            checkpoints.write(connection, name, parts or {})
 
     def get(self, table: sa.Table, name: str) -> str | None:
         """A document's content; None if there is no document of this name."""
@@ -253,6 +288,12 @@ def _insert(connection: sa.Connection, insert: sa.Insert) -> int:
     return int(key[0])
 
 
+def _put(connection: sa.Connection, table: sa.Table, name: str, content: str) -> None:
+    if connection.execute(table.update().where(table.c.name == name).values(content=content)).rowcount == 0:
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        connection.execute(table.insert().values(name=name, created_at=now, content=content))
+
+
 def _write_record(connection: sa.Connection, run_id: int, record: Record) -> None:
     values = {"status": record.status, "schema": SCHEMA, "content": record.model_dump_json(exclude={"ratios"})}
     row_key = json.dumps(record.job.row)
@@ -298,7 +339,7 @@ def _index_old_records(connection: sa.Connection) -> None:
 
 
 def _run_values(run: Run) -> dict[str, Any]:
-    design = run.model_dump(include={"precision_target", "budget", "timing", "accuracy_margin"})
+    design = run.model_dump(include={"precision_target", "budget", "timing", "accuracy_margin", "resumed"})
     columns = {"name": run.name, "command": run.command, "started_at": run.started_at, "rounds": run.rounds}
     return {**columns, "schedule": json.dumps(run.schedule), "design": json.dumps(design)}
 

@@ -20,6 +20,21 @@ def to_safetensors(file: Path) -> bytes:
     return save({name: np.ascontiguousarray(value) for name, value in read_arrays(file).items()})
 
 
+def from_safetensors(content: bytes, whose: str) -> Weights:
+    """The weights of ``to_safetensors``.
+
+    Raises:
+        BenchError: they are damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    try:
+        return load(content)
+    except SafetensorError as error:
+        raise BenchError(f"the weights of {whose} are damaged: {error}; train them again") from error
+
+
 def load_weights(store: Store, text: str) -> tuple[str, Weights]:
     """The full name and the weights of ``RUN`` or ``RUN:ROW`` (a row's name or id).
 
@@ -27,9 +42,6 @@ def load_weights(store: Store, text: str) -> tuple[str, Weights]:
         UsageError: no such run or row, or several rows and none named.
         BenchError: the stored weights are damaged.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
-
     run, _, row = text.partition(":")
     name, by_row = store.weights(run or "last")
     jobs = [record.job for record in store.load(name).records]
@@ -45,10 +57,7 @@ def load_weights(store: Store, text: str) -> tuple[str, Weights]:
     chosen = row or next(iter(by_label))
     if chosen not in by_label:
         raise UsageError(f"--init {text}: run {name} has no row '{chosen}'; it trained {', '.join(by_label)}")
-    try:
-        return f"{name}:{ids.get(chosen, chosen)}", load(by_label[chosen])
-    except SafetensorError as error:
-        raise BenchError(f"the weights of {name}:{chosen} are damaged: {error}; train them again") from error
+    return f"{name}:{ids.get(chosen, chosen)}", from_safetensors(by_label[chosen], f"{name}:{chosen}")
 
 
 def starting_weights(model: ModelSpec, weights: Weights, origin: str, new_head: bool) -> Weights:

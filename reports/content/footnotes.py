@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from bench.analysis import groups
 from bench.analysis.ratios import widest
 from bench.machine.turn import HELD
 from bench.records.metrics import METRICS, decisive
-from bench.records.record import Ratio, Record, Run, label
+from bench.records.record import Ratio, Record, Resumption, Run, label
 from reports.content import modes
 from reports.content.cells import percent, process_count
 
@@ -49,7 +50,16 @@ def _conditions(run: Run) -> list[str]:
         took = run.timing.get("wall")
         whole = f", {took:.0f} s in all" if isinstance(took, float) else ""
         lines.append(f"budget {run.budget:.0f} s: {run.rounds} round{'s' * (run.rounds != 1)}{whole}")
-    return lines + not_alone(run.timing.get("turn", ""))
+    return lines + not_alone(run.timing.get("turn", "")) + went_on(run.resumed, "rounds")
+
+
+def went_on(resumed: Sequence[Resumption], unit: str) -> list[str]:
+    """When it went on after it had stopped, and what had changed meanwhile; ``unit``: of what is counted."""
+    return [
+        f"it stopped, and went on {once.at} after {once.rounds} {unit}"
+        + (f", though {'; '.join(once.changed)}: figures from before and after are mixed" if once.changed else "")
+        for once in resumed
+    ]
 
 
 def not_alone(turn: str) -> list[str]:

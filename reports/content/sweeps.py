@@ -18,6 +18,7 @@ def document(sweep: Sweep) -> Document:
     failed = [
         f"{sweep.name_of(row)}, {trial.label}: {why}" for trial in sweep.trials for row, why in trial.failed.items()
     ]
+    failed += [f"it went on though {change}: results from before and after are mixed" for change in sweep.changed]
     title = f"Best of {len(sweep.trials)} trials by validation accuracy ({sweep.workload}; {seeds})"
     return Document([Table(title, headers, best), Table("All trials", headers, every)], failed)
 

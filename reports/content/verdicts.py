@@ -11,7 +11,7 @@ from bench.records.gate_result import Check, MetricVerdict
 from bench.records.metrics import METRICS
 from reports.content.cells import with_unit
 from reports.content.comparison import metric_name
-from reports.content.footnotes import not_alone
+from reports.content.footnotes import not_alone, went_on
 from reports.table import Document, Table, printable
 
 DIGITS = 5
@@ -102,7 +102,7 @@ def _notes(check: Check) -> list[str]:
         disturbed = sum(not pair.counts for pair in one.pairs)
         if disturbed and one.verdict != "invalid":
             lines.append(f"{one.label}, {one.name}: {disturbed} disturbed pairs do not count (they are in the record)")
-    lines += not_alone(check.turn)
+    lines += not_alone(check.turn) + went_on(check.resumed, "rounds of pairs")
     margins = {f"{one.name} {100 * one.margin:.2g}{unit(one)}" for one in check.figures}
     lines.append(f"margins: {', '.join(sorted(margins))}; measured for {check.seconds:.0f} s; check {check.name}")
     return lines

@@ -21,7 +21,7 @@ TRAINING = next(m for m in METRICS if (m.task, m.name, m.boundary) == ("train", 
 def with_faults(per_step: int, status: str = "ok", allocator: str = "system") -> Record:
     """A record with steps of 128 images in 64 ms; device-resident training has ``per_step`` faults per step."""
     measured_row = result()
-    for measured in measured_row.rounds:
+    for measured in measured_row.rounds.values():
         for readings in measured.metrics:
             if readings.metric.name == "throughput":
                 (reading,) = readings.slices

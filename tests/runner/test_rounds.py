@@ -24,7 +24,7 @@ class Results(dict[Any, Any]):
 
     def __init__(self, rounds: int) -> None:
         self.plan = SimpleNamespace(metrics=METRICS)
-        self.result = SimpleNamespace(rounds=[None] * rounds, fail=lambda *reasons: None)
+        self.result = SimpleNamespace(rounds=dict.fromkeys(range(rounds)), fail=lambda *reasons: None)
 
     def __getitem__(self, of: Any) -> Any:
         return self.result

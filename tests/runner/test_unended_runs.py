@@ -38,10 +38,10 @@ def test_until_a_run_has_ended_its_records_say_so(tmp_path: Path) -> None:
     assert whole.status == "ok"
     store.add_run(begun)
     progress = RunProgress(store=store, run_name=begun.name)
-    progress.changed([whole])
+    progress.changed([whole], {})
     (stored,) = store.load().records
     assert (stored.status, stored.error, stored.comparable) == ("interrupted", "the run has not ended", False)
-    progress.ended(begun.model_copy(update={"records": [whole]}))
+    progress.ended(begun.model_copy(update={"records": [whole]}), whole=True)
     assert [each.status for each in store.load().records] == ["ok"]
 
 

@@ -1,0 +1,132 @@
+"""What a run or check that stopped goes on from: the results of its rows after every job and every round, as parts that
+the store keeps beside the records. What a worker did is kept as the parent read it; nothing is judged twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from bench.errors import BenchError
+from bench.runner.classification import ClassReport
+from bench.runner.interleaving import MeasuredRound
+from bench.runner.judges.result import Result
+from bench.runner.judges.scoring import Fitted, Scores
+from bench.runner.row_result import RowResult
+from bench.runner.timing import Timing
+from bench.worker.protocol import Certified, TimedMetric
+
+COURSE, ROW, ROUND, WEIGHTS = "course", "row ", "round ", "weights "
+"""The names of parts begin with these; a row's id follows, a round's number before it."""
+
+
+class _Part(BaseModel):
+    """JSON with NaN and infinities: an error that is no number never passes, and has to stay one."""
+
+    model_config = ConfigDict(extra="forbid", ser_json_inf_nan="constants")
+
+    def encoded(self) -> bytes:
+        """As the store keeps it."""
+        return self.model_dump_json().encode()
+
+
+class Course(_Part):
+    """How far it is."""
+
+    schedule: list[list[str]]
+    timing: Timing
+    ended: dict[str, tuple[str, str]] = {}
+    """By row id: status and reason of those that are not ok."""
+
+
+class SavedRow(_Part):
+    """A row that is certified, and perhaps trained."""
+
+    certified: Certified
+    checks: list[Result]
+    repeats: bool
+    uncertified: str
+    fits: list[Fitted]
+    scores: Scores | None
+    classes: ClassReport | None
+    timed: list[Result]
+    arena: list[tuple[TimedMetric, list[float]]]
+    arena_error: str | None
+
+
+class SavedRound(_Part):
+    """One worker of one round, without the outputs of its slices: they have been judged."""
+
+    measured: MeasuredRound
+
+
+def parts_of(result: RowResult, but: frozenset[int] | set[int] = frozenset()) -> Iterator[tuple[str, bytes]]:
+    """The parts of a row that is ok so far; without the rounds ``but``, which are stored."""
+    if result.certified is None:
+        return
+    fields = {name: getattr(result, name) for name in SavedRow.model_fields}
+    yield f"{ROW}{result.row.id}", SavedRow.model_validate(fields).encoded()
+    for number, measured in result.rounds.items():
+        if number not in but:
+            yield f"{ROUND}{number} {result.row.id}", SavedRound(measured=_without_outputs(measured)).encoded()
+
+
+def _without_outputs(measured: MeasuredRound) -> MeasuredRound:
+    metrics = [
+        replace(readings, slices=[replace(each, kept=None) for each in readings.slices], closing=None)
+        for readings in measured.metrics
+    ]
+    return replace(measured, metrics=metrics)
+
+
+def course_of(parts: Mapping[str, bytes], owner: str) -> Course | None:
+    """How far it was; None: nothing had been done.
+
+    Raises:
+        BenchError: it is damaged.
+    """
+    course: Course | None = _decoded(Course, parts[COURSE], owner) if COURSE in parts else None
+    return course
+
+
+def restore(results: Mapping[str, RowResult], parts: Mapping[str, bytes], owner: str) -> None:
+    """Give rows their results back.
+
+    Raises:
+        BenchError: a part is damaged.
+    """
+    for row_id, result in results.items():
+        content = parts.get(f"{ROW}{row_id}")
+        if content is None or result.row.problem is not None:
+            continue
+        saved = _decoded(SavedRow, content, owner)
+        for name in SavedRow.model_fields:
+            setattr(result, name, getattr(saved, name))
+        result.rounds = _rounds(row_id, parts, owner)
+        result.restored = True
+
+
+def forget(parts: Mapping[str, bytes], row_ids: Sequence[str]) -> dict[str, bytes]:
+    """The parts without those of these rows, which begin anew."""
+    ends = tuple(f" {row_id}" for row_id in row_ids)
+    return {name: content for name, content in parts.items() if not (ends and name.endswith(ends))}
+
+
+def _rounds(row_id: str, parts: Mapping[str, bytes], owner: str) -> dict[int, MeasuredRound]:
+    numbers = sorted(
+        int(number)
+        for number, _, whose in (name.removeprefix(ROUND).partition(" ") for name in parts if name.startswith(ROUND))
+        if whose == row_id
+    )
+    return {n: _decoded(SavedRound, parts[f"{ROUND}{n} {row_id}"], owner).measured for n in numbers}
+
+
+def _decoded(kind: Any, content: bytes, owner: str) -> Any:
+    try:
+        return kind.model_validate_json(content)
+    except ValidationError as error:
+        reason = str(error).splitlines()[0]
+        raise BenchError(f"what {owner} would go on from is damaged ({reason}); begin anew without --resume") from error

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from bench.cli import baseline, bisect, check, history, machine, run, stored_runs, sweep
+from bench.cli import baseline, bisect, check, history, machine, run, store, stored_runs, sweep
 from bench.cli.output import drop_output, open_output
 from bench.errors import BenchError
 from bench.machine import speed_variables
@@ -79,6 +79,7 @@ bisect.register(app)
 stored_runs.register(app)
 history.register(app)
 sweep.register(app)
+store.register(app)
 
 
 def _version(value: bool) -> None:

@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import sqlalchemy as sa
 from pydantic import BaseModel, ValidationError
@@ -21,6 +23,7 @@ from sqlalchemy.engine import make_url
 
 from bench.errors import BenchError, UsageError
 from bench.file_names import readable
+from bench.machine import file_systems
 from bench.records import series_key
 from bench.records.gate_result import Check, Sides
 from bench.records.record import SCHEMA, Record, Run
@@ -31,6 +34,8 @@ from bench.store.schema import CHECKS, FIGURES, HEAD, RECORDS, RUNS, SIDES, TAGS
 ENVIRONMENT = "BENCH_STORE"
 MIGRATION_LOCK = 0x6576656E
 """Key of the advisory lock (PostgreSQL) during a migration."""
+BUSY_MILLISECONDS = 30_000
+"""How long SQLite waits for another writer. Ours write for milliseconds; a migration of many records takes longer."""
 INDEX_BATCH = 500
 """Records of older versions that are indexed at a time."""
 Document = TypeVar("Document", bound=BaseModel)
@@ -55,14 +60,21 @@ class Store:
         with self._errors("open"):
             sqlite = self.url.get_backend_name() == "sqlite"
             # Connections close after each transaction, so that no file lock remains.
-            self._engine = sa.create_engine(self.url, poolclass=sa.pool.NullPool)
+            self._engine = sa.create_engine(_readable_url(self.url, self.file), poolclass=sa.pool.NullPool)
             if sqlite:
                 sa.event.listen(self._engine, "connect", _sqlite_settings)
                 sa.event.listen(self._engine, "begin", _sqlite_begin)
-                if self.url.database and self.url.database != ":memory:":
-                    Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
+                if self.file is not None:
+                    self.file.parent.mkdir(parents=True, exist_ok=True)
+                    self._use_wal(self.file)
             self._writer = self._engine.execution_options(writes=True)
             self._migrate()
+
+    @property
+    def file(self) -> Path | None:
+        """The SQLite file; None: the store is another one."""
+        database = self.url.database if self.url.get_backend_name() == "sqlite" else None
+        return None if database in (None, "", ":memory:") or self.url.query else Path(str(database))
 
     @property
     def shown_url(self) -> str:
@@ -244,6 +256,20 @@ class Store:
         with self.reading() as connection:
             return list(connection.scalars(sa.select(table.c.name).order_by(table.c.created_at.desc(), table.c.name)))
 
+    def _use_wal(self, file: Path) -> None:
+        """SQLite's write-ahead log: who reads waits for nobody, and nobody for them. It needs shared memory, which a
+        network file system lacks, and a folder that can be written; there the rollback journal stays."""
+        file_system = file_systems.kind(file)
+        if file_systems.is_network(file_system):
+            where = f"the store {self.shown_url} is on {file_system}, where SQLite's locks may fail"
+            print(f"note: {where}: --store postgresql://... is for several machines", file=sys.stderr)
+        elif os.access(file.parent, os.W_OK):
+            with self._engine.connect() as connection:
+                if connection.exec_driver_sql("PRAGMA journal_mode").scalar() != "wal":
+                    connection.rollback()  # it cannot change within a transaction
+                    driver: Any = connection.connection.driver_connection
+                    driver.execute("PRAGMA journal_mode = WAL")
+
     def _migrate(self) -> None:
         """Upgrade the schema in one transaction; refuse a newer schema."""
         with self._engine.connect() as connection:
@@ -358,10 +384,19 @@ def _parse_url(text: str) -> sa.URL:
     return url
 
 
+def _readable_url(url: sa.URL, file: Path | None) -> sa.URL:
+    """The URL to connect to. A write-ahead log needs a folder that can be written; a file on a medium that cannot,
+    whole by itself, is read without one."""
+    if file is None or not file.exists() or os.access(file.parent, os.W_OK) or Path(f"{file}-wal").exists():
+        return url
+    return url.set(database=f"file:{quote(str(file))}", query={"immutable": "1", "uri": "true"})
+
+
 def _sqlite_settings(connection: Any, _: Any) -> None:
     connection.isolation_level = None  # the driver would commit before every CREATE TABLE; _sqlite_begin sends BEGIN
+    connection.execute(f"PRAGMA busy_timeout = {BUSY_MILLISECONDS}")
     connection.execute("PRAGMA foreign_keys = ON")
-    connection.execute("PRAGMA busy_timeout = 30000")
+    connection.execute("PRAGMA synchronous = FULL")  # what is said to be stored survives a power cut
 
 
 def _sqlite_begin(connection: sa.Connection) -> None:

@@ -28,6 +28,23 @@ def seconds(option: str, text: str) -> float:
     return value
 
 
+_BYTES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+
+
+def size(option: str, text: str) -> int:
+    """``500MB``, ``2GiB``, ``1.5G`` to bytes.
+
+    Raises:
+        UsageError: anything else, or nothing.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?i?)b?", text.strip().lower())
+    unit = _BYTES.get(match[2]) if match else None
+    value = int(float(match[1]) * unit) if match and unit else 0
+    if value <= 0:
+        raise UsageError(f"{option} {text}: not a size such as 500MB or 2GiB")
+    return value
+
+
 def fraction(option: str, text: str) -> float:
     """``2%`` or ``0.02`` to a fraction between 0 and 1.
 

@@ -161,17 +161,26 @@ class PlaceOptions:
     allocator: Annotated[
         str | None, typer.Option(metavar="NAME", help="system, arena (glibc keeps memory) or a library's path.")
     ] = None
+    memory: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="The most memory of one worker, such as 4GB (default: no limit).")
+    ] = None
+    disk: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="The largest file that a worker may write (default: what the run needs)."),
+    ] = None
     no_lock: Annotated[bool, typer.Option("--no-lock", help="Do not wait for other timed commands.")] = False
 
     def placement(self, profile: str) -> Placement:
         """Of every worker.
 
         Raises:
-            UsageError: an unknown profile, CPUs that are not available, no such allocator.
+            UsageError: an unknown profile, CPUs that are not available, no such allocator, no size.
         """
         from bench.machine.placement import place
 
-        return place(profile, self.cpus, self.threads, self.allocator, lock=not self.no_lock)
+        memory = None if self.memory is None else quantities.size("--memory", self.memory)
+        disk = None if self.disk is None else quantities.size("--disk", self.disk)
+        return place(profile, self.cpus, self.threads, self.allocator, memory, disk, lock=not self.no_lock)
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,10 @@ class Placement:
     parent_cpus: tuple[int, ...] | None
     """The logical CPUs that the parent is pinned to; None: it is not pinned."""
     allocator: str
+    memory: int | None = None
+    """The most bytes that one worker may take (``bench.machine.limits``); None: no limit."""
+    file: int | None = None
+    """The most bytes of a file that it may write; None: what the run needs and some more."""
     lock: bool = True
     """Whether to wait for other timed commands on this machine (``bench.machine.turn``)."""
 
@@ -63,6 +67,8 @@ def place(
     cpus: str | None = None,
     threads: int | None = None,
     allocator: str | None = None,
+    memory: int | None = None,
+    file: int | None = None,
     lock: bool = True,
 ) -> Placement:
     """The placement of these options; the profile gives those that are None.
@@ -85,7 +91,7 @@ def place(
         malloc = allocators.SYSTEM
     if allocator is None and (preloaded := allocators.preloaded()) is not None:
         malloc = preloaded  # workers inherit it, whatever the profile
-    return Placement(chosen, threads, workers, _cpus_of_parent(workers), malloc, lock)
+    return Placement(chosen, threads, workers, _cpus_of_parent(workers), malloc, memory, file, lock)
 
 
 def parse_cpus(text: str) -> tuple[int, ...]:

@@ -26,7 +26,7 @@ from bench.runner.budget import (
     rounds_left,
     slices_of_round,
 )
-from bench.runner.interleaving import Block, MeasuredRound, MetricReadings, alive_together
+from bench.runner.interleaving import MEMORY_SHARE, Block, MeasuredRound, MetricReadings, alive_together
 from bench.runner.judges import timed_file, timed_outputs, timed_training
 from bench.runner.judges.file_certificate import allowed_of_file
 from bench.runner.judges.result import Result
@@ -232,7 +232,8 @@ class Rounds:
         boards = {row.gpu_uuid: nvml.free_memory(row.gpu_uuid) or 0 for row in rows if row.gpu_uuid is not None}
         self.results.expect_rounds(total - number)
         seconds: dict[TimedMetric, float] = {}
-        for group in alive_together(rows, self.workspace.held_bytes, available_memory(), boards):
+        rows, available = self._that_fit(rows)
+        for group in alive_together(rows, self.workspace.held_bytes, available, boards):
             outcomes = self._measure_group(group, f"measure {number + 1}/{total}", seconds)
             for row in group:
                 self.keep(row, outcomes[row.id])
@@ -242,6 +243,21 @@ class Rounds:
         self.results.report(rows)
         self.results.done += len(order)
         return seconds
+
+    def _that_fit(self, rows: Sequence[Row]) -> tuple[list[Row], int]:
+        """The rows whose workers fit into the memory that is free, and its bytes; the others end. Before the first
+        round, what all rows need together is said if that is too much."""
+        held, free = self.workspace.held_bytes, available_memory()
+        for row in rows:
+            if held.get(row.id, 0) > free:
+                needs = f"a worker of it held {held[row.id] / 1e9:.2g} GB, {free / 1e9:.2g} GB are free"
+                self.results[row].fail("out-of-memory", f"not started: {needs}")
+        fitting = [row for row in rows if self.results[row].status == "ok"]
+        needed = sum(held.get(row.id, 0) for row in fitting)
+        if len(self.results.schedule) == 1 and needed > MEMORY_SHARE * free:
+            text = f"all rows together need {needed / 1e9:.2g} GB, {free / 1e9:.2g} GB of memory are free"
+            print(f"note: {text}: they take turns in groups, ratios are within a group", file=sys.stderr, flush=True)
+        return fitting, free
 
     def _measure_group(
         self, group: Sequence[Row], what: str, seconds: dict[TimedMetric, float]

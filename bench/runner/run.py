@@ -29,6 +29,10 @@ UNENDED = ("failed", "timeout", "crashed", "out-of-memory", "interrupted")
 """Statuses of rows that may end well when they are tried again."""
 
 
+STORED_BYTES = 500_000
+"""What a row stores for a round, about: its slices in its record, and once more in what it goes on from."""
+
+
 @dataclass(frozen=True)
 class FinishedRun:
     """A finished or interrupted run."""
@@ -84,6 +88,7 @@ def run(
     now = resumption.circumstances(plan, dataset.sha256, context.machine)
     if sitting.goes_on is not None:
         resumption.goes_on(store, sitting.goes_on, now, sitting.anyway)  # before it waits for its turn
+    store.check_space(len(plan.rows) * STORED_BYTES * max(1, plan.rounds))
     workspace = Workspace(plan, inputs or DatasetInputs(dataset))
     with workspace.opened():
         resumed = None

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import queue
+import re
 import signal
 import subprocess
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -14,6 +16,8 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 from bench.machine import process_tree
+from bench.machine.limits import BY_GROUP, BY_RLIMIT, Limits, make_group
+from bench.machine.limits import environment as limits_environment
 from bench.secrecy import hide
 from bench.worker.coding import ProtocolError, decode
 from bench.worker.protocol import ALIVE, Request, command_of, write_request
@@ -21,8 +25,14 @@ from bench.worker.protocol import ALIVE, Request, command_of, write_request
 Reply = TypeVar("Reply")
 
 LONGEST_LINE = 64 * 2**20
+UNREAD_LINES = 4
+"""Lines that a worker may write before they are asked for; then its pipe is full, and it waits."""
 LOG_KEPT = 4000
 """Characters of a failed worker's standard error that its record keeps."""
+LOG_READ = 256 * 1024
+"""Bytes of the log's end that are read, so that secrets are hidden before anything is cut off."""
+OUT_OF_MEMORY = re.compile(r"bad_alloc|allocate memory|out of memory|MemoryError|ENOMEM", re.IGNORECASE)
+"""What frameworks write before they abort for want of memory."""
 STATUSES_OF_WORKERS = ("unsupported", "unavailable", "out-of-memory", "failed")
 """Statuses that a worker may reply with; the parent sets the others."""
 
@@ -42,10 +52,17 @@ class WorkerProcess:
     """One worker in its own process group.
 
     ``environment`` is added to this process' environment (None removes a variable). ``log`` receives standard error.
+    ``limits``: what it may take.
     """
 
-    def __init__(self, python: str, environment: dict[str, str | None], log: Path) -> None:
-        self._log = log
+    def __init__(
+        self, python: str, environment: dict[str, str | None], log: Path, limits: Limits | None = None
+    ) -> None:
+        limits = limits or Limits()
+        self._log, self._limits = log, limits
+        self._group = None if limits.memory is None else make_group(limits.memory)
+        environment = {**environment, **limits_environment(limits, self._group)}
+        self._peak: int | None = None
         self._oom_kills = _count_oom_kills()
         variables = {**os.environ, **environment, "EVENBENCH_PARENT": str(os.getpid())}
         self.spawned_at = time.monotonic()
@@ -58,7 +75,7 @@ class WorkerProcess:
                 env={name: value for name, value in variables.items() if value is not None},
                 start_new_session=True,
             )
-        self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._lines: queue.Queue[bytes] = queue.Queue(UNREAD_LINES)
         threading.Thread(target=_forward_lines, args=(self._process.stdout, self._lines), daemon=True).start()
 
     def __enter__(self) -> WorkerProcess:
@@ -124,6 +141,10 @@ class WorkerProcess:
         else:
             _kill_tree(self._process.pid)
         self._process.wait()
+        while not self._lines.empty():  # whoever waits to add one goes on, and ends
+            self._lines.get_nowait()
+        if self._group is not None:
+            self._group.remove()
         assert self._process.stdin is not None
         try:
             self._process.stdin.close()
@@ -153,28 +174,62 @@ class WorkerProcess:
 
     def _crash_error(self, command: str) -> WorkerError:
         """The error for an end of file before the reply: how the worker ended."""
-        try:
-            code = self._process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
+        code = self._reap(10)
+        if code is None:
             self.kill()
             return self._error("crashed", f"the worker closed its pipe during {command}")
+        kills, peak = (0, self._peak) if self._group is None else (self._group.kills, self._group.peak or self._peak)
         self.kill()
+        at_peak = "" if peak is None else f" at a peak of {peak / 1e6:,.0f} MB"
+        if kills:
+            how = f"the worker was killed during {command}"
+            return self._error("out-of-memory", f"{how}; refused by --memory ({BY_GROUP}){at_peak}")
         if _signal_name(code) == "SIGKILL" and _count_oom_kills() > self._oom_kills:
-            return self._error("out-of-memory", f"the kernel killed the worker during {command}: out of memory")
+            how = f"the worker was killed during {command}: out of memory"
+            return self._error("out-of-memory", f"{how}; refused by the kernel{at_peak}")
         how = f"exit code {code}" if code >= 0 else f"signal {_signal_name(code)}"
-        lines = [line.strip() for line in self._read_log().splitlines() if line.strip()]
+        log = self._read_log()
+        lines = [line.strip() for line in log.splitlines() if line.strip()]
         last_line = f": {lines[-1][:200]}" if lines else ""
-        return self._error("crashed", f"the worker ended with {how} during {command}{last_line}")
+        ended = f"the worker ended with {how} during {command}{last_line}"
+        limited = self._limits.memory is not None
+        if OUT_OF_MEMORY.search(log[-LOG_KEPT:]):
+            who = f"--memory ({BY_RLIMIT})" if limited else "the system"
+            return self._error("out-of-memory", f"{ended}; refused by {who}{at_peak}")
+        if limited and _signal_name(code) in ("SIGSEGV", "SIGABRT", "SIGBUS"):
+            ended += f"; --memory ({BY_RLIMIT}) may have refused it memory{at_peak}"
+        return self._error("crashed", ended)
+
+    def _reap(self, timeout: float) -> int | None:
+        """Wait for the worker's end, and keep its peak; its exit code, negative for a signal. None: it goes on."""
+        if not hasattr(os, "wait4"):
+            try:
+                return self._process.wait(timeout)
+            except subprocess.TimeoutExpired:
+                return None
+        deadline = time.monotonic() + timeout
+        while self._process.returncode is None:
+            pid, status, used = os.wait4(self._process.pid, os.WNOHANG)
+            if pid:
+                self._process.returncode = os.waitstatus_to_exitcode(status)
+                self._peak = used.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+            elif time.monotonic() > deadline:
+                return None
+            else:
+                time.sleep(0.01)
+        return self._process.returncode
 
     def _error(self, status: str, reason: str) -> WorkerError:
         return WorkerError(status, reason, self._read_log()[-LOG_KEPT:])
 
     def _read_log(self) -> str:
-        """Standard error, secrets hidden before anything is cut off."""
-        return hide(self._log.read_text(errors="replace"))
+        """The end of standard error, secrets hidden before anything is cut off."""
+        with self._log.open("rb") as log:
+            log.seek(max(0, self._log.stat().st_size - LOG_READ))
+            return hide(log.read(LOG_READ).decode(errors="replace"))
 
 
-def _forward_lines(pipe: BinaryIO, lines: queue.SimpleQueue[bytes]) -> None:
+def _forward_lines(pipe: BinaryIO, lines: queue.Queue[bytes]) -> None:
     """Put every line of the pipe into the queue, then b''. Runs in its own thread, which sleeps between lines."""
     while line := pipe.readline(LONGEST_LINE):
         lines.put(line)

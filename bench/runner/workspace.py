@@ -23,6 +23,7 @@ from backends.model import ModelSpec
 from bench.errors import BenchError
 from bench.machine import nvml, turn
 from bench.machine.host import pinned
+from bench.machine.limits import Limits
 from bench.runner.judges.file_certificate import FileJudge
 from bench.runner.judges.timed_outputs import TimedOutputs
 from bench.runner.judges.timed_training import TimedTraining
@@ -53,6 +54,8 @@ KEPT_SUFFIXES = {".npy", ".npz", ".onnx"}
 COPIES = 20
 """Of a model's weights that a row has in scratch at most: of its certificate, watched steps and closing steps, the
 trained weights, the exported file and its conversion."""
+USUAL_FILE = 2**30
+"""Bytes of a file that a worker of a small model may write."""
 JUST_BEGUN = 60.0
 """Seconds in which a run may have made its folder and not yet locked it."""
 Reply = TypeVar("Reply", bound=_Reports)
@@ -177,6 +180,13 @@ class Workspace:
                 self._write_inputs()
                 yield
 
+    def _largest_file(self) -> int:
+        """Bytes of a file that a worker may write: a log without end would fill the disk."""
+        model = self.plan.request.workload.model
+        read = [row.file.bytes for row in self.plan.rows if row.file is not None]
+        weights = 4 * model.parameters if isinstance(model, ModelSpec) else 0
+        return USUAL_FILE + COPIES * max([weights, *read])
+
     def _check_disk(self, folder: Path) -> None:
         """Before anything is measured.
 
@@ -211,7 +221,7 @@ class Workspace:
         """
         if self._expected is None:
             file = self.scratch / EXPECTED
-            with self.spawn(replace(row, python=sys.executable, side=None), "reference") as worker:
+            with self.spawn(replace(row, python=sys.executable, side=None), "reference", limited=False) as worker:
                 computed = worker.ask(Expect(work=self.work(row), out=file), self.plan.request.timeout)
             self.timing.add({"reference": computed.seconds})
             self._expected = Expected.read(file)
@@ -255,15 +265,17 @@ class Workspace:
         folder.mkdir(exist_ok=True)
         return folder
 
-    def spawn(self, row: Row, kind: str) -> WorkerProcess:
-        """Start a fresh worker of a row; ``kind`` names its log.
+    def spawn(self, row: Row, kind: str, limited: bool = True) -> WorkerProcess:
+        """Start a fresh worker of a row; ``kind`` names its log. ``limited``: the user's limit of memory holds.
 
         Raises:
             WorkerError: the interpreter cannot be started.
         """
         log = self.scratch / f"{_slug(row.id)}-{_slug(kind)}.log"
         try:
-            return WorkerProcess(row.python, worker_environment(row, self.scratch), log)
+            placement = self.plan.request.placement
+            allowed = Limits(placement.memory if limited else None, placement.file or self._largest_file())
+            return WorkerProcess(row.python, worker_environment(row, self.scratch), log, allowed)
         except OSError as error:
             raise WorkerError("unavailable", f"cannot start {row.python}: {error.strerror}") from error
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -94,6 +95,13 @@ class Store:
         """A transaction that writes."""
         with self._errors("write to"), self._writer.begin() as connection:
             yield connection
+
+    def check_space(self, needed: int) -> None:
+        """Raise BenchError if the disk of a SQLite file has less than so many bytes free."""
+        free = None if self.file is None else shutil.disk_usage(self.file.parent).free
+        if free is not None and needed > free:
+            text = f"about {needed / 1e6:,.0f} MB, {free / 1e6:,.0f} MB are free where {self.shown_url} is"
+            raise BenchError(f"the store needs {text}; --store URL names another place")
 
     def add_run(self, run: Run, parts: Mapping[str, bytes] | None = None) -> None:
         """Store a new run, with the checkpoint that it can go on from; its records are saved later."""

@@ -20,6 +20,7 @@ import signal  # noqa: E402
 import sys  # noqa: E402
 from pathlib import Path  # noqa: E402
 
+from bench.machine import limits  # noqa: E402
 from bench.worker.session import serve  # noqa: E402
 
 
@@ -51,6 +52,7 @@ def _pin() -> None:
 def main() -> None:
     """Move the pipes away from standard input and output, then serve."""
     _die_with_parent()
+    limits.enter(os.environ)
     _pin()
     requests, replies = os.fdopen(os.dup(0), encoding="utf-8"), os.fdopen(os.dup(1), "wb")
     empty = os.open(os.devnull, os.O_RDONLY)

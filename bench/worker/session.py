@@ -22,7 +22,7 @@ import numpy as np
 import backends
 from backends.base import Backend, Unavailable, Unsupported
 from backends.model import ModelSpec, Weights
-from bench.machine import allocators, memory, stops
+from bench.machine import allocators, limits, memory, stops
 from bench.secrecy import hide
 from bench.values import Missing
 from bench.worker import clock, file_outputs, protocol, reference_outputs, training
@@ -229,7 +229,7 @@ class Session:
         except Exception as error:
             if isinstance(error, MemoryError) or self.backend.out_of_memory(error):
                 self._step.clear()
-                return Missing(_reason(error))
+                return Missing(_reason_of_memory(self, error))
             if self._work.inputs is not None:  # a user's file may take some batch sizes only
                 return NotTaken(batch_size=self._metric.batch_size, why=_sentence(error))
             raise
@@ -345,7 +345,8 @@ class Session:
     def _settings(self) -> dict[str, Any]:
         """The settings of the framework, and the CPUs and allocator of this process, read back."""
         cpus = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
-        return {**self.backend.settings(), "cpus": cpus, "allocator": allocators.active(dict(os.environ))}
+        own = {"cpus": cpus, "allocator": allocators.active(dict(os.environ)), **limits.in_effect(os.environ)}
+        return {**self.backend.settings(), **own}
 
     @contextmanager
     def _phase(self, name: str) -> Iterator[None]:
@@ -434,7 +435,9 @@ def serve(requests: TextIO, replies: BinaryIO, started: float) -> None:
             session = session or Session(started, spawned_at, alive)
             reply, last = protocol.write_reply(getattr(session, command)(request)), command == "finish"
         except Exception as error:  # noqa: BLE001  (the process boundary: any error becomes the row's reason)
-            reply, last = protocol.write_error(_status(session, error), _reason(error)), True
+            status = _status(session, error)
+            reason = _reason_of_memory(session, error) if status == "out-of-memory" else _reason(error)
+            reply, last = protocol.write_error(status, reason), True
         replies.write(reply)
         replies.flush()
         if last:
@@ -453,6 +456,8 @@ def _adapter_files(name: str, backend: Backend) -> tuple[str, ...]:
 def _status(session: Session | None, error: Exception) -> str:
     if isinstance(error, Unsupported):
         return "unsupported"
+    if isinstance(error, ImportError) and limits.refuses_libraries(os.environ, error):
+        return "out-of-memory"
     if isinstance(error, Unavailable | ImportError):
         return "unavailable"
     backend = getattr(session, "backend", None)
@@ -469,6 +474,16 @@ def _reason(error: Exception) -> str:
     if isinstance(error, Unsupported | Unavailable):
         return next((line.strip() for line in hide(str(error)).splitlines() if line.strip()), "")
     return f"{type(error).__name__}: {_sentence(error)}"[:500]
+
+
+def _reason_of_memory(session: Session | None, error: Exception) -> str:
+    """With the peak that was reached, and who refused more."""
+    work: Work | None = getattr(session, "_work", None)
+    device = "cpu" if work is None else work.job.device
+    who = limits.who_refused(os.environ)
+    if device != "cpu" and not isinstance(error, MemoryError):
+        who = "the framework's allocator on the GPU"
+    return f"{_reason(error)}; refused by {who} at a peak of {memory.peak_rss() / 1e6:,.0f} MB in host memory"
 
 
 def _sentence(error: Exception) -> str:

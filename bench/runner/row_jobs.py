@@ -189,6 +189,9 @@ class RowJobs:
             watched=watched.weights, asked=watched.losses,
         )  # fmt: skip
         trained = self.workspace.ask_fresh_worker(row, "fit", request)
+        if trained.fit_seconds > trained.report.life:
+            took = f"a training of {trained.fit_seconds:,.1f} s in a life of {trained.report.life:,.1f} s"
+            raise WorkerError("failed", f"self-check clock: {took}")
         fitted = scoring.fitted(trained, folder, self._labels(), len(self.dataset.classes), target)
         for evaluation in range(len(trained.evaluations)):
             self.workspace.discard(folder / evaluation_file(evaluation))

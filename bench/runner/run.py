@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -113,7 +114,12 @@ def run(
                 progress.ends_at = time.monotonic() + plan.budget - workspace.timing.wall
             elif resumed is None:
                 progress.step_seconds = time_left.step_seconds(plan, counts, store)
-            interrupted = _measure(workspace, results, dataset)
+            try:
+                interrupted = _measure(workspace, results, dataset)
+            except BaseException:
+                again = f"bench run --resume {begun.name}"
+                print(f"bench: the run stopped early; {again} does what is missing", file=sys.stderr)
+                raise
     ended = begun.model_copy(
         update={
             "rounds": len(results.schedule),

@@ -6,6 +6,7 @@ import json
 import os
 import queue
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -31,6 +32,8 @@ LOG_KEPT = 4000
 """Characters of a failed worker's standard error that its record keeps."""
 LOG_READ = 256 * 1024
 """Bytes of the log's end that are read, so that secrets are hidden before anything is cut off."""
+FULL = 2**20
+"""Free bytes below which a disk is full."""
 OUT_OF_MEMORY = re.compile(r"bad_alloc|allocate memory|out of memory|MemoryError|ENOMEM", re.IGNORECASE)
 """What frameworks write before they abort for want of memory."""
 STATUSES_OF_WORKERS = ("unsupported", "unavailable", "out-of-memory", "failed")
@@ -191,7 +194,7 @@ class WorkerProcess:
         log = self._read_log()
         lines = [line.strip() for line in log.splitlines() if line.strip()]
         last_line = f": {lines[-1][:200]}" if lines else ""
-        ended = f"the worker ended with {how} during {command}{last_line}"
+        ended = f"the worker ended with {how} during {command}{self._why_no_room() or last_line}"
         limited = self._limits.memory is not None
         if OUT_OF_MEMORY.search(log[-LOG_KEPT:]):
             who = f"--memory ({BY_RLIMIT})" if limited else "the system"
@@ -199,6 +202,16 @@ class WorkerProcess:
         if limited and _signal_name(code) in ("SIGSEGV", "SIGABRT", "SIGBUS"):
             ended += f"; --memory ({BY_RLIMIT}) may have refused it memory{at_peak}"
         return self._error("crashed", ended)
+
+    def _why_no_room(self) -> str:
+        """Why the worker could write no more, not even an error; empty if it could."""
+        folder, allowed = self._log.parent, self._limits.file
+        if not folder.exists():
+            return f": its folder {folder} was removed"
+        if allowed is not None and self._log.exists() and self._log.stat().st_size >= allowed:
+            return f": it printed more than {allowed / 1e6:,.0f} MB (--disk)"
+        full = shutil.disk_usage(folder).free < FULL
+        return f": the disk of {folder.parent} is full: free some, or set TMPDIR" if full else ""
 
     def _reap(self, timeout: float) -> int | None:
         """Wait for the worker's end, and keep its peak; its exit code, negative for a signal. None: it goes on."""
@@ -224,9 +237,12 @@ class WorkerProcess:
 
     def _read_log(self) -> str:
         """The end of standard error, secrets hidden before anything is cut off."""
-        with self._log.open("rb") as log:
-            log.seek(max(0, self._log.stat().st_size - LOG_READ))
-            return hide(log.read(LOG_READ).decode(errors="replace"))
+        try:
+            with self._log.open("rb") as log:
+                log.seek(max(0, self._log.stat().st_size - LOG_READ))
+                return hide(log.read(LOG_READ).decode(errors="replace"))
+        except OSError:
+            return ""  # someone removed it
 
 
 def _forward_lines(pipe: BinaryIO, lines: queue.Queue[bytes]) -> None:

@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from backends.base import Images, Labels
 from backends.model import ModelSpec
 from bench.errors import BenchError
-from bench.machine import nvml, turn
+from bench.machine import nvml, speed_variables, turn
 from bench.machine.host import pinned
 from bench.machine.limits import Limits
 from bench.runner.judges.file_certificate import FileJudge
@@ -56,6 +56,8 @@ COPIES = 20
 trained weights, the exported file and its conversion."""
 USUAL_FILE = 2**30
 """Bytes of a file that a worker of a small model may write."""
+LIFE_SLACK, LIFE_SHARE = 1.0, 0.05
+"""Seconds, and share of its life, by which a worker's clock may differ from the parent's: answers wait for a core."""
 JUST_BEGUN = 60.0
 """Seconds in which a run may have made its folder and not yet locked it."""
 Reply = TypeVar("Reply", bound=_Reports)
@@ -170,7 +172,7 @@ class Workspace:
         placement = self.plan.request.placement
         with (
             turn.taken(placement.lock, _tell) as found,
-            tempfile.TemporaryDirectory(prefix=PREFIX) as folder,
+            tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True) as folder,
             FileLock(Path(folder) / OWNER),
         ):
             self.scratch = Path(folder)
@@ -313,6 +315,8 @@ class Workspace:
         used_before = None if row.gpu_uuid is None else nvml.used_memory(row.gpu_uuid)
         with self.spawn(row, kind) as worker:
             reply = worker.ask(request, self.plan.request.timeout)
+            if problem := wrong_life(reply.report, time.monotonic() - worker.spawned_at):
+                raise WorkerError("failed", problem)
             if damage := self.damage(row):
                 raise WorkerError("failed", damage)
             if row.gpu_uuid is not None:
@@ -329,6 +333,18 @@ class Workspace:
     def keep_peak(self, key: str, held: int) -> None:
         """Remember the most bytes that a row's workers held (``held_bytes``)."""
         self.held_bytes[key] = max(self.held_bytes.get(key, 0), held)
+
+
+def wrong_life(report: WorkerReport, elapsed: float) -> str:
+    """Why a worker's own times cannot be: ``elapsed`` seconds have passed since it was spawned, by the parent's clock;
+    empty if they can. Both clocks are monotonic ones of the same machine."""
+    if os.environ.get(speed_variables.SIMULATED_TIME):
+        return ""
+    longest = max([report.life, *report.phases.values()])
+    if longest <= elapsed + LIFE_SLACK and report.life >= elapsed * (1 - LIFE_SHARE) - LIFE_SLACK:
+        return ""
+    says = f"the worker says {report.life:,.1f} s of life, {longest:,.1f} s at most of a phase"
+    return f"self-check clock: {says}; {elapsed:,.1f} s have passed"
 
 
 def _tell(line: str) -> None:

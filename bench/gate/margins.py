@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from bench import quantities
 from bench.errors import UsageError
 from bench.gate.gated_metric import MARGINS
+from bench.workloads import toml_files
 
 PROJECT = Path("pyproject.toml")
 """File in the current folder; its table ``[tool.evenbench.margins]`` applies to every check there."""
@@ -24,27 +24,18 @@ def read(flags: Sequence[str], file: Path | None = None, project: Path = PROJECT
     """
     margins = dict(MARGINS)
     if project.is_file():
-        table: Any = _toml(project)
+        table: Any = toml_files.read(project)[1]
         for key in ("tool", "evenbench", "margins"):
             table = table.get(key, {}) if isinstance(table, dict) else {}
         margins |= _parse(table, str(project))
     if file is not None:
-        margins |= _parse(_toml(file).get("margins", {}), str(file))
+        margins |= _parse(toml_files.read(file)[1].get("margins", {}), str(file))
     for flag in flags:
         name, separator, text = flag.partition("=")
         if not separator:
             raise UsageError(f"--margin {flag}: not METRIC=PERCENT, such as throughput=1%")
         margins |= _parse({name.strip(): text}, "--margin")
     return margins
-
-
-def _toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not TOML: {error}") from error
 
 
 def _parse(given: Mapping[str, Any], where: str) -> dict[str, float]:

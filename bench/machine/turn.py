@@ -21,7 +21,7 @@ except ImportError:  # Windows
 
 NO_LOCK = "BENCH_NO_LOCK"
 """Environment variable: if set, no command waits for another."""
-FILE = Path("/tmp/evenbench-turn")
+FILE = Path("/tmp/evenbench-turn")  # noqa: S108  (opened without following links; its content is shown, not used)
 """Of the machine, not of a user: ``TMPDIR`` does not move it. Containers with a /tmp of their own do not share it."""
 LONGEST_NOTE = 200
 """Characters of what the holder says of itself."""

@@ -84,10 +84,13 @@ class Check(Frozen):
     @classmethod
     def _upgraded(cls, content: Any) -> Any:
         """What earlier versions stored, brought to the present."""
-        if not isinstance(content, dict) or content.get("schema_version", CHECK_SCHEMA) >= CHECK_SCHEMA:
+        version = content.get("schema_version") if isinstance(content, dict) else None
+        if not isinstance(version, int) or version >= CHECK_SCHEMA:
             return content
-        sides = {name: renamed(content[name], told="label") for name in ("base", "present")}
-        figures = [{**figure, "label": figure["row"]} for figure in content.get("figures", [])]
+        sides = {name: renamed(content.get(name), told="label") for name in ("base", "present")}
+        figures = content.get("figures")
+        if isinstance(figures, list) and all(isinstance(figure, dict) for figure in figures):
+            figures = [{**figure, "label": figure.get("row")} for figure in figures]
         return {**content, **sides, "figures": figures, "schema_version": CHECK_SCHEMA}
 
     schema_version: int = CHECK_SCHEMA

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import backends
 from backends.model import ModelSpec, Weights
+from bench.array_files import read_arrays
 from bench.runner import classification
 from bench.runner.judges import certificate, exported_file, file_certificate, scoring, timed_outputs
 from bench.runner.judges import trained as trained_judge
@@ -21,7 +22,6 @@ from bench.runner.worker_process import WorkerError
 from bench.runner.workspace import Workspace
 from bench.values import Missing
 from bench.worker import file_outputs, reference_judge
-from bench.worker.array_files import read_arrays
 from bench.worker.certificate_outputs import CertificateOutputs
 from bench.worker.inputs import batch_of
 from bench.worker.protocol import (

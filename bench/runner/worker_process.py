@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import queue
 import re
@@ -20,8 +19,16 @@ from bench.machine import process_tree
 from bench.machine.limits import BY_GROUP, BY_RLIMIT, Limits, make_group
 from bench.machine.limits import environment as limits_environment
 from bench.secrecy import hide
-from bench.worker.coding import ProtocolError, decode
-from bench.worker.protocol import ALIVE, Request, command_of, write_request
+from bench.worker.coding import ProtocolError
+from bench.worker.protocol import (
+    ALIVE,
+    GarbageError,
+    Refused,
+    Request,
+    command_of,
+    read_reply,
+    write_request,
+)
 
 Reply = TypeVar("Reply")
 
@@ -36,8 +43,6 @@ FULL = 2**20
 """Free bytes below which a disk is full."""
 OUT_OF_MEMORY = re.compile(r"bad_alloc|allocate memory|out of memory|MemoryError|ENOMEM", re.IGNORECASE)
 """What frameworks write before they abort for want of memory."""
-STATUSES_OF_WORKERS = ("unsupported", "unavailable", "out-of-memory", "failed")
-"""Statuses that a worker may reply with; the parent sets the others."""
 
 
 class WorkerError(Exception):
@@ -157,22 +162,16 @@ class WorkerProcess:
     def _read(self, line: bytes, request: Request[Reply]) -> Reply:
         command = command_of(request)
         try:
-            plain = json.loads(line)
-            if "error" in plain:
-                status, reason = plain["error"]["status"], plain["error"]["reason"]
-                if status not in STATUSES_OF_WORKERS or not isinstance(reason, str):
-                    raise ValueError(status)
-                raise self._error(status, reason)
-            content = plain["ok"]
-        except (ValueError, KeyError, TypeError):
+            reply: Reply | Refused = read_reply(line, request.reply_type())
+        except GarbageError:
             self.kill()
             start = hide(line[:2000].decode("utf-8", "backslashreplace"))[:60].strip()
             raise self._error("failed", f"the worker's answer to {command} is garbage: {start!r}") from None
-        try:
-            reply: Reply = decode(request.reply_type(), content)
         except ProtocolError as error:
             self.kill()
             raise self._error("failed", f"the worker's answer to {command} is invalid: {error}") from None
+        if isinstance(reply, Refused):
+            raise self._error(reply.status, reply.reason)
         return reply
 
     def _crash_error(self, command: str) -> WorkerError:

@@ -8,6 +8,7 @@ from bench.analysis.ratios import with_ratios
 from bench.errors import BenchError
 from bench.records.export import parse_export
 from bench.records.record import Run
+from bench.records.untrusted import LARGEST_FILE
 from bench.store.store import Store
 
 EXPORT_SUFFIX = ".json"
@@ -29,7 +30,8 @@ def load_run(store_or_file: str | Path | None, run: str | None = None) -> Run:
 
 def _exported(path: Path) -> Run:
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open(encoding="utf-8") as file:
+            text = file.read(LARGEST_FILE + 1)
     except (OSError, UnicodeDecodeError) as error:
         raise BenchError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
     return parse_export(text, str(path))

@@ -301,7 +301,9 @@ class Store:
     def _errors(self, verb: str) -> Iterator[None]:
         try:
             yield
-        except (sa.exc.SQLAlchemyError, OSError, ImportError, ValueError, TypeError, KeyError) as error:
+        except (
+            sa.exc.SQLAlchemyError, OSError, ImportError, ValueError, TypeError, KeyError, RecursionError, MemoryError
+        ) as error:  # fmt: skip
             reason = (str(getattr(error, "orig", None) or error).splitlines() or [type(error).__name__])[0]
             problem = f"cannot {verb} the store {self.shown_url}: {reason}"
             raise BenchError(f"{problem}; --store URL names another") from error

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from backends.model import ModelSpec, Weights
+from bench.array_files import read_arrays
 from bench.errors import BenchError, UsageError
 from bench.records.record import label
 from bench.store.store import Store
-from bench.worker.array_files import read_arrays
 
 
 def to_safetensors(file: Path) -> bytes:

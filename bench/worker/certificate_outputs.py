@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from backends.base import Backend, Training
 from backends.model import ModelSpec, Weights
-from bench.worker.array_files import read_arrays
+from bench.array_files import read_arrays
 from bench.worker.reference_outputs import (
     DRAWS,
     LONG_MODEL,

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from backends.base import Backend
-from bench.worker.array_files import read_arrays
+from bench.array_files import read_arrays
 
 Outputs = Mapping[str, list[npt.NDArray[Any]]]
 """Arrays by output; a tensor is one array, a sequence several."""

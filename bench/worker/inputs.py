@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bench.worker.array_files import read_arrays
+from bench.array_files import read_arrays
 from bench.worker.protocol import Work
 
 

@@ -33,6 +33,20 @@ WATCHED_WEIGHTS = "watched-weights.npz"
 CERTIFICATE_OUTPUTS, FILE_OUTPUTS, ALL_VALUES = "certificate.npz", "file-outputs.npz", "all-values.npz"
 """The files that a worker writes for its certificate."""
 ALIVE = b'{"alive": true}\n'
+STATUSES_OF_WORKERS = ("unsupported", "unavailable", "out-of-memory", "failed")
+"""Statuses that a worker may reply with; the parent sets the others."""
+
+
+class GarbageError(ProtocolError):
+    """A line that is no reply at all."""
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A worker could not do what was asked; ``status`` is a record's status."""
+
+    status: str
+    reason: str
 
 
 def evaluation_file(number: int) -> str:
@@ -528,13 +542,33 @@ def read_request(line: str) -> tuple[str, Request[Any], float]:
         return command, decode(REQUESTS[command], plain["content"]), float(plain["spawned_at"])
     except ProtocolError:
         raise
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ProtocolError(f"not a request: {type(error).__name__}: {error}") from error
 
 
 def write_reply(reply: Any) -> bytes:
     """A reply as one line."""
     return _line({"ok": encode(reply)})
+
+
+def read_reply(line: bytes, kind: Any) -> Any:
+    """A reply of this kind, or ``Refused``.
+
+    Raises:
+        GarbageError: the line is no reply at all.
+        ProtocolError: it is one of another kind.
+    """
+    try:
+        plain = json.loads(line)
+        if "error" in plain:
+            status, reason = plain["error"]["status"], plain["error"]["reason"]
+            if status not in STATUSES_OF_WORKERS or not isinstance(reason, str):
+                raise ValueError(status)
+            return Refused(status, reason)
+        content = plain["ok"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise GarbageError(str(error)) from error
+    return decode(kind, content)
 
 
 def write_error(status: str, reason: str) -> bytes:

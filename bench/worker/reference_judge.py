@@ -78,7 +78,7 @@ def main() -> None:
     import onnx
     from onnx.reference import ReferenceEvaluator
 
-    from bench.worker.array_files import read_arrays
+    from bench.array_files import read_arrays
     from bench.worker.file_outputs import flatten, write
 
     path, inputs, out = (Path(each) for each in sys.argv[1:])

@@ -17,7 +17,7 @@ from backends.base import Images, Labels, Optimizer, Training
 from backends.model import BatchNorm, Conv2D, Dense, Flatten, ModelSpec, Weights
 from backends.optimizers import forms
 from backends.reference import Network
-from bench.worker.array_files import read_arrays
+from bench.array_files import read_arrays
 from bench.workloads.recipe import Recipe
 
 BATCH = 128

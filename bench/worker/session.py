@@ -22,11 +22,11 @@ import numpy as np
 import backends
 from backends.base import Backend, Unavailable, Unsupported
 from backends.model import ModelSpec, Weights
+from bench.array_files import read_arrays
 from bench.machine import allocators, limits, memory, stops
 from bench.secrecy import hide
 from bench.values import Missing
 from bench.worker import clock, file_outputs, protocol, reference_outputs, training
-from bench.worker.array_files import read_arrays
 from bench.worker.certificate_outputs import Candidate
 from bench.worker.inputs import batch_of, read_inputs, sample_of
 from bench.worker.protocol import (

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import psutil
 
 from bench.errors import UsageError
 from bench.file_names import readable
@@ -68,6 +69,10 @@ class OnnxModel:
         return {each.name: given.get(each.name, each.draw(rng, count)) for each in self.inputs}
 
 
+LARGEST_FILE = 2 * 2**30
+"""Bytes of an ONNX file without its external data: protobuf's own limit."""
+
+
 def describe_all(paths: Sequence[Path], options: InputOptions) -> list[OnnxModel]:
     """Check files and read their inputs; an option is for every file that has an input of its name.
 
@@ -116,6 +121,8 @@ def describe(path: Path, options: InputOptions | None = None) -> OnnxModel:
         given = {name: _array_digest(array) for name, array in arrays.items()}
         inputs = tuple(replace(each, given=given.get(each.name, "")) for each in inputs)
     digest, size = _digest(path, model)
+    if size > (free := psutil.virtual_memory().available):
+        raise UsageError(f"{path} and its data have {size / 1e9:.1f} GB, {free / 1e9:.1f} GB of memory are free")
     count = sum(math.prod(tensor.dims) for tensor in model.graph.initializer)
     return OnnxModel(
         name=f"{readable(path.stem)}@{digest[:8]}",
@@ -140,6 +147,8 @@ def _load(path: Path) -> Any:
         raise UsageError(
             "--onnx reads the file with a package that is missing: pip install 'evenbench[onnx]'"
         ) from error
+    if path.stat().st_size > LARGEST_FILE:
+        raise UsageError(f"{path} is larger than {LARGEST_FILE >> 30} GiB: no ONNX file is, large data stand beside it")
     try:
         model = onnx.load(str(path), load_external_data=False)
     except Exception as error:  # protobuf's own exceptions

@@ -7,7 +7,6 @@ that has one; the other inputs have the batch where they have the same symbol.
 from __future__ import annotations
 
 import math
-import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bench import array_files
 from bench.errors import UsageError
 
 SAMPLES = 512
@@ -272,15 +272,13 @@ def read(path: Path, inputs: tuple[Input, ...], others: bool = False) -> dict[st
     return arrays
 
 
-def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
-    """The arrays of a file by name.
+def read_arrays(path: Path, most: int = array_files.MOST_BYTES) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of a file by name, of at most so many bytes together.
 
     Raises:
         UsageError: it is no npz file of plain arrays.
     """
     try:
-        with path.open("rb") as opened:
-            stored = np.load(opened, allow_pickle=False)
-            return {name: stored[name] for name in getattr(stored, "files", ())}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        return array_files.read_arrays(path, most)
+    except ValueError as error:
         raise UsageError(f"--input {path}: not an npz file of plain arrays: {error}") from error

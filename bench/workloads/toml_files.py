@@ -38,7 +38,7 @@ def recipe(path: Path) -> Recipe:
     Raises:
         UsageError: not to be read, not TOML, or not a recipe; the message says where.
     """
-    text, plain = _read(path)
+    text, plain = read(path)
     try:
         return _validated(Recipe, {**plain, "name": name_of(path, text)})
     except _InvalidField as error:
@@ -56,7 +56,7 @@ def model(path: Path) -> ModelSpec:
     Raises:
         UsageError: not to be read, not TOML, or not a model; the message names the line of the layer.
     """
-    text, plain = _read(path)
+    text, plain = read(path)
     shape, raw = plain.pop("input_shape", [32, 32, 3]), plain.pop("layers", None)
     if plain:
         raise UsageError(f"{path}: a model has no '{next(iter(plain))}'; it has input_shape and [[layers]]")
@@ -105,7 +105,7 @@ def _checked(path: Path, spec: ModelSpec) -> ModelSpec:
     return spec
 
 
-def _read(path: Path) -> tuple[str, dict[str, Any]]:
+def read(path: Path) -> tuple[str, dict[str, Any]]:
     try:
         with path.open("rb") as file:
             content = file.read(LARGEST_FILE + 1)

@@ -16,7 +16,7 @@ from reports.table import Document, Table, printable
 
 DEFAULT_FORMAT = "simple"
 FORMATS = ("simple", "plain", "grid", "github", "html", "latex", "tsv", "csv", "json")
-"""The last two are ours, the others tabulate's; of those with a markup each needs an escaping that is tested."""
+"""The last three are ours, the others tabulate's; of those with a markup each needs an escaping that is tested."""
 
 Escape = Callable[[str], str]
 
@@ -52,6 +52,8 @@ def body(table: Table, format_name: str, widths: Sequence[int | None] | None = N
     alignment = ["left"] * table.texts + ["right"] * (len(table.headers) - table.texts)
     show = _CELL.get(format_name, printable)
     rows, headers = [[show(cell) for cell in row] for row in table.rows], [show(cell) for cell in table.headers]
+    if format_name == "tsv":  # tabulate cuts off the tab before a last cell that is empty
+        return "\n".join("\t".join(line) for line in (headers, *rows))
     if widths is None:
         return tabulate(rows, headers, format_name, disable_numparse=True, colalign=alignment)
     return tabulate(rows, headers, format_name, disable_numparse=True, colalign=alignment, maxcolwidths=list(widths))

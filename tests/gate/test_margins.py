@@ -29,7 +29,7 @@ def test_a_project_without_the_table_changes_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[margins", "is not TOML"),
+        ("[margins", "not TOML"),
         ("[margins]\nspeed = '1%'", "no margin 'speed'; one of throughput"),
         ("[margins]\nthroughput = 'some'", "not a percentage such as 2%"),
         ("margins = 3", "margins is not a table"),

@@ -13,9 +13,9 @@ import numpy.typing as npt
 
 from backends.base import Labels
 from backends.reference import cross_entropy
+from bench.array_files import read_array
 from bench.records.record import CurvePoint
 from bench.runner.worker_process import WorkerError
-from bench.worker.array_files import read_array
 from bench.worker.protocol import Exported, NotExported, Trained, WorkerReport, evaluation_file
 
 Logits: TypeAlias = npt.NDArray[np.float32]

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from backends.base import Images, Labels, Training
 from backends.model import ModelSpec, Weights
+from bench.array_files import read_arrays
 from bench.runner.judges.result import Result
 from bench.runner.judges.training_steps import BACKWARD, StepJudge, TrainingSteps
-from bench.worker.array_files import read_arrays
 from bench.worker.protocol import Close, Closed
 from bench.worker.reference_outputs import LONG_PEAKS, bytes_needed
 from bench.worker.timed_inputs import Draw

@@ -18,9 +18,9 @@ from backends.base import Training
 from backends.model import ModelSpec, Weights
 from backends.optimizers import forms
 from backends.reference import Network
+from bench.array_files import read_arrays
 from bench.runner.judges.result import Result
 from bench.runner.judges.training_steps import BACKWARD, FULL, StepJudge, TrainingSteps, share_of
-from bench.worker.array_files import read_arrays
 from bench.worker.protocol import WATCHED_WEIGHTS, Trained
 from bench.worker.reference_outputs import bytes_needed
 from bench.worker.training import Batch, Split, chunk, chunk_bounds, interval_of

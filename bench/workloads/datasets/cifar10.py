@@ -59,7 +59,7 @@ def _from_archive(path: Path) -> Callable[[str], tuple[Path, bytes]]:
                 member = archive.extractfile(f"{FOLDER}/{name}")
                 if member is None:
                     raise KeyError(name)
-                return path / name, member.read()
+                return path / name, member.read(_RECORD * _RECORDS + 1)
         except (OSError, EOFError, KeyError, tarfile.TarError) as error:
             raise UsageError(f"cannot read {name} of {path}: {error}; delete the file to download it again") from error
 

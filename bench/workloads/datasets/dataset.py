@@ -35,6 +35,10 @@ class Dataset:
         return self.train_x.shape[1:]
 
 
+LARGEST_FILE = 64 * 2**20
+"""Bytes of a data set's file; CIFAR-10's have 30.7 million, Fashion-MNIST's 47 million."""
+
+
 def read(path: Path, remedy: str) -> bytes:
     """A file's content.
 
@@ -42,6 +46,12 @@ def read(path: Path, remedy: str) -> bytes:
         UsageError: the file cannot be read; the message ends with ``remedy``.
     """
     try:
-        return path.read_bytes()
+        if not path.is_file():  # a device or a pipe may have no end
+            raise UsageError(f"cannot read {path}: not a file; {remedy}")
+        with path.open("rb") as file:
+            content = file.read(LARGEST_FILE + 1)
+        if len(content) > LARGEST_FILE:
+            raise UsageError(f"{path} is larger than {LARGEST_FILE >> 20} MiB: not a file of this data set; {remedy}")
+        return content
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}; {remedy}") from error

@@ -105,32 +105,56 @@ def bench_named(process: None, tmp_path_factory: pytest.TempPathFactory) -> Call
     return lambda name: Bench(tmp_path_factory.mktemp(name))
 
 
+class PostgreSQL:
+    """A real server on loopback, in a folder of its own."""
+
+    def __init__(self, programs: Path) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="evenbench-pg-"))
+        self._as_user: dict[str, Any] = {}
+        if os.getuid() == 0:  # the server refuses to run as root
+            self._as_user = {"user": "postgres", "group": "postgres", "extra_groups": []}
+            shutil.chown(self._folder, "postgres", "postgres")
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = str(free.getsockname()[1])
+        data = str(self._folder / "data")
+        self.url = f"postgresql://bench@127.0.0.1:{port}/postgres"
+        self._control = [str(programs / "pg_ctl"), "-D", data, "-l", str(self._folder / "log"), "-w"]
+        self._options = f"-h 127.0.0.1 -p {port} -k {self._folder} -c fsync=off -c max_connections=50"
+        self._do([str(programs / "initdb"), "-D", data, "-U", "bench", "-A", "trust", "--no-sync"])
+
+    def _do(self, command: list[str]) -> None:
+        subprocess.run(command, check=True, capture_output=True, cwd=self._folder, **self._as_user)
+
+    def start(self) -> None:
+        self._do([*self._control, "-o", self._options, "start"])
+
+    def stop(self) -> None:
+        self._do([*self._control, "-m", "immediate", "stop"])
+
+    def remove(self) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
 @pytest.fixture(scope="session")
-def postgresql(process: None) -> Iterator[str]:
-    """URL of a real PostgreSQL server on loopback, empty, for this test session."""
+def postgresql_programs(process: None) -> Path:
+    """The folder of PostgreSQL's programs."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb")) or [shutil.which("initdb")]
     if found[-1] is None:
         pytest.skip("no PostgreSQL server here: apt-get install postgresql")
-    programs = Path(found[-1]).parent
-    folder = Path(tempfile.mkdtemp(prefix="evenbench-pg-"))
-    as_user: dict[str, Any] = {}
-    if os.getuid() == 0:  # the server refuses to run as root
-        as_user = {"user": "postgres", "group": "postgres", "extra_groups": []}
-        shutil.chown(folder, "postgres", "postgres")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    data, log = str(folder / "data"), str(folder / "log")
-    initdb = [str(programs / "initdb"), "-D", data, "-U", "bench", "-A", "trust", "--no-sync"]
-    subprocess.run(initdb, check=True, capture_output=True, cwd=folder, **as_user)
-    control = [str(programs / "pg_ctl"), "-D", data, "-l", log, "-w"]
-    options = f"-h 127.0.0.1 -p {port} -k {folder} -c fsync=off -c max_connections=50"
-    subprocess.run([*control, "-o", options, "start"], check=True, capture_output=True, cwd=folder, **as_user)
+    return Path(found[-1]).parent
+
+
+@pytest.fixture(scope="session")
+def postgresql(postgresql_programs: Path) -> Iterator[str]:
+    """URL of a PostgreSQL server, empty, for this test session."""
+    server = PostgreSQL(postgresql_programs)
+    server.start()
     try:
-        yield f"postgresql://bench@127.0.0.1:{port}/postgres"
+        yield server.url
     finally:
-        subprocess.run([*control, "-m", "immediate", "stop"], check=True, capture_output=True, cwd=folder, **as_user)
-        shutil.rmtree(folder, ignore_errors=True)
+        server.stop()
+        server.remove()
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.e2e)])

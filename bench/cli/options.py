@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shlex
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import chdir, contextmanager
+from contextlib import chdir, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from bench.workloads.workload import Workload
 
 Groups = TypeVar("Groups")
+SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")
 INTERRUPTED = 130
 """Exit code on Ctrl-C."""
 TASKS = ("train", "infer", "all")
@@ -471,11 +473,27 @@ def given_fields(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def end_as_ctrl_c() -> None:
-    """Signals that end a process end it as Ctrl-C does: workers ended, scratch removed, what was measured stored.
+    """Signals that end a process end it as Ctrl-C does: workers ended, scratch removed, what was measured stored. A
+    second one ends it at once: only what is stored stays.
 
     One that the shell ignores (``nohup``) stays ignored.
     """
-    for name in ("SIGTERM", "SIGHUP", "SIGQUIT"):
-        number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, signal.default_int_handler)
+    numbers = [number for name in SIGNALS if (number := getattr(signal, name, None)) is not None]
+    numbers = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+
+    def first(*_: object) -> None:
+        for number in numbers:
+            signal.signal(number, second)
+        raise KeyboardInterrupt
+
+    def second(*_: object) -> None:
+        from bench.machine import process_tree
+
+        for pid in process_tree.descendants(os.getpid())[1:]:
+            with suppress(OSError):
+                os.kill(pid, getattr(signal, "SIGKILL", signal.SIGTERM))
+        os.write(2, b"bench: ended at once; what is stored stays (bench history)\n")
+        os._exit(INTERRUPTED)
+
+    for number in numbers:
+        signal.signal(number, first)

@@ -96,6 +96,7 @@ class RunProgress(Bar):
 
     store: Store = field(kw_only=True)
     run_name: str = field(kw_only=True)
+    _weights_lost: bool = False
 
     def changed(self, records: Sequence[Record], parts: Mapping[str, bytes]) -> None:
         """Store the current records in one transaction, as those of a run that has not ended, with what it goes on
@@ -104,10 +105,16 @@ class RunProgress(Bar):
 
     def trained(self, row: str, weights: Path) -> None:
         """Store the weights, for later runs that start from them."""
+        self.store_error, earlier = None, self.store_error
         self.write_to_store(lambda: self.store.keep_weights(self.run_name, row, to_safetensors(weights)))
+        self._weights_lost |= self.store_error is not None
+        self.store_error = self.store_error or earlier
 
     def ended(self, run: Run, whole: bool) -> None:
-        """Store the run's final fields. ``whole``: nothing is missing."""
+        """Store the run's final fields, with all records. ``whole``: nothing is missing. An earlier failure is over, if
+        no weights were lost by it."""
+        if not self._weights_lost:
+            self.store_error = None
         self.write_to_store(lambda: self.store.end_run(run, whole))
 
 

@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from backends.base import Images, Labels
 from backends.model import ModelSpec
 from bench.errors import BenchError
-from bench.machine import nvml, speed_variables, turn
+from bench.machine import nvml, reaper, speed_variables, turn
 from bench.machine.host import pinned
 from bench.machine.limits import Limits
 from bench.runner.judges.file_certificate import FileJudge
@@ -174,6 +174,7 @@ class Workspace:
             turn.taken(placement.lock, _tell) as found,
             tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True) as folder,
             FileLock(Path(folder) / OWNER),
+            reaper.watching(),
         ):
             self.scratch = Path(folder)
             self.timing.turn = found.state

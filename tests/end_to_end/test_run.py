@@ -231,7 +231,7 @@ def test_unwritable_store_is_one_line_before_anything_is_measured(bench: Bench) 
     assert time.monotonic() - began < 60
 
 
-def test_a_full_disk_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_one_line(process: None, monkeypatch: pytest.MonkeyPatch) -> None:
     import errno
 
     import numpy as np

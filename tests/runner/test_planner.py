@@ -39,7 +39,9 @@ def test_under_all_a_missing_framework_ends_only_its_rows(monkeypatch: pytest.Mo
     assert not any(row.required for row in rows.values())
 
 
-def test_a_runtime_whose_source_is_unavailable_does_not_fail_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_runtime_whose_source_is_unavailable_does_not_fail_the_run(
+    process: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from bench.records.record import Data
     from bench.runner import planner
     from bench.runner.record_builder import Context

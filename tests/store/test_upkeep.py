@@ -122,7 +122,6 @@ def test_a_copy_that_cannot_be_written_is_not_there(path: Path, tmp_path: Path) 
         upkeep.backup(store, tmp_path / "nowhere" / "copy.db")
 
 
-@pytest.mark.e2e
 def test_postgresqls_copy_is_pg_dumps(postgresql: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"pg_dump --format=custom --file=.*copy.* --dbname=URL copies it"):
         upkeep.backup(Store(postgresql), tmp_path / "copy")

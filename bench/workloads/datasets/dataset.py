@@ -46,7 +46,7 @@ def read(path: Path, remedy: str) -> bytes:
         UsageError: the file cannot be read; the message ends with ``remedy``.
     """
     try:
-        if not path.is_file():  # a device or a pipe may have no end
+        if path.exists() and not path.is_file():  # a device or a pipe may have no end
             raise UsageError(f"cannot read {path}: not a file; {remedy}")
         with path.open("rb") as file:
             content = file.read(LARGEST_FILE + 1)

@@ -6,6 +6,7 @@ they must be in its own memory, from its own copy of the images: nothing of it i
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -53,6 +54,8 @@ class TimedOutputs:
     model: ModelSpec
     images: Images
     _networks: dict[str, Network] = field(default_factory=dict)
+    _by_digest: dict[str, Network] = field(default_factory=dict)
+    """Rows that are not trained have the same weights: they are held once."""
 
     def keep_weights(self, fit_id: str, weights: Weights) -> None:
         """The weights that the rows of this training compute with.
@@ -62,7 +65,13 @@ class TimedOutputs:
         """
         if not are_of(self.model, weights):
             raise WorkerError("failed", "the trained weights do not have the names and shapes of the model's")
-        self._networks[fit_id] = Network(self.model, weights)
+        digest = hashlib.sha256()
+        for name in sorted(weights):
+            digest.update(np.ascontiguousarray(weights[name]).tobytes())
+        key = digest.hexdigest()
+        if key not in self._by_digest:
+            self._by_digest[key] = Network(self.model, weights)
+        self._networks[fit_id] = self._by_digest[key]
 
     def judge(self, row: Row, fit_id: str, measured: MeasuredRound) -> Result | Missing:
         """The error of a round's outputs of inference, relative as the certificate's logits: of the worst metric."""

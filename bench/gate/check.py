@@ -98,7 +98,6 @@ def _earlier(results: Results, resumed: Resumed, before: Check | None) -> Earlie
     """What the sittings before this one measured; the rows get their results back."""
     weights = {part.removeprefix(WEIGHTS): it for part, it in resumed.parts.items() if part.startswith(WEIGHTS)}
     results.restore(resumed.parts, weights, resumed.name, again=False)
-    results.allow_changes = bool(resumed.changed)
     try:
         course = PairsCourse.model_validate_json(resumed.parts.get(PAIRS, b"{}"))
     except ValidationError as error:
@@ -106,4 +105,6 @@ def _earlier(results: Results, resumed: Resumed, before: Check | None) -> Earlie
     figures = [] if before is None else before.figures
     pairs = {GatedMetric(one.row, one.name, one.task, one.batch_size, one.boundary): one.pairs for one in figures}
     history = [] if before is None else before.resumed
-    return Earlier(course, pairs, [*history, resumption.resumption(resumed, course.rounds)])
+    history = [*history, resumption.resumption(resumed, course.rounds)]
+    results.allow_changes = any(once.changed for once in history)
+    return Earlier(course, pairs, history)

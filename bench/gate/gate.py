@@ -258,7 +258,10 @@ class Gate:
         return again and self._second_tries.get(row_id, 0) < SECOND_TRIES
 
     def _versions_changed(self, row: Row) -> bool:
-        """Whether a side's versions differ from those of its first worker; if so, both sides fail."""
+        """Whether a side's versions differ from those of its first worker; if so, both sides fail, unless the user
+        went on with other ones."""
+        if self.results.allow_changes:
+            return False
         changed = self._validity.changed_versions(row)
         for side in self._sides(row.job.row.id) if changed else ():
             self.results[side].fail("failed", changed)

@@ -105,9 +105,9 @@ def run(
             if resumed is not None:
                 weights = store.weights(resumed.name)[1]
                 results.restore(resumed.parts, weights, resumed.name, again=True)
-                results.allow_changes = bool(resumed.changed)
                 goes_on = resumption.resumption(resumed, len(results.schedule))
                 begun = begun.model_copy(update={"resumed": [*begun.resumed, goes_on]})
+                results.allow_changes = any(once.changed for once in begun.resumed)
             counts = [max(0, trainings(plan, row) - len(results[row].fits)) for row in plan.rows]
             results.total = len(plan.rows) + sum(counts) + results.rounds_missing() * len(plan.order(0))
             if plan.budget is not None:

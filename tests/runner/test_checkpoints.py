@@ -153,3 +153,14 @@ def test_a_checkpoint_of_another_version_is_not_offered(tmp_path: Path) -> None:
     store.save("20260101T000000-aaaa", parts={"begun": json.dumps({**plain, "more": 1}).encode()})
     assert resumption.unended_lines(store) == []
     assert Begun.model_validate(plain)
+
+
+def test_other_versions_than_those_of_the_first_worker_are_named() -> None:
+    measured = result()
+    first = measured.reports[0][2]
+    assert measured.changed_versions(first) == ""
+    assert measured.changed_versions(replace(first, versions={"x": "2"})) == "x 1 became 2"
+    measured.rounds[1] = replace(
+        measured.rounds[1], finished=replace(measured.rounds[1].finished, report=replace(first, versions={"x": "2"}))
+    )
+    assert measured.changed_versions() == "", "the last worker is as the first"

@@ -154,6 +154,8 @@ class Gate:
         self.verdicts, self._lengths, self.seconds = {}, {}, earlier.course.seconds
         self._second_tries = dict(earlier.course.second_tries)
         self._judge_accuracy()
+        if self.earlier is None:
+            self.keep(self.check(), self._parts(0))
         number = taken = 0
         begin = time.monotonic() - self.seconds
         for look in self.criteria.looks:

@@ -98,8 +98,9 @@ def an_onnx_file() -> bytes:
     y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 4])
     weight = numpy_helper.from_array(np.ones((6, 4), np.float32), "w")
     graph = helper.make_graph([helper.make_node("MatMul", ["x", "w"], ["y"])], "g", [x], [y], [weight])
-    model: bytes = onnx.ModelProto.SerializeToString(helper.make_model(graph))
-    return model
+    made = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)])
+    content: bytes = made.SerializeToString()
+    return content
 
 
 def requests() -> list[bytes]:

@@ -435,9 +435,9 @@ def command_line() -> str:
 
 def plain(chosen: Any) -> dict[str, Any]:
     """A dataclass of groups of options as plain values, secrets hidden."""
-    from pydantic import TypeAdapter
+    from bench.worker.coding import encode
 
-    values: dict[str, Any] = json.loads(hide(TypeAdapter(type(chosen)).dump_json(chosen).decode()))
+    values: dict[str, Any] = json.loads(hide(json.dumps(encode(chosen))))
     return values
 
 
@@ -450,16 +450,15 @@ def going_on(store: Store, text: str, kind: str, groups: type[Groups]) -> Iterat
         UsageError: there is none, or its folder is gone.
         BenchError: what is stored of it is damaged.
     """
-    from pydantic import TypeAdapter, ValidationError
-
     from bench.runner import resumption
+    from bench.worker.coding import ProtocolError, decode
 
     name, begun = resumption.find(store, text, kind)
     if MASK in json.dumps(begun.options):
         raise UsageError(f"an option of {name} had a secret, which is not stored: it cannot go on")
     try:
-        chosen = TypeAdapter(groups).validate_python(begun.options, strict=False)
-    except ValidationError as error:
+        chosen: Groups = decode(groups, begun.options)
+    except ProtocolError as error:
         raise BenchError(f"{name} was begun by another version of evenbench; begin anew without --resume") from error
     if not Path(begun.folder).is_dir():
         raise UsageError(f"the folder of {name} is gone: {begun.folder}; begin anew without --resume")

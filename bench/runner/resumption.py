@@ -13,7 +13,6 @@ from importlib.metadata import version
 from typing import Any
 
 import psutil
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 import backends
 from backends.model import ModelSpec
@@ -23,17 +22,17 @@ from bench.records.record import Resumption
 from bench.runner.plan import Plan
 from bench.store.checkpoints import BEGUN
 from bench.store.store import Store
+from bench.worker.coding import decode, encode
 
 CHECK, SWEEP = "check-", "sweep-"
 """The names of checks and sweeps begin with these; those of runs with their time."""
 
 
-class Circumstances(BaseModel):
+@dataclass(frozen=True)
+class Circumstances:
     """What decides whether figures of two sittings may stand in one run."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    rows: list[str]
+    rows: tuple[str, ...]
     """Their ids."""
     work: str
     """A hash of model, recipe, files and metrics: what the same options may come to when files have changed."""
@@ -41,7 +40,7 @@ class Circumstances(BaseModel):
     """The data set's hash."""
     machine: str
     commit: str | None
-    versions: dict[str, str]
+    versions: Mapping[str, str]
     """Of this interpreter's packages; workers of others say theirs themselves."""
 
     def changes(self, then: Circumstances) -> list[str]:
@@ -75,24 +74,53 @@ def _short(text: str | None) -> str:
     return "none" if text is None else text[:12]
 
 
-class Begun(BaseModel):
+@dataclass(frozen=True)
+class Owner:
+    """The process that measures."""
+
+    machine: str
+    process: int
+    began: float
+    """Seconds of the epoch."""
+
+    @property
+    def lives(self) -> bool:
+        """Whether that process runs on this machine."""
+        try:
+            return abs(psutil.Process(self.process).create_time() - self.began) < 1.0
+        except psutil.Error:
+            return False
+
+
+@dataclass(frozen=True)
+class Begun:
     """What a run or check was begun with."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    options: dict[str, Any]
+    options: Mapping[str, Any]
     """The groups of options of its command; none: a larger search has begun it, and goes on with it."""
     at: str
     """When."""
     folder: str
     """The working folder, for relative paths."""
     circumstances: Circumstances
-    owner: tuple[str, int, float]
-    """The machine, the process, and the time at which it began (seconds of the epoch)."""
+    owner: Owner
 
     def part(self) -> dict[str, bytes]:
-        """As the store keeps it."""
-        return {BEGUN: self.model_dump_json().encode()}
+        """As the store keeps it: names of files may be no UTF-8."""
+        return {BEGUN: json.dumps(encode(self)).encode()}
+
+    @classmethod
+    def read(cls, part: bytes) -> Begun:
+        """The inverse of ``part``.
+
+        Raises:
+            ValueError: it is damaged, or of another version.
+        """
+        try:
+            begun: Begun = decode(cls, json.loads(part))
+        except RecursionError as error:
+            raise ValueError("nested too deeply") from error
+        return begun
 
 
 @dataclass(frozen=True)
@@ -121,7 +149,7 @@ def circumstances(plan: Plan, data: str, machine: Mapping[str, Any], more: Any =
         more,
     ]
     work = hashlib.sha256(json.dumps(content, default=repr, sort_keys=True).encode()).hexdigest()
-    rows = [row.id for row in plan.rows]
+    rows = tuple(row.id for row in plan.rows)
     return Circumstances(
         rows=rows, work=work, data=data, machine=str(machine["id"]), commit=git_commit(), versions=versions
     )
@@ -129,7 +157,7 @@ def circumstances(plan: Plan, data: str, machine: Mapping[str, Any], more: Any =
 
 def begun(options: Mapping[str, Any], now: Circumstances) -> Begun:
     """For a run or check that this process begins or goes on with."""
-    process = (now.machine, os.getpid(), psutil.Process().create_time())
+    process = Owner(now.machine, os.getpid(), psutil.Process().create_time())
     at = datetime.now(UTC).isoformat(timespec="milliseconds")
     return Begun(options=dict(options), at=at, folder=os.getcwd(), circumstances=now, owner=process)
 
@@ -144,8 +172,8 @@ def unended(store: Store) -> dict[str, Begun]:
     found = {}
     for name, content in store.unended().items():
         try:
-            begun = Begun.model_validate_json(content)
-        except ValidationError:
+            begun = Begun.read(content)
+        except ValueError:
             continue  # of another version
         if begun.options:
             found[name] = begun
@@ -156,9 +184,8 @@ def unended_lines(store: Store) -> list[str]:
     """For every run, check and sweep that has not ended: the command that goes on, or that it is still going on."""
     lines = []
     for name, begun in unended(store).items():
-        machine, process, began = begun.owner
-        if machine == begun.circumstances.machine and _lives(process, began):
-            lines.append(f"{name} is still going on, in process {process}")
+        if begun.owner.machine == begun.circumstances.machine and begun.owner.lives:
+            lines.append(f"{name} is still going on, in process {begun.owner.process}")
         else:
             lines.append(f"{name} stopped early: bench {kind_of(name)} --resume {name} does what is missing")
     return lines
@@ -191,10 +218,10 @@ def goes_on(store: Store, name: str, now: Circumstances, anyway: bool) -> Resume
     parts = store.parts(name)
     if BEGUN not in parts:
         raise UsageError(f"{name} has ended: nothing is missing; bench report {name} shows it")
-    then = Begun.model_validate_json(parts[BEGUN])
-    machine, process, began = then.owner
-    if machine == now.machine and process != os.getpid() and _lives(process, began):
-        raise UsageError(f"{name} is still going on, in process {process}")
+    then = Begun.read(parts[BEGUN])
+    owner = then.owner
+    if owner.machine == now.machine and owner.process != os.getpid() and owner.lives:
+        raise UsageError(f"{name} is still going on, in process {owner.process}")
     changed = now.changes(then.circumstances)
     if changed and not anyway:
         raise BenchError(
@@ -207,10 +234,3 @@ def resumption(resumed: Resumed, rounds: int) -> Resumption:
     """For the record. ``rounds``: those that had been measured."""
     at = datetime.now(UTC).isoformat(timespec="seconds")
     return Resumption(at=at, rounds=rounds, changed=resumed.changed)
-
-
-def _lives(process: int, began: float) -> bool:
-    try:
-        return abs(psutil.Process(process).create_time() - began) < 1.0
-    except psutil.Error:
-        return False

@@ -45,9 +45,9 @@ def decode(kind: Any, plain: Any, where: str = "") -> Any:
         return _decode_union(arguments, plain, where)
     if origin is Literal:
         return _expect(plain in arguments, plain, " or ".join(map(str, arguments)), where)
-    if origin is tuple:
+    if origin in (tuple, list):
         _expect(isinstance(plain, list | tuple), plain, "a list", where)
-        return tuple(decode(arguments[0], inner, f"{where}[{i}]") for i, inner in enumerate(plain))
+        return origin(decode(arguments[0], inner, f"{where}[{i}]") for i, inner in enumerate(plain))
     if origin is not None and issubclass(origin, Mapping):
         _expect(isinstance(plain, dict), plain, "an object", where)
         return {name: decode(arguments[1], inner, f"{where}.{name}") for name, inner in plain.items()}

@@ -91,7 +91,6 @@ def npz(**arrays: Any) -> bytes:
 
 
 def an_onnx_file() -> bytes:
-    import onnx
     from onnx import TensorProto, helper, numpy_helper
 
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 6])

@@ -6,6 +6,7 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from stored import run
@@ -15,19 +16,19 @@ from bench.errors import BenchError, UsageError
 from bench.runner import checkpoints, resumption
 from bench.runner.judges.result import Result
 from bench.runner.record_builder import to_record
-from bench.runner.resumption import Begun, Circumstances
+from bench.runner.resumption import Begun, Circumstances, Owner
 from bench.runner.row_result import RowResult
 from bench.store import queries
 from bench.store.store import Store
 
 NOW = Circumstances(
-    rows=["pytorch"], work="w", data="d" * 64, machine="here", commit="c" * 40, versions={"torch": "2.9", "numpy": "2"}
+    rows=("pytorch",), work="w", data="d" * 64, machine="here", commit="c" * 40, versions={"torch": "2.9", "numpy": "2"}
 )
 
 
-def begun(name: str = "run", **changes: object) -> dict[str, bytes]:
-    part = resumption.begun({"some": {"option": 1}}, NOW.model_copy(update=changes))
-    return part.model_copy(update={"owner": ("here", 2**22 + 1, 0.0)}).part()  # no process has that number
+def begun(name: str = "run", **changes: Any) -> dict[str, bytes]:
+    part = resumption.begun({"some": {"option": 1}}, replace(NOW, **changes))
+    return replace(part, owner=Owner("here", 2**22 + 1, 0.0)).part()  # no process has that number
 
 
 def store_with(tmp_path: Path, *names: str) -> Store:
@@ -90,7 +91,7 @@ def test_nothing_changed_is_no_change() -> None:
 
 def test_what_changed_is_named_and_goes_on_only_if_told(tmp_path: Path) -> None:
     store = store_with(tmp_path, "20260101T000000-aaaa")
-    other = NOW.model_copy(update={"machine": "there", "data": "e" * 64, "versions": {"torch": "2.10", "numpy": "2"}})
+    other = replace(NOW, machine="there", data="e" * 64, versions={"torch": "2.10", "numpy": "2"})
     expected = ["machine here became there", "data dddddddddddd became eeeeeeeeeeee", "torch 2.9 became 2.10"]
     with pytest.raises(BenchError, match=r"cannot go on as it was: machine here.*--anyway"):
         resumption.goes_on(store, "20260101T000000-aaaa", other, anyway=False)
@@ -99,11 +100,11 @@ def test_what_changed_is_named_and_goes_on_only_if_told(tmp_path: Path) -> None:
     assert resumption.resumption(resumed, 3).changed == expected
 
 
-@pytest.mark.parametrize("changes", [{"rows": ["pytorch", "keras"]}, {"rows": []}, {"work": "another"}])
-def test_other_work_cannot_be_joined(tmp_path: Path, changes: dict[str, object]) -> None:
+@pytest.mark.parametrize("changes", [{"rows": ("pytorch", "keras")}, {"rows": ()}, {"work": "another"}])
+def test_other_work_cannot_be_joined(tmp_path: Path, changes: dict[str, Any]) -> None:
     store = store_with(tmp_path, "20260101T000000-aaaa")
     with pytest.raises(BenchError, match=r"cannot go on: .* are others.*without --resume"):
-        resumption.goes_on(store, "20260101T000000-aaaa", NOW.model_copy(update=changes), anyway=True)
+        resumption.goes_on(store, "20260101T000000-aaaa", replace(NOW, **changes), anyway=True)
 
 
 def test_the_newest_is_found_by_when_it_began_or_by_the_beginning_of_its_name(tmp_path: Path) -> None:
@@ -124,7 +125,7 @@ def test_one_that_has_ended_or_goes_on_is_left_alone(tmp_path: Path) -> None:
     assert resumption.unended_lines(store) == [
         "20260101T000000-aaaa stopped early: bench run --resume 20260101T000000-aaaa does what is missing"
     ]
-    mine = resumption.begun({"some": {}}, NOW.model_copy(update={"machine": "here"}))
+    mine = resumption.begun({"some": {}}, replace(NOW, machine="here"))
     store.save("20260101T000000-aaaa", parts=mine.part())
     assert resumption.unended_lines(store) == [f"20260101T000000-aaaa is still going on, in process {os.getpid()}"]
     store.end_run(run("20260101T000000-aaaa"))
@@ -152,7 +153,11 @@ def test_a_checkpoint_of_another_version_is_not_offered(tmp_path: Path) -> None:
     plain = json.loads(store.unended()["20260101T000000-aaaa"])
     store.save("20260101T000000-aaaa", parts={"begun": json.dumps({**plain, "more": 1}).encode()})
     assert resumption.unended_lines(store) == []
-    assert Begun.model_validate(plain)
+    assert Begun.read(json.dumps(plain).encode()).circumstances == NOW
+    folder = replace(Begun.read(json.dumps(plain).encode()), folder="h\udcf6f")
+    assert Begun.read(folder.part()["begun"]) == folder, "a name that is no UTF-8"
+    with pytest.raises(ValueError, match="nested too deeply"):
+        Begun.read(b"[" * 100_000)
 
 
 def test_other_versions_than_those_of_the_first_worker_are_named() -> None:

@@ -14,6 +14,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+LARGEST_INTEGER = 2**63
+"""Of those that become a float; a larger one may be too large for one."""
+
 
 class ProtocolError(ValueError):
     """A line that is not a valid request or reply; the message names the field."""
@@ -60,7 +63,8 @@ def _decode_plain(kind: Any, plain: Any, where: str) -> Any:
     if kind is Path:
         return Path(_expect(isinstance(plain, str), plain, "a path", where))
     if kind is float:
-        return float(_expect(type(plain) in (int, float), plain, "a number", where))
+        _expect(type(plain) is float or (type(plain) is int and abs(plain) < LARGEST_INTEGER), plain, "a number", where)
+        return float(plain)
     return _expect(type(plain) is kind, plain, kind.__name__, where)
 
 

@@ -542,7 +542,7 @@ def read_request(line: str) -> tuple[str, Request[Any], float]:
         return command, decode(REQUESTS[command], plain["content"]), float(plain["spawned_at"])
     except ProtocolError:
         raise
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise ProtocolError(f"not a request: {type(error).__name__}: {error}") from error
 
 

@@ -155,6 +155,8 @@ def _load(path: Path) -> Any:
         raise UsageError(f"{path} is not an ONNX file: {_first_line(error)}") from error
     if not model.graph.node:
         raise UsageError(f"{path} is not an ONNX file: it has no nodes")
+    if not all(isinstance(name, str) for name in onnx_graph.names(model)):  # protobuf gives bytes that are no text
+        raise UsageError(f"{path} is damaged: a name in it is no text")
     return model
 
 

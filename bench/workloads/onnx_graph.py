@@ -46,6 +46,19 @@ def precision(model: Any) -> str:
     return "fp32"
 
 
+def names(model: Any) -> Iterator[Any]:
+    """Every name in a file: of operators, values, tensors and what stands beside it."""
+    for node in _nodes(model.graph):
+        yield from (node.op_type, node.name, node.domain, *node.input, *node.output)
+        yield from (attribute.name for attribute in node.attribute)
+    for tensor in model.graph.initializer:
+        yield tensor.name
+        yield from (text for entry in tensor.external_data for text in (entry.key, entry.value))
+    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
+        yield value.name
+        yield from (side.dim_param for side in value.type.tensor_type.shape.dim)
+
+
 def highest_indices(model: Any) -> dict[str, int]:
     """By input: the largest integer that all tables which it indexes take (Gather, GatherElements, OneHot)."""
     shapes = _shapes(model)

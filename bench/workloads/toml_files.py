@@ -117,7 +117,7 @@ def read(path: Path) -> tuple[str, dict[str, Any]]:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise UsageError(f"{path}: not text in UTF-8") from error
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # of TOML, or a number of thousands of digits
         raise UsageError(f"{path}: not TOML: {error}") from error
     except RecursionError:
         raise UsageError(f"{path}: nested too deeply") from None

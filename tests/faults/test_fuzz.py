@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import resource
 import time
 from collections.abc import Callable
@@ -54,7 +55,8 @@ from bench.workloads.onnx_inputs import InputOptions
 from reports.render import text as rendered
 from reports.table import Document, Table
 
-SECONDS = 600
+SECONDS = int(os.environ.get("EVENBENCH_FUZZ_SECONDS", "600"))
+"""That the long trial of each parser takes."""
 SLOWEST = 10.0
 """Seconds that one document may take."""
 MOST_MEMORY = 500 * 2**20
@@ -154,6 +156,8 @@ def safetensors() -> list[bytes]:
     return [save({"a.kernel": np.ones((3, 2), np.float32), "b": np.zeros(4, np.int64)})]
 
 
+DIGITS = b"x = " + b"9" * 5000
+LARGE = b'{"command": "warm_up", "content": {"metric": {}}, "spawned_at": 1' + b"0" * 400 + b"}"
 PARSERS = {
     "run": Parser(
         lambda content, _: parse_export(content.decode(errors="replace"), "x.json"),
@@ -166,15 +170,15 @@ PARSERS = {
     "checkpoint": Parser(restore, parts, (BenchError,)),
     "model": Parser(
         lambda content, folder: toml_files.model(written(content, folder, "m.toml")),
-        lambda: [EVERY_LAYER.encode()], (UsageError,),
+        lambda: [EVERY_LAYER.encode()], (UsageError,), found=(DIGITS,),
     ),
     "recipe": Parser(
         lambda content, folder: toml_files.recipe(written(content, folder, "r.toml")),
-        lambda: [RECIPE], (UsageError,),
+        lambda: [RECIPE], (UsageError,), found=(DIGITS,),
     ),
     "margins": Parser(
         lambda content, folder: margins.read((), written(content, folder, "g.toml"), folder / "none.toml"),
-        lambda: [b'[margins]\nthroughput = "1%"\nlatency = 0.02\n'], (UsageError,),
+        lambda: [b'[margins]\nthroughput = "1%"\nlatency = 0.02\n'], (UsageError,), found=(DIGITS,),
     ),
     "cifar": Parser(
         lambda content, _: cifar10._records(Path("x"), content), lambda: [bytes(3073 * 10)], (UsageError,)
@@ -194,7 +198,7 @@ PARSERS = {
     ),
     "safetensors": Parser(read_safetensors, safetensors, (BenchError,)),
     "request": Parser(lambda content, _: read_request(content.decode(errors="replace")), requests, (ProtocolError,),
-                      of_json),
+                      of_json, (LARGE,)),
     "reply": Parser(read_any_reply, replies, (ProtocolError,), of_json),
 }  # fmt: skip
 
@@ -249,6 +253,7 @@ def test_ten_minutes(name: str, tmp_path: Path, record_property: Callable[[str, 
         fuzz(name, tmp_path, examples=1000, number=count)
         count += 1
     record_property("documents", 1000 * count)
+    print(f"{name}: {1000 * count:,} documents, {(peak() - before) / 1e6:.0f} MB more at the peak")
     assert peak() - before < MOST_MEMORY
 
 

@@ -6,9 +6,11 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 from fakes.registry import ADAPTERS
 
 from bench.machine.speed_variables import SIMULATED_TIME
@@ -55,6 +57,22 @@ class Bench:
         assert done.returncode == 0, done.stderr
         records: list[dict[str, Any]] = json.loads(done.stdout)["records"]
         return records
+
+    def left(self, seconds: float = 2.0) -> list[str]:
+        """Command lines of the processes of this ``bench`` that still run after so many seconds."""
+        deadline = time.monotonic() + seconds
+        while True:
+            alive = []
+            for process in psutil.process_iter():
+                try:
+                    mine = process.environ().get("BENCH_STORE") == str(self.store)
+                    if mine and process.status() != psutil.STATUS_ZOMBIE:
+                        alive.append(" ".join(process.cmdline()))
+                except psutil.Error:
+                    continue  # it has ended, or belongs to the kernel
+            if not alive or time.monotonic() > deadline:
+                return alive
+            time.sleep(0.05)
 
     def register(self, adapters: dict[str, str]) -> None:
         """Adapters for this test only: a dist-info folder on PYTHONPATH, nothing installed."""

@@ -55,6 +55,8 @@ class SavedRow(_Part):
     timed: list[Result]
     arena: list[tuple[TimedMetric, list[float]]]
     arena_error: str | None
+    round_numbers: list[int]
+    """Rounds of an earlier beginning of the row may still be stored: they are not of it any more."""
 
 
 class SavedRound(_Part):
@@ -103,25 +105,29 @@ def restore(results: Mapping[str, RowResult], parts: Mapping[str, bytes], owner:
         if content is None or result.row.problem is not None:
             continue
         saved = _decoded(SavedRow, content, owner)
-        for name in SavedRow.model_fields:
+        for name in set(SavedRow.model_fields) - {"round_numbers"}:
             setattr(result, name, getattr(saved, name))
-        result.rounds = _rounds(row_id, parts, owner)
+        result.rounds = _rounds(row_id, saved.round_numbers, parts, owner)
         result.restored = True
 
 
-def forget(parts: Mapping[str, bytes], row_ids: Sequence[str]) -> dict[str, bytes]:
-    """The parts without those of these rows, which begin anew."""
-    ends = tuple(f" {row_id}" for row_id in row_ids)
-    return {name: content for name, content in parts.items() if not (ends and name.endswith(ends))}
+def parts_to_forget(parts: Mapping[str, bytes], owner: str) -> list[str]:
+    """The names of the parts of rows that failed a check of their work, which begin anew: half of their rounds would be
+    those that happened to pass.
+
+    Raises:
+        BenchError: it is damaged.
+    """
+    course = course_of(parts, owner)
+    ended = {} if course is None else course.ended
+    failed = tuple(f" {row_id}" for row_id, (status, _) in ended.items() if status == "failed")
+    return [name for name in parts if failed and name.endswith(failed)]
 
 
-def _rounds(row_id: str, parts: Mapping[str, bytes], owner: str) -> dict[int, MeasuredRound]:
-    numbers = sorted(
-        int(number)
-        for number, _, whose in (name.removeprefix(ROUND).partition(" ") for name in parts if name.startswith(ROUND))
-        if whose == row_id
-    )
-    return {n: _decoded(SavedRound, parts[f"{ROUND}{n} {row_id}"], owner).measured for n in numbers}
+def _rounds(row_id: str, numbers: Sequence[int], parts: Mapping[str, bytes], owner: str) -> dict[int, MeasuredRound]:
+    """Those that are stored: the database may have been away when one ended."""
+    names = {number: f"{ROUND}{number} {row_id}" for number in numbers}
+    return {n: _decoded(SavedRound, parts[name], owner).measured for n, name in names.items() if name in parts}
 
 
 def _decoded(kind: Any, content: bytes, owner: str) -> Any:

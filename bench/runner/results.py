@@ -10,7 +10,7 @@ from typing import Protocol
 
 from backends.model import Weights
 from bench.records.record import Record
-from bench.runner.checkpoints import COURSE, Course, course_of, forget, parts_of, restore
+from bench.runner.checkpoints import COURSE, Course, course_of, parts_of, restore
 from bench.runner.plan import Plan, Row
 from bench.runner.record_builder import Context, to_record
 from bench.runner.row_result import RowResult
@@ -106,8 +106,7 @@ class Results:
 
     def restore(self, parts: Mapping[str, bytes], weights: Mapping[str, bytes], owner: str, again: bool) -> None:
         """Go on from what was stored. ``weights``: of trained rows (safetensors) by row id. ``again``: rows that ended
-        are tried again, those that failed a check of their work from the beginning: half of their rounds would be those
-        that happened to pass.
+        are tried again.
 
         Raises:
             BenchError: it is damaged.
@@ -115,10 +114,8 @@ class Results:
         course = course_of(parts, owner)
         if course is None:
             return
-        ended = course.ended
-        forgotten = [row_id for row_id, (status, _) in ended.items() if status == "failed"] if again else []
-        restore(self._by_id, forget(parts, forgotten), owner)
-        for row_id, (status, reason) in ended.items() if not again else ():
+        restore(self._by_id, parts, owner)
+        for row_id, (status, reason) in course.ended.items() if not again else ():
             if row_id in self._by_id:
                 self._by_id[row_id].fail(status, reason)
         done = {number for result in self._by_id.values() for number in result.rounds}

@@ -83,6 +83,11 @@ class RowResult:
         return reports + [("measure", i, measured.finished.report) for i, measured in self.rounds.items()]
 
     @property
+    def round_numbers(self) -> list[int]:
+        """Of the rounds that it has measured."""
+        return list(self.rounds)
+
+    @property
     def last_round(self) -> MeasuredRound | None:
         """None: no round has ended yet."""
         return next(reversed(self.rounds.values()), None)

@@ -13,12 +13,12 @@ from typing import Any
 from bench.analysis.ratios import with_ratios
 from bench.machine.host import fingerprint, git_commit
 from bench.records.record import Data, Record, Run
-from bench.runner import resumption, time_left
+from bench.runner import checkpoints, resumption, time_left
 from bench.runner.plan import Plan
 from bench.runner.progress import RunProgress
 from bench.runner.record_builder import Context
 from bench.runner.results import Results
-from bench.runner.resumption import Resumed
+from bench.runner.resumption import Circumstances, Resumed
 from bench.runner.rounds import Rounds
 from bench.runner.row_jobs import RowJobs, trainings
 from bench.runner.workspace import DatasetInputs, Inputs, Workspace
@@ -92,22 +92,11 @@ def run(
     store.check_space(len(plan.rows) * STORED_BYTES * max(1, plan.rounds))
     workspace = Workspace(plan, inputs or DatasetInputs(dataset))
     with workspace.opened():
-        resumed = None
-        part = resumption.begun(sitting.options, now).part()
-        if sitting.goes_on is not None:
-            resumed = resumption.goes_on(store, sitting.goes_on, now, sitting.anyway)
-            begun, context = _stored(store, resumed, context)
-            store.save(begun.name, parts=part)
-        else:
-            store.add_run(begun, part)  # not before: a run that cannot write its data leaves nothing behind
+        begun, context, resumed = _begun(store, begun, context, sitting, now)
         with RunProgress(store=store, run_name=begun.name) as progress:
             results = Results(plan, context, progress, 0, workspace.timing)
             if resumed is not None:
-                weights = store.weights(resumed.name)[1]
-                results.restore(resumed.parts, weights, resumed.name, again=True)
-                goes_on = resumption.resumption(resumed, len(results.schedule))
-                begun = begun.model_copy(update={"resumed": [*begun.resumed, goes_on]})
-                results.allow_changes = any(once.changed for once in begun.resumed)
+                begun = _restored(results, begun, resumed, store)
             counts = [max(0, trainings(plan, row) - len(results[row].fits)) for row in plan.rows]
             results.total = len(plan.rows) + sum(counts) + results.rounds_missing() * len(plan.order(0))
             if plan.budget is not None:
@@ -135,10 +124,37 @@ def run(
     return FinishedRun(ended, code, where, "" if whole or progress.store_error else f"bench run --resume {begun.name}")
 
 
-def _stored(store: Store, resumed: Resumed, context: Context) -> tuple[Run, Context]:
-    """The run that goes on, without its records, and the fields that all of them share."""
+def _begun(
+    store: Store, new: Run, context: Context, sitting: Sitting, now: Circumstances
+) -> tuple[Run, Context, Resumed | None]:
+    """Store that the run begins, or goes on: the run without records, the fields that all of them share, and what it
+    goes on from.
+
+    Raises:
+        BenchError: it cannot be stored, or cannot go on here.
+    """
+    part = resumption.begun(sitting.options, now).part()
+    if sitting.goes_on is None:
+        store.add_run(new, part)  # not before: a run that cannot write its data leaves nothing behind
+        return new, context, None
+    resumed = resumption.goes_on(store, sitting.goes_on, now, sitting.anyway)
     stored = store.load(resumed.name)
-    return stored.model_copy(update={"records": []}), replace(context, started_at=stored.started_at)
+    forgotten = checkpoints.parts_to_forget(resumed.parts, stored.name)
+    store.forget_parts(stored.name, forgotten)
+    store.save(stored.name, parts=part)
+    parts = {name: content for name, content in resumed.parts.items() if name not in forgotten}
+    context = replace(context, started_at=stored.started_at)
+    return stored.model_copy(update={"records": []}), context, replace(resumed, parts=parts)
+
+
+def _restored(results: Results, begun: Run, resumed: Resumed, store: Store) -> Run:
+    """The run that goes on; its rows get their results back."""
+    weights = store.weights(resumed.name)[1]
+    results.restore(resumed.parts, weights, resumed.name, again=True)
+    once_more = resumption.resumption(resumed, len(results.schedule))
+    begun = begun.model_copy(update={"resumed": [*begun.resumed, once_more]})
+    results.allow_changes = any(once.changed for once in begun.resumed)
+    return begun
 
 
 def _measure(workspace: Workspace, results: Results, dataset: Dataset) -> bool:

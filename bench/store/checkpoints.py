@@ -31,6 +31,11 @@ def remove(connection: sa.Connection, owners: Sequence[str]) -> None:
     connection.execute(CHECKPOINTS.delete().where(CHECKPOINTS.c.owner.in_(owners)))
 
 
+def remove_part(connection: sa.Connection, owner: str, part: str) -> None:
+    """Remove one part."""
+    connection.execute(CHECKPOINTS.delete().where((CHECKPOINTS.c.owner == owner) & (CHECKPOINTS.c.part == part)))
+
+
 def all_begun(connection: sa.Connection) -> dict[str, bytes]:
     """The first parts of all runs, checks and sweeps that can go on, by owner."""
     query = sa.select(CHECKPOINTS.c.owner, CHECKPOINTS.c.content).where(CHECKPOINTS.c.part == BEGUN)

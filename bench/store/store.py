@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -217,10 +217,13 @@ class Store:
         with self.writing() as connection:
             checkpoints.write(connection, owner, parts)
 
-    def forget_parts(self, owner: str) -> None:
-        """Remove the checkpoint of a run or check: there is nothing to go on from."""
+    def forget_parts(self, owner: str, names: Sequence[str] | None = None) -> None:
+        """Remove parts of the checkpoint of a run or check; None: all, there is nothing to go on from."""
         with self.writing() as connection:
-            checkpoints.remove(connection, [owner])
+            if names is None:
+                checkpoints.remove(connection, [owner])
+            for name in names or ():
+                checkpoints.remove_part(connection, owner, name)
 
     def parts(self, owner: str) -> dict[str, bytes]:
         """The checkpoint of a run or check; empty: it has ended."""

@@ -28,7 +28,7 @@ def lines(run: Run) -> list[str]:
     counted = process_count(run.records)
     if counted == "n = 1 process":
         notes.append("no intervals: one process has no spread between processes; --rounds 3 gives one")
-    notes += _batches_above_the_data(run) + form_differences(run)
+    notes += _batches_above_the_data(run) + form_differences(run) + _all_right(run)
     for record in run.records:
         if record.data.note and f"data: {record.data.note}" not in notes:
             notes.append(f"data: {record.data.note}")
@@ -53,10 +53,22 @@ def _conditions(run: Run) -> list[str]:
     return lines + not_alone(run.timing.get("turn", "")) + went_on(run.resumed, "rounds")
 
 
+def _all_right(run: Run) -> list[str]:
+    """Why a share is exactly one."""
+    lines: dict[str, None] = {}
+    for record in run.records:
+        for name, what in (("accuracy", "the highest logit"), ("top5_accuracy", "one of the five highest logits")):
+            figure = record.figure(name)
+            if figure is not None and figure.value == 1.0:
+                title = METRICS[name].title
+                lines[f"{title} 1: the class of all {record.data.test:,} test images is {what}"] = None
+    return list(lines)
+
+
 def went_on(resumed: Sequence[Resumption], unit: str) -> list[str]:
     """When it went on after it had stopped, and what had changed meanwhile; ``unit``: of what is counted."""
     return [
-        f"it stopped, and went on {once.at} after {once.rounds} {unit}"
+        f"it stopped, and went on {once.at}; {unit} measured until then: {once.rounds}"
         + (f", though {'; '.join(once.changed)}: figures from before and after are mixed" if once.changed else "")
         for once in resumed
     ]

@@ -14,7 +14,6 @@ import pytest
 from bench_command import Bench
 from conftest import PostgreSQL
 from fakes.registry import KNOWN, RUDE
-from faults.test_killed_parent import left
 
 from bench.machine.turn import NO_LOCK
 from bench.store.store import Store
@@ -49,7 +48,7 @@ def test_a_second_ctrl_c_leaves_nothing(hanging: Bench, pause: float) -> None:
     out, err = process.communicate(timeout=60)
     assert process.returncode in (130, -signal.SIGINT), err
     assert "Traceback" not in out + err
-    assert left(hanging) == []
+    assert hanging.left() == []
     assert "hangs" in [record.job.backend for record in Store(str(hanging.store)).load().records]
 
 
@@ -64,7 +63,7 @@ def test_a_terminal_that_is_closed_takes_everything_along(hanging: Bench) -> Non
         shown += os.read(terminal, 4096)
     os.close(terminal)
     os.waitpid(child, 0)
-    assert left(hanging) == []
+    assert hanging.left() == []
     assert "stopped early" in hanging("history").stdout
 
 
@@ -77,7 +76,7 @@ def test_a_parent_that_is_ended_takes_the_helpers_of_its_workers_along(bench: Be
     assert any("infer throughput" in line for line in process.stderr)
     process.send_signal(getattr(signal, name))
     process.communicate(timeout=60)
-    assert left(bench) == []
+    assert bench.left() == []
 
 
 STAMPS = """

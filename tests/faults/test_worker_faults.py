@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from bench_command import Bench
 from fakes.registry import RIGHT
@@ -63,18 +62,6 @@ def register(bench: Bench, ways: list[str]) -> None:
 JOB = ("--task", "infer", "--set", "epochs=1", "--timeout", "4")
 
 
-def left(bench: Bench) -> list[str]:
-    """Processes of this test that still run."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get("BENCH_STORE") == str(bench.store) and process.status() != "zombie":
-                found.append(" ".join(process.cmdline()))
-        except psutil.Error:
-            continue  # it has ended, or belongs to the kernel
-    return found
-
-
 def comes_to(way: str, phase: str) -> tuple[str, str]:
     if (way, phase) in HARMLESS or (phase == "export" and way in CAUGHT):
         return "ok", ""
@@ -95,7 +82,7 @@ def broken_in(bench_named: Callable[[str], Bench]) -> Callable[[str], dict[str, 
             bench.environment[PHASE] = phase
             names = ",".join([*RIGHT, *COMES_TO])
             records = bench.run(*JOB, "--memory", "1GB", "--disk", "20MB", "--backend", names, code=1, timeout=590)
-            assert left(bench) == []
+            assert bench.left() == []
             known[phase] = {record["job"]["backend"]: record for record in records}
         return known[phase]
 
@@ -166,7 +153,7 @@ def lose_the_disk(bench: Bench, way: str, phase: str) -> None:
     assert re.search(
         r"is full: free some, or set TMPDIR|Read-only file system|No such file or directory|was removed", told
     )
-    assert left(bench) == []
+    assert bench.left() == []
     assert bench("store", "check").returncode == 0
     del bench.environment["TMPDIR"]
     bench.environment[PHASE] = "none"

@@ -18,6 +18,7 @@ from bench.runner.judges.result import Result
 from bench.runner.record_builder import to_record
 from bench.runner.resumption import Begun, Circumstances, Owner
 from bench.runner.row_result import RowResult
+from bench.runner.timing import Timing
 from bench.store import queries
 from bench.store.store import Store
 
@@ -66,12 +67,21 @@ def test_a_row_that_is_not_certified_has_nothing_to_go_on_from() -> None:
     assert list(checkpoints.parts_of(replace(result(), certified=None))) == []
 
 
-def test_forgotten_rows_begin_anew_and_no_others() -> None:
+def test_a_row_that_failed_a_check_begins_anew_and_no_other() -> None:
     fast, slow = result("fast"), result("slow")
     parts = dict(checkpoints.parts_of(fast)) | dict(checkpoints.parts_of(slow))
-    left = checkpoints.forget(parts, [fast.row.id])
-    assert set(left) == set(dict(checkpoints.parts_of(slow)))
-    assert checkpoints.forget(parts, []) == parts
+    ended = {fast.row.id: ("failed", "self-check late"), slow.row.id: ("crashed", "SIGSEGV")}
+    course = checkpoints.Course(schedule=[], timing=Timing(), ended=ended).encoded()
+    forgotten = checkpoints.parts_to_forget({**parts, checkpoints.COURSE: course}, "the run")
+    assert sorted(forgotten) == sorted(dict(checkpoints.parts_of(fast)))
+    assert checkpoints.parts_to_forget(parts, "the run") == []
+
+
+def test_rounds_of_an_earlier_beginning_do_not_come_back() -> None:
+    old = dict(checkpoints.parts_of(result()))
+    anew = result()
+    anew.rounds = {7: anew.rounds[0]}
+    assert list(restored(old | dict(checkpoints.parts_of(anew))).rounds) == [7]
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"measured": 1}', b"\xff\xfe", b'{"schedule": 3}'])

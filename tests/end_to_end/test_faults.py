@@ -76,6 +76,7 @@ def trained(bench_named: Callable[[str], Bench]) -> Records:
     bench = bench_named("training-faults")
     bench.register({name_of(fault): f"evenbench_faulty:{fault}" for fault in SEEN_IN_TRAINING} | RIGHT)
     names = [*map(name_of, SEEN_IN_TRAINING), *RIGHT]
+    # Batches of 16: by them the fakes know a timed step.
     options = ("--backend", ",".join(names), "--task", "train", "--batch-size", "16", "--set", "epochs=1")
     return {record["job"]["backend"]: record for record in bench.run(*options, code=1, timeout=590)}
 

@@ -9,6 +9,7 @@ from bench.machine.slice_noise import Noise
 from bench.records.record import Data
 from bench.runner.interleaving import MeasuredRound, MetricReadings, SliceReading
 from bench.runner.judges.result import Result
+from bench.runner.kept_rounds import KeptRounds
 from bench.runner.plan import Plan, Request, Row
 from bench.runner.planner import timed_metrics
 from bench.runner.record_builder import Context
@@ -78,16 +79,19 @@ def result(name: str = "fast", speed: float = 1.0, **changes: Any) -> RowResult:
         )
         for number in range(3)
     }
-    return RowResult(the_row, Plan(REQUEST, (the_row,), metrics), certified=CERTIFICATE, checks=[PASSED], rounds=rounds)
+    plan = Plan(REQUEST, (the_row,), metrics)
+    return RowResult(the_row, plan, certified=CERTIFICATE, checks=[PASSED], rounds=KeptRounds(rounds))
 
 
 def spoil_round(spoiled: RowResult, number: int, **changes: Any) -> None:
     """Change fields of what one worker measured."""
-    spoiled.rounds[number] = replace(spoiled.rounds[number], **changes)
+    spoiled.rounds.keep(number, replace(spoiled.rounds[number], **changes))
 
 
 def spoil_slice(spoiled: RowResult, number: int, index: int = 0, **changes: Any) -> None:
     """Change fields of the only timed slice of one of a worker's metrics."""
-    readings = spoiled.rounds[number].metrics[index]
+    measured = spoiled.rounds[number]
+    readings = measured.metrics[index]
     (reading,) = readings.slices
     readings.slices[0] = replace(reading, timed=replace(reading.timed, **changes))
+    spoiled.rounds.keep(number, measured)

@@ -5,16 +5,16 @@ the store keeps beside the records. What a worker did is kept as the parent read
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import Field, ValidationError
 
 from bench.errors import BenchError
 from bench.runner.classification import ClassReport
-from bench.runner.interleaving import MeasuredRound
 from bench.runner.judges.result import Result
 from bench.runner.judges.scoring import Fitted, Scores
+from bench.runner.kept_rounds import KeptRounds, SavedRound
+from bench.runner.part import Part
 from bench.runner.row_result import RowResult
 from bench.runner.timing import Timing
 from bench.worker.protocol import Certified, TimedMetric
@@ -23,26 +23,16 @@ COURSE, ROW, ROUND, WEIGHTS = "course", "row ", "round ", "weights "
 """The names of parts begin with these; a row's id follows, a round's number before it."""
 
 
-class _Part(BaseModel):
-    """JSON with NaN and infinities: an error that is no number never passes, and has to stay one."""
-
-    model_config = ConfigDict(extra="forbid", ser_json_inf_nan="constants")
-
-    def encoded(self) -> bytes:
-        """As the store keeps it."""
-        return self.model_dump_json().encode()
-
-
-class Course(_Part):
+class Course(Part):
     """How far it is."""
 
     schedule: list[list[str]]
     timing: Timing
-    ended: dict[str, tuple[str, str]] = {}
+    ended: dict[str, tuple[str, str]] = Field(default_factory=dict)
     """By row id: status and reason of those that are not ok."""
 
 
-class SavedRow(_Part):
+class SavedRow(Part):
     """A row that is certified, and perhaps trained."""
 
     certified: Certified
@@ -59,29 +49,15 @@ class SavedRow(_Part):
     """Rounds of an earlier beginning of the row may still be stored: they are not of it any more."""
 
 
-class SavedRound(_Part):
-    """One worker of one round, without the outputs of its slices: they have been judged."""
-
-    measured: MeasuredRound
-
-
 def parts_of(result: RowResult, but: frozenset[int] | set[int] = frozenset()) -> Iterator[tuple[str, bytes]]:
     """The parts of a row that is ok so far; without the rounds ``but``, which are stored."""
     if result.certified is None:
         return
     fields = {name: getattr(result, name) for name in SavedRow.model_fields}
     yield f"{ROW}{result.row.id}", SavedRow.model_validate(fields).encoded()
-    for number, measured in result.rounds.items():
+    for number in result.rounds:
         if number not in but:
-            yield f"{ROUND}{number} {result.row.id}", SavedRound(measured=_without_outputs(measured)).encoded()
-
-
-def _without_outputs(measured: MeasuredRound) -> MeasuredRound:
-    metrics = [
-        replace(readings, slices=[replace(each, kept=None) for each in readings.slices], closing=None)
-        for readings in measured.metrics
-    ]
-    return replace(measured, metrics=metrics)
+            yield f"{ROUND}{number} {result.row.id}", result.rounds.encoded(number)
 
 
 def course_of(parts: Mapping[str, bytes], owner: str) -> Course | None:
@@ -124,10 +100,11 @@ def parts_to_forget(parts: Mapping[str, bytes], owner: str) -> list[str]:
     return [name for name in parts if failed and name.endswith(failed)]
 
 
-def _rounds(row_id: str, numbers: Sequence[int], parts: Mapping[str, bytes], owner: str) -> dict[int, MeasuredRound]:
+def _rounds(row_id: str, numbers: Sequence[int], parts: Mapping[str, bytes], owner: str) -> KeptRounds:
     """Those that are stored: the database may have been away when one ended."""
     names = {number: f"{ROUND}{number} {row_id}" for number in numbers}
-    return {n: _decoded(SavedRound, parts[name], owner).measured for n, name in names.items() if name in parts}
+    rounds = {n: _decoded(SavedRound, parts[name], owner).measured for n, name in names.items() if name in parts}
+    return KeptRounds(rounds)
 
 
 def _decoded(kind: Any, content: bytes, owner: str) -> Any:

@@ -38,16 +38,21 @@ class Context:
 def to_record(result: RowResult, context: Context) -> Record:
     """The record of a row. A reply that is invalid or violates a self-check makes the row ``failed``."""
     try:
-        record = _record(result, context, _from_workers(result))
-        violated = invariants.violations(record)
-        if violated and result.status == "ok":
-            result.fail("failed", f"self-check {violated[0]}")
-            record = _record(result, context, _from_workers(result))
-        return record
+        with result.rounds.unpacked():
+            return _self_checked(result, context)
     except (ValidationError, ValueError, ArithmeticError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         result.fail("failed", f"the worker's answer is invalid: {reason}")
         return _record(result, context, {})
+
+
+def _self_checked(result: RowResult, context: Context) -> Record:
+    record = _record(result, context, _from_workers(result))
+    violated = invariants.violations(record)
+    if violated and result.status == "ok":
+        result.fail("failed", f"self-check {violated[0]}")
+        record = _record(result, context, _from_workers(result))
+    return record
 
 
 def _record(result: RowResult, context: Context, from_workers: dict[str, Any]) -> Record:

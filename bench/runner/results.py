@@ -17,6 +17,9 @@ from bench.runner.row_result import RowResult
 from bench.runner.timing import Timing
 from bench.store.weights import from_safetensors
 
+REPORTED = 50
+"""Records that are in memory together while a run goes on."""
+
 
 class Observer(Protocol):
     """Receives the beginning of jobs and the results of rows; shows progress, keeps records."""
@@ -80,9 +83,11 @@ class Results:
         return [to_record(self[row], self.context) for row in requested]
 
     def report(self, rows: Sequence[Row]) -> None:
-        """Pass the current records of these rows to the observer."""
-        records = self.records(rows)  # building one may end its row
-        self.observer.changed(records, self.parts(rows))
+        """Pass the current records of these rows to the observer, at most ``REPORTED`` at once."""
+        for begin in range(0, len(rows), REPORTED):
+            some = rows[begin : begin + REPORTED]
+            records = self.records(some)  # building one may end its row
+            self.observer.changed(records, self.parts(some))
 
     def parts(self, rows: Sequence[Row]) -> dict[str, bytes]:
         """What changed in what these rows go on from; those that are not ok keep what they had."""

@@ -184,7 +184,7 @@ class Rounds:
             result.fail(outcome.status, outcome.reason, outcome.log)
         else:
             self.workspace.keep_report(row, outcome.finished.report)
-            result.rounds[len(self.results.schedule) - 1] = outcome
+            result.rounds.keep(len(self.results.schedule) - 1, outcome)
             closings = [
                 (*readings.closing, earlier) for readings, earlier in _with_earlier_steps(outcome) if readings.closing
             ]

@@ -9,6 +9,7 @@ from bench.runner.classification import ClassReport
 from bench.runner.interleaving import MeasuredRound
 from bench.runner.judges.result import Result
 from bench.runner.judges.scoring import Fitted, Scores
+from bench.runner.kept_rounds import KeptRounds
 from bench.runner.plan import Plan, Row
 from bench.secrecy import hide
 from bench.values import Missing
@@ -42,8 +43,7 @@ class RowResult:
     """The class scores of the first seed."""
     timed: list[Result] = field(default_factory=list)
     """Of every round: the check of outputs of timed steps."""
-    rounds: dict[int, MeasuredRound] = field(default_factory=dict)
-    """By number of the round."""
+    rounds: KeptRounds = field(default_factory=KeptRounds)
     arena: list[tuple[TimedMetric, list[float]]] = field(default_factory=list)
     """Ratios of throughput with glibc's arena settings over throughput without them, from pairs of live workers."""
     arena_error: str | None = None
@@ -90,12 +90,14 @@ class RowResult:
     @property
     def last_round(self) -> MeasuredRound | None:
         """None: no round has ended yet."""
-        return next(reversed(self.rounds.values()), None)
+        last = next(reversed(self.round_numbers), None)
+        return None if last is None else self.rounds[last]
 
     def changed_versions(self, now: WorkerReport | None = None) -> str:
         """The first package whose version is not that of the row's first worker; empty if none differs. ``now``: the
         report of the worker that just ended; None: the last one."""
-        reports = [report.versions for _, _, report in self.reports if report.versions]
+        with self.rounds.unpacked():
+            reports = [report.versions for _, _, report in self.reports if report.versions]
         last = (reports[-1] if reports else {}) if now is None else now.versions
         for package, version in last.items():
             if reports and reports[0].get(package, version) != version:

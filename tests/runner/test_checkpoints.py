@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 from stored import run
-from worker_replies import CONTEXT, result
+from worker_replies import CONTEXT, result, spoil_round
 
 from bench.errors import BenchError, UsageError
 from bench.runner import checkpoints, resumption
 from bench.runner.judges.result import Result
+from bench.runner.kept_rounds import KeptRounds
 from bench.runner.record_builder import to_record
 from bench.runner.resumption import Begun, Circumstances, Owner
 from bench.runner.row_result import RowResult
@@ -80,7 +81,7 @@ def test_a_row_that_failed_a_check_begins_anew_and_no_other() -> None:
 def test_rounds_of_an_earlier_beginning_do_not_come_back() -> None:
     old = dict(checkpoints.parts_of(result()))
     anew = result()
-    anew.rounds = {7: anew.rounds[0]}
+    anew.rounds = KeptRounds({7: anew.rounds[0]})
     assert list(restored(old | dict(checkpoints.parts_of(anew))).rounds) == [7]
 
 
@@ -175,7 +176,5 @@ def test_other_versions_than_those_of_the_first_worker_are_named() -> None:
     first = measured.reports[0][2]
     assert measured.changed_versions(first) == ""
     assert measured.changed_versions(replace(first, versions={"x": "2"})) == "x 1 became 2"
-    measured.rounds[1] = replace(
-        measured.rounds[1], finished=replace(measured.rounds[1].finished, report=replace(first, versions={"x": "2"}))
-    )
+    spoil_round(measured, 1, finished=replace(measured.rounds[1].finished, report=replace(first, versions={"x": "2"})))
     assert measured.changed_versions() == "", "the last worker is as the first"

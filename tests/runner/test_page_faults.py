@@ -21,7 +21,7 @@ TRAINING = next(m for m in METRICS if (m.task, m.name, m.boundary) == ("train", 
 def with_faults(per_step: int, status: str = "ok", allocator: str = "system") -> Record:
     """A record with steps of 128 images in 64 ms; device-resident training has ``per_step`` faults per step."""
     measured_row = result()
-    for measured in measured_row.rounds.values():
+    for number, measured in list(measured_row.rounds.items()):
         for readings in measured.metrics:
             if readings.metric.name == "throughput":
                 (reading,) = readings.slices
@@ -31,6 +31,7 @@ def with_faults(per_step: int, status: str = "ok", allocator: str = "system") ->
                     timed=replace(reading.timed, seconds=0.64, images=1280),
                     noise=replace(reading.noise, minor_faults=faults),
                 )
+        measured_row.rounds.keep(number, measured)
     measured_row.row = replace(measured_row.row, job=replace(measured_row.row.job, allocator=allocator))
     return to_record(measured_row, CONTEXT).model_copy(update={"status": status})
 

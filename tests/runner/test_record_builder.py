@@ -74,9 +74,11 @@ def test_an_impossible_number_fails_the_row() -> None:
 
 def test_readings_are_rounded_by_their_type() -> None:
     noisy = result()
-    readings = noisy.rounds[0].metrics[0]
+    measured = noisy.rounds[0]
+    readings = measured.metrics[0]
     noise = replace(QUIET, asleep=True, switches=7, steal=0.12345678, throttled=["power cap"])
     readings.slices[0] = replace(readings.slices[0], noise=noise)
+    noisy.rounds.keep(0, measured)
     metric = readings.metric
     figure = to_record(noisy, CONTEXT).figure(metric.name, metric.task, metric.boundary)
     kept = figure.samples[0].slices[0].noise

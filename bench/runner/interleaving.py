@@ -55,6 +55,10 @@ STEPS_KEPT = 2
 MEMORY_SHARE = 0.7
 """Share of the available memory that workers alive together may take, estimated from earlier workers' peaks."""
 
+MOST_ALIVE = 50
+"""Workers alive together: each holds open files of the parent, and the more take turns, the farther apart their slices
+are."""
+
 
 @dataclass(frozen=True)
 class Kept:
@@ -406,14 +410,16 @@ def _device_memory(live: _Live) -> DeviceMemory | Missing:
 def alive_together(
     rows: Sequence[Row], held: Mapping[str, int], available: int, gpu_available: Mapping[str, int]
 ) -> Iterator[list[Row]]:
-    """Groups of rows that fit into memory together. ``held``: peak bytes as in ``Workspace.held_bytes``."""
+    """Groups of at most ``MOST_ALIVE`` rows that fit into memory together. ``held``: peak bytes as in
+    ``Workspace.held_bytes``."""
     group: list[Row] = []
     left, gpu_left = MEMORY_SHARE * available, {uuid: MEMORY_SHARE * free for uuid, free in gpu_available.items()}
     host, boards = left, dict(gpu_left)
     for row in rows:
         needs, uuid = held.get(row.id, 0), row.gpu_uuid
         gpu_needs = held.get(f"{row.id}@{uuid}", 0)
-        if group and (needs > host or (uuid is not None and gpu_needs > boards.get(uuid, 0))):
+        too_large = needs > host or (uuid is not None and gpu_needs > boards.get(uuid, 0))
+        if group and (too_large or len(group) == MOST_ALIVE):
             yield group
             group, host, boards = [], left, dict(gpu_left)
         group.append(row)

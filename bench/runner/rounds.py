@@ -26,7 +26,7 @@ from bench.runner.budget import (
     rounds_left,
     slices_of_round,
 )
-from bench.runner.interleaving import MEMORY_SHARE, Block, MeasuredRound, MetricReadings, alive_together
+from bench.runner.interleaving import MEMORY_SHARE, MOST_ALIVE, Block, MeasuredRound, MetricReadings, alive_together
 from bench.runner.judges import timed_file, timed_outputs, timed_training
 from bench.runner.judges.file_certificate import allowed_of_file
 from bench.runner.judges.result import Result
@@ -254,8 +254,12 @@ class Rounds:
                 self.results[row].fail("out-of-memory", f"not started: {needs}")
         fitting = [row for row in rows if self.results[row].status == "ok"]
         needed = sum(held.get(row.id, 0) for row in fitting)
-        if len(self.results.schedule) == 1 and needed > MEMORY_SHARE * free:
+        text = ""
+        if needed > MEMORY_SHARE * free:
             text = f"all rows together need {needed / 1e9:.2g} GB, {free / 1e9:.2g} GB of memory are free"
+        elif len(fitting) > MOST_ALIVE:
+            text = f"at most {MOST_ALIVE} of {len(fitting)} rows are alive together"
+        if text and len(self.results.schedule) == 1:
             print(f"note: {text}: they take turns in groups, ratios are within a group", file=sys.stderr, flush=True)
         return fitting, free
 

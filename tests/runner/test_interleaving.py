@@ -13,7 +13,7 @@ from worker_replies import finished, row
 
 from bench.machine.slice_noise import Noise
 from bench.runner import interleaving
-from bench.runner.interleaving import Block, alive_together
+from bench.runner.interleaving import MOST_ALIVE, Block, alive_together
 from bench.runner.plan import Row
 from bench.runner.worker_process import WorkerError
 from bench.runner.workspace import Timing
@@ -256,6 +256,8 @@ def test_rows_are_alive_together_if_they_fit_into_memory() -> None:
     names = [[r.name for r in group] for group in alive_together(rows, held, 100, {})]
     assert names == [["a", "b"], ["c"], ["d"]], "70 of 100 bytes may be used; a row that fits nowhere runs alone"
     assert len(list(alive_together(rows, {}, 0, {}))) == 1, "a row of unknown size fits"
+    many = [row("a")] * (2 * MOST_ALIVE + 1)
+    assert [len(group) for group in alive_together(many, {}, 0, {})] == [MOST_ALIVE, MOST_ALIVE, 1]
 
 
 def test_the_memory_of_each_gpu_is_shared_by_its_rows() -> None:

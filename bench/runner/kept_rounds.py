@@ -29,7 +29,7 @@ class KeptRounds(Mapping[int, MeasuredRound]):
     def keep(self, number: int, measured: MeasuredRound) -> None:
         """Add a round, or replace it."""
         saved = SavedRound(measured=_without_outputs(measured))
-        self._packed[number] = zlib.compress(saved.encoded(), level=1)
+        self._packed[number] = zlib.compress(saved.encoded())
         if self._unpacked is not None:
             self._unpacked.pop(number, None)
 

@@ -234,15 +234,17 @@ class Rounds:
         seconds: dict[TimedMetric, float] = {}
         rows, available = self._that_fit(rows)
         for group in alive_together(rows, self.workspace.held_bytes, available, boards):
-            outcomes = self._measure_group(group, f"measure {number + 1}/{total}", seconds)
-            for row in group:
-                self.keep(row, outcomes[row.id])
-                changed = self.results[row].changed_versions()
-                if changed and not self.results.allow_changes:
-                    self.results[row].fail("failed", f"changed during the run: {changed}")
+            self._keep_group(self._measure_group(group, f"measure {number + 1}/{total}", seconds), group)
         self.results.report(rows)
         self.results.done += len(order)
         return seconds
+
+    def _keep_group(self, outcomes: dict[str, MeasuredRound | WorkerError], group: Sequence[Row]) -> None:
+        for row in group:
+            self.keep(row, outcomes[row.id])
+            changed = self.results[row].changed_versions()
+            if changed and not self.results.allow_changes:
+                self.results[row].fail("failed", f"changed during the run: {changed}")
 
     def _that_fit(self, rows: Sequence[Row]) -> tuple[list[Row], int]:
         """The rows whose workers fit into the memory that is free, and its bytes; the others end. Before the first

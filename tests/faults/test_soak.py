@@ -34,10 +34,9 @@ def held(process: psutil.Process) -> tuple[int, int]:
     return process.memory_info().rss, process.num_fds()
 
 
-def peaks(seen: list[tuple[int, int]], first: int) -> tuple[tuple[int, int], tuple[int, int]]:
-    """The largest figures of the first group of workers, and of all later ones."""
-    early, late = seen[: first + 1], seen[first + 1 :]
-    return (max(x for x, _ in early), max(n for _, n in early)), (max(x for x, _ in late), max(n for _, n in late))
+def most(seen: list[tuple[int, int]]) -> tuple[int, int]:
+    """The most bytes, and the most files."""
+    return max(resident for resident, _ in seen), max(files for _, files in seen)
 
 
 @pytest.mark.long
@@ -62,12 +61,12 @@ def test_many_rows_in_one_run(bench: Bench) -> None:
     assert process.returncode == 0
     assert len(certified) == ROWS
     print(f"a store of {bench.store.stat().st_size / ROWS / 1e3:.0f} kB for each of {ROWS} rows")
-    first = len(measured) * FIRST // ROWS
-    for kind, early, late in (("certified", certified[FIRST], certified[-1]), ("measured", *peaks(measured, first))):
-        growth, files, end = late[0] - early[0], early[1], late[1]
-        print(f"{kind}: {growth / 1e6:+.1f} MB after the first {FIRST}, files {files} and {end}")
-        assert end <= files
-        assert growth < GROWTH
+    for kind, seen in {"certified": certified, "measured": measured}.items():
+        first = len(seen) * FIRST // ROWS
+        (early, files), (late, files_later) = most(seen[:first]), most(seen[first:])
+        print(f"{kind}: {(late - early) / 1e6:+.1f} MB after the first {FIRST}, files {files} and {files_later}")
+        assert files_later <= files
+        assert late - early < GROWTH
 
 
 @pytest.mark.long

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from backends.description import Description
 
 ENTRY_POINT_GROUP = "evenbench.backends"
-_NOT_BACKENDS = {"base", "description", "layers", "model", "optimizers"}
+_NOT_BACKENDS = {"base", "description", "layers", "model", "onnx_converter", "optimizers"}
 
 
 def names() -> list[str]:

@@ -6,7 +6,6 @@ dimension is fixed per session, so that shape arithmetic is constant instead of 
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
@@ -15,6 +14,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from backends import onnx_converter
 from backends.base import Backend, Images, Labels, Unavailable, Unsupported, build_of
 
 _LEVELS = {
@@ -87,33 +87,11 @@ class Adapter(Backend):
         return settings
 
     def convert(self, onnx_path: Path, out: Path, calibration: Images) -> None:
-        """fp16: by ``onnxruntime.transformers.float16``; input and output stay float32. int8: by static quantization
-        (QDQ, per channel, activation ranges by minimum and maximum over the calibration images), with the types that
-        the quantizer's manual recommends for this processor."""
         if self._precision == "fp16":
-            import onnx
-            from onnxruntime.transformers.float16 import convert_float_to_float16
-
-            onnx.save(convert_float_to_float16(onnx.load(str(onnx_path)), keep_io_types=True), str(out))
-            return
-        from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
-        from onnxruntime.quantization.shape_inference import quant_pre_process
-
-        prepared = out.with_suffix(".prepared.onnx")
-        quant_pre_process(str(onnx_path), str(prepared), skip_symbolic_shape=True)
-        self.load(onnx_path)
-        batches = [self._layout(calibration[i : i + 64]) for i in range(0, len(calibration), 64)]
-        quantize_static(
-            str(prepared),
-            str(out),
-            _Calibration(self._input.name, batches),
-            quant_format=QuantFormat.QDQ,
-            per_channel=True,
-            reduce_range=_saturates(),
-            weight_type=QuantType.QInt8,
-            activation_type=QuantType.QInt8 if _is_arm() else QuantType.QUInt8,
-        )
-        prepared.unlink()
+            onnx_converter.to_fp16(onnx_path, out)
+        else:
+            self.load(onnx_path)
+            onnx_converter.to_int8(onnx_path, out, self._layout(calibration))
 
     def load(self, onnx_path: Path) -> None:
         self._path = str(onnx_path)
@@ -266,26 +244,3 @@ class Adapter(Backend):
         if actual != requested:
             raise Unavailable(f"requested {requested} from ONNX Runtime, got {actual}")
         return session
-
-
-def _is_arm() -> bool:
-    return platform.machine().lower() in ("aarch64", "arm64")
-
-
-def _saturates() -> bool:
-    """Whether sums of 8-bit products may overflow, as on x86 without VNNI. 7-bit weights avoid it (manual of
-    ``quantize_static``, "Choosing parameters for CPU inference")."""
-    try:
-        return not _is_arm() and "vnni" not in Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return not _is_arm()  # unknown here, so avoid the overflow
-
-
-class _Calibration:
-    """The batches for the quantizer, which reads them one by one."""
-
-    def __init__(self, name: str, batches: list[Images]) -> None:
-        self._batches = iter([{name: batch} for batch in batches])
-
-    def get_next(self) -> dict[str, Images] | None:
-        return next(self._batches, None)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from functools import cache
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from backends.description import Description
 
 ENTRY_POINT_GROUP = "evenbench.backends"
-_NOT_BACKENDS = {"base", "description", "layers", "model", "onnx_converter", "optimizers"}
+_NOT_BACKENDS = {"base", "description", "keras_engines", "layers", "model", "onnx_converter", "optimizers"}
 
 
 def names() -> list[str]:
@@ -24,7 +25,18 @@ def names() -> list[str]:
 
 
 def _built_in() -> list[str]:
-    return sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name not in _NOT_BACKENDS)
+    return sorted(_classes())
+
+
+@cache
+def _classes() -> dict[str, type[Backend]]:
+    """The classes of the built-in backends: a file's ``Adapter`` has its name, unless its ``ADAPTERS`` name several."""
+    classes: dict[str, type[Backend]] = {}
+    for module in pkgutil.iter_modules(__path__):
+        if module.name not in _NOT_BACKENDS:
+            file = importlib.import_module(f"backends.{module.name}")
+            classes |= getattr(file, "ADAPTERS", None) or {module.name: file.Adapter}
+    return classes
 
 
 def _third_party() -> list[str]:
@@ -57,16 +69,15 @@ def load(name: str) -> type[Backend]:
     """
     if name not in names():
         raise KeyError(name)
-    if name in _built_in():
-        adapter: type[Backend] = importlib.import_module(f"backends.{name}").Adapter
-        return adapter
+    if name in _classes():
+        return _classes()[name]
     loaded: type[Backend] = _point(name).load()
     return loaded
 
 
 def module_of(name: str) -> str:
     """The name of a backend's module."""
-    return f"backends.{name}" if name in _built_in() else _point(name).module
+    return _classes()[name].__module__ if name in _classes() else _point(name).module
 
 
 def shadowing() -> dict[str, str]:

@@ -1,22 +1,20 @@
-"""Keras 3 on TensorFlow: a functional ``keras.Model``, training step and forward compiled by ``tf.function``.
+"""Keras 3: a functional ``keras.Model``, on each of its engines (``backends.keras_engines``).
 
-The training step follows Keras' guide "Writing a training loop from scratch in TensorFlow": forward, loss, gradient
-and ``optimizer.apply`` in one graph. ``jit_compile`` is always passed explicitly: Keras' "auto" means XLA if a GPU is
-visible and no XLA on the CPU.
+One backend per engine: ``keras`` (TensorFlow), ``keras-jax``, ``keras-torch``. Channels stay last on all of them. Only
+``keras`` exports: the files of the others would hold the same model.
 """
 
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
-from backends.base import Backend, Images, Labels, Optimizer, Training, Unavailable, Unsupported, build_of
+from backends import keras_engines
+from backends.base import Backend, Images, Labels, Optimizer, Training, Unsupported
 from backends.model import (
     AveragePool2D,
     BatchNorm,
@@ -41,7 +39,8 @@ class Adapter(Backend):
     TASKS: ClassVar[frozenset[str]] = frozenset({"train", "infer", "fit", "export"})
     DEVICES: ClassVar[tuple[str, ...]] = ("cpu", "cuda")
     PRECISIONS: ClassVar[tuple[str, ...]] = ("fp32", "bf16", "fp16")
-    MODES: ClassVar[tuple[str, ...]] = ("graph", "xla", "eager")
+    ENGINE: ClassVar[Any] = keras_engines.TensorFlow
+    MODES: ClassVar[tuple[str, ...]] = keras_engines.TensorFlow.MODES
     REQUIRES: ClassVar[tuple[tuple[str, ...], ...]] = (
         ("tensorflow", "tensorflow-cpu"),
         ("keras",),
@@ -51,23 +50,8 @@ class Adapter(Backend):
     EXTRA: ClassVar[str | None] = "keras"
 
     def __init__(self, device: str, precision: str, mode: str, threads: int, seed: int) -> None:
-        os.environ["KERAS_BACKEND"] = "tensorflow"
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-        import tensorflow as tf
-
-        if device == "cpu" and precision == "fp16":
-            raise Unsupported("fp16 needs CUDA (TensorFlow computes it on the CPU without fast kernels); bf16 has them")
-        tf.config.threading.set_intra_op_parallelism_threads(threads)
-        tf.config.threading.set_inter_op_parallelism_threads(1)
-        tf.config.set_soft_device_placement(False)  # else /GPU:0 runs on the CPU if there is no GPU
-        tf.config.experimental.enable_tensor_float_32_execution(False)
-        gpus = tf.config.list_physical_devices("GPU")
-        if device == "cuda" and not gpus:
-            raise Unavailable(
-                "TensorFlow sees no GPU (the package tensorflow has no CUDA; install the extra keras-cuda)"
-            )
-        for gpu in gpus:
-            tf.config.experimental.set_memory_growth(gpu, True)  # else it reserves the whole GPU memory
+        os.environ["KERAS_BACKEND"] = self.ENGINE.NAME
+        self._engine = self.ENGINE(device, precision, mode, threads)
         import keras
 
         # Stated here, because ~/.keras/keras.json of the user may say something else.
@@ -75,56 +59,30 @@ class Adapter(Backend):
         keras.config.set_floatx("float32")
         keras.config.set_epsilon(1e-7)
         keras.utils.set_random_seed(seed)
-        self._tf, self._keras = tf, keras
-        self._device = "/GPU:0" if device == "cuda" else "/CPU:0"
-        self._mode, self._precision = mode, precision
+        self._keras, self.precision = keras, precision
         self._policy = {"fp32": "float32", "bf16": "mixed_bfloat16", "fp16": "mixed_float16"}[precision]
 
     def versions(self) -> dict[str, str]:
-        built = self._tf.sysconfig.get_build_info()
-        return {
-            "keras": self._keras.__version__,
-            "tensorflow": self._tf.__version__,
-            build_of("tensorflow"): f"CUDA {built.get('cuda_version', '')}".strip()
-            if built["is_cuda_build"]
-            else "CPU",
-            **{name: version(name) for name in ("onnx", "tf2onnx")},
-        }
+        return {"keras": self._keras.__version__, **self._engine.versions()}
 
     def settings(self) -> dict[str, Any]:
-        config = self._tf.config
-        settings = {
-            "threads": config.threading.get_intra_op_parallelism_threads(),
-            "inter_op_threads": config.threading.get_inter_op_parallelism_threads(),
-            "fast_path": f"{self._describe_mode()}; dtype policy {self._policy}",
-        }
-        if self._device == "/GPU:0":
-            settings["tf32"] = config.experimental.tensor_float_32_execution_enabled()
-            settings["autotuning"] = os.environ.get("TF_CUDNN_USE_AUTOTUNE", "1") != "0"
-            gpu = config.list_physical_devices("GPU")[0]
-            settings["device"] = config.experimental.get_device_details(gpu).get("device_name", "unknown")
-        return settings
-
-    def _describe_mode(self) -> str:
-        """How this row runs, as text."""
-        if self._mode == "eager":
-            return "eager, operation by operation"
-        return f"tf.function, jit_compile={self._mode == 'xla'}, one graph for forward, loss, backward, update"
+        settings = self._engine.settings()
+        return {**settings, "fast_path": f"{settings['fast_path']}; dtype policy {self._policy}"}
 
     def build(self, model: ModelSpec, weights: Weights, training: Training | None) -> None:
         keras = self._keras
         self._model, self._training = model, training
         frozen = frozenset() if training is None else training.frozen
-        with self._tf.device(self._device):
+        with self._engine.scope():
             self._layers = {p.name: _layer(keras, p.layer, p.name, self._policy) for p in model.walk()}
             for placed in model.walk():
                 if placed.trained and placed.trained[0] in frozen:
                     self._layers[placed.name].trainable = False  # then it also uses its running statistics
             images = keras.Input(model.input_shape)
             logits = self._run_layers(model.placed(), images)
-            if self._precision != "fp32":
+            if self.precision != "fp32":
                 logits = keras.layers.Activation("linear", dtype="float32", name="logits")(logits)
-            self._native = keras.Model(images, logits)
+            self.native = keras.Model(images, logits)
             self._variables = {}
             """Canonical name to variable."""
             for placed in model.walk():
@@ -133,14 +91,21 @@ class Adapter(Backend):
             for name, variable in self._variables.items():
                 variable.assign(weights[name])
             self._trained = [name for name in model.trained if name not in frozen]
-            self._loss = _loss(keras, 0.0 if training is None else training.label_smoothing, model.classes)
-            self._optimizer = None if training is None else _optimizer(keras, training.optimizer)
-            if self._optimizer is not None:
-                if self._precision == "fp16":
-                    self._optimizer = keras.optimizers.LossScaleOptimizer(self._optimizer)
-                self._optimizer.build([self._variables[name] for name in self._trained])
-        self._learning_rate: float | None = None
-        self._compile()
+            self.trained_variables = [self._variables[name] for name in self._trained]
+            self.loss = _loss(keras, 0.0 if training is None else training.label_smoothing, model.classes)
+            self.optimizer = None if training is None else _optimizer(keras, training.optimizer)
+            if self.optimizer is not None:
+                if self.precision == "fp16":
+                    self.optimizer = keras.optimizers.LossScaleOptimizer(self.optimizer)
+                self.optimizer.build(self.trained_variables)
+            self.learning_rate: float | None = None
+            self._compiled = self._engine.compile(self)
+
+    def logits(self, x: Any, masks: Any) -> Any:
+        """In training mode; ``masks`` None: the layers of dropout draw their own."""
+        if masks is None:
+            return self.native(x, training=True)
+        return self._keras.ops.cast(self._run_layers(self._model.placed(), x, masks), "float32")
 
     def _run_layers(self, placed: Sequence[Placed], x: Any, masks: Any = None) -> Any:
         """Apply the layers in order: to symbols, or (``masks``) in training to tensors, with these masks of dropout."""
@@ -159,141 +124,94 @@ class Adapter(Backend):
                     x = self._layers[layer.name](x, **mode)
         return x
 
-    def _compile(self) -> None:
-        tf, optimizer = self._tf, self._optimizer
-        trained = [self._variables[name] for name in self._trained]
-        decay = self._coupled_decay()
-
-        scale = optimizer.scale_loss if optimizer is not None and self._precision == "fp16" else lambda value: value
-
-        def loss_and_gradients(x: Any, y: Any, masks: Any, scale: Any) -> Any:
-            with tf.GradientTape() as tape:
-                if masks is None:
-                    logits = self._native(x, training=True)
-                else:
-                    logits = tf.cast(self._run_layers(self._model.placed(), x, masks), tf.float32)
-                loss = self._loss(y, logits)
-                scaled = scale(loss)
-            return loss, tape.gradient(scaled, trained)
-
-        def step(x: Any, y: Any, masks: Any = None) -> Any:
-            loss, gradients = loss_and_gradients(x, y, masks, scale)
-            if decay:
-                gradients = [g + scale(decay * v) for g, v in zip(gradients, trained, strict=True)]
-            optimizer.apply(gradients, trained)
-            return loss
-
-        if self._mode == "eager":
-            compile_ = lambda function: function  # noqa: E731
-        else:
-            compile_ = tf.function(jit_compile=self._mode == "xla")
-        self._forward = compile_(lambda x: self._native(x, training=False))
-        self._step = compile_(step)
-        self._gradients = compile_(lambda x, y, masks=None: loss_and_gradients(x, y, masks, lambda value: value)[1])
-
-    def _coupled_decay(self) -> float:
+    @property
+    def decay(self) -> float:
         """Weight decay that is added to the gradient; Keras' optimizers would subtract it from the weight instead."""
         optimizer = None if self._training is None else self._training.optimizer
         return 0.0 if optimizer is None or optimizer.name == "adamw" else optimizer.weight_decay
 
     def to_device(self, x: Images, y: Labels | None = None) -> tuple[Any, Any]:
-        with self._tf.device(self._device):
-            images = self._tf.constant(x)
-            if self._device == "/GPU:0":
-                images = self._tf.identity(images)  # a constant from a host array may still be on the host
-            return images, None if y is None else self._tf.constant(y)
+        with self._engine.scope():
+            return self._engine.tensor(x), None if y is None else self._engine.tensor(y)
 
     def forward(self, x: Any) -> Any:
-        with self._tf.device(self._device):
-            return self._forward(x)
+        with self._engine.scope():
+            return self._compiled.forward(x)
 
     def train_step(self, x: Any, y: Any, learning_rate: float, dropout_masks: Weights | None = None) -> Any:
-        if self._optimizer is None:
+        if self.optimizer is None:
             raise Unsupported("built for inference only")
-        with self._tf.device(self._device):
-            if learning_rate != self._learning_rate:
-                self._optimizer.learning_rate = learning_rate
-                self._learning_rate = learning_rate
-            return self._step(x, y) if dropout_masks is None else self._step(x, y, self._masks(dropout_masks))
+        with self._engine.scope():
+            if learning_rate != self.learning_rate:
+                self.optimizer.learning_rate = learning_rate
+                self.learning_rate = learning_rate
+            return self._compiled.step(x, y, *self._masks(dropout_masks))
 
     def gradients(self, x: Any, y: Any, dropout_masks: Weights | None = None) -> Weights:
         statistics = [self._variables[name] for name in self._variables if name not in self._model.trained]
-        before = [variable.numpy() for variable in statistics]
-        with self._tf.device(self._device):
-            gradients = (
-                self._gradients(x, y) if dropout_masks is None else self._gradients(x, y, self._masks(dropout_masks))
-            )
+        with self._engine.scope():
+            before = [np.array(self._host(variable)) for variable in statistics]
+            gradients = self._compiled.gradients(x, y, *self._masks(dropout_masks))
             for variable, value in zip(statistics, before, strict=True):
                 variable.assign(value)
-        return {name: gradient.numpy() for name, gradient in zip(self._trained, gradients, strict=True)}
+        values = map(self._engine.to_numpy, gradients)
+        return dict(zip(self._trained, values, strict=True))
 
-    def _masks(self, masks: Weights) -> Any:
-        return {name: self._tf.constant(mask) for name, mask in masks.items()}
+    def _masks(self, masks: Weights | None) -> tuple[Any, ...]:
+        return () if masks is None else ({name: self._engine.tensor(mask) for name, mask in masks.items()},)
+
+    def _host(self, variable: Any) -> Any:
+        return self._engine.to_numpy(variable.value)
 
     def weights(self) -> Weights:
-        return {name: np.asarray(variable.numpy()) for name, variable in self._variables.items()}
+        self._engine.write_back()
+        return {name: np.array(self._host(variable)) for name, variable in self._variables.items()}
 
     def synchronize(self) -> None:
-        if self._device == "/GPU:0":
-            self._tf.test.experimental.sync_devices()
+        self._engine.synchronize()
 
     def to_numpy(self, tensor: Any) -> Any:
-        return tensor.numpy()
+        return self._engine.to_numpy(tensor)
 
     def export_onnx(self, path: Path) -> None:
         self.infer(np.zeros((1, *self._model.input_shape), np.float32))  # the exporter needs a model that was called
-        self._native.export(str(path), format="onnx", verbose=False)
+        self.native.export(str(path), format="onnx", verbose=False)
 
     def counts(self) -> dict[str, int]:
-        return {
-            "parameters": sum(int(np.prod(self._variables[name].shape)) for name in self._model.trained),
-            "flops": self._flops(),
-        }
-
-    def _flops(self) -> int:
-        """FLOPs of one image by TensorFlow's profiler, of convolutions and matrix products only."""
-        tf = self._tf
-        one = tf.TensorSpec((1, *self._model.input_shape), tf.float32)
-        graph = tf.function(lambda x: self._native(x, training=False)).get_concrete_function(one).graph
-        builder = tf.compat.v1.profiler.ProfileOptionBuilder(
-            tf.compat.v1.profiler.ProfileOptionBuilder.float_operation()
-        )
-        options = (
-            builder.with_accounted_types(["Conv2D", "DepthwiseConv2dNative", "MatMul"]).with_empty_output().build()
-        )
-        with graph.as_default():
-            return tf.compat.v1.profiler.profile(graph, options=options).total_float_ops
+        parameters = sum(int(np.prod(self._variables[name].shape)) for name in self._model.trained)
+        flops = self._engine.flops(self.native, self._model.input_shape)
+        return {"parameters": parameters, **({} if flops is None else {"flops": flops})}
 
     def device_memory(self) -> dict[str, int]:
-        if self._device != "/GPU:0":
-            return {}
-        return {"peak_allocated": self._tf.config.experimental.get_memory_info("GPU:0")["peak"]}
+        return self._engine.device_memory()
 
     def out_of_memory(self, error: BaseException) -> bool:
-        return isinstance(error, MemoryError | self._tf.errors.ResourceExhaustedError)
+        return isinstance(error, MemoryError) or self._engine.out_of_memory(error)
 
     def gpu_probe(self) -> dict[str, float]:
-        tf = self._tf
-        with tf.device("/GPU:0"):
-            a = tf.random.normal((8192, 8192))
-            tf.matmul(a, a)
-            self.synchronize()
-            begin = time.perf_counter()
-            product = tf.matmul(a, a)
-            unfenced = time.perf_counter() - begin
-            self.synchronize()
-            probe = {"matmul_unfenced_s": unfenced, "matmul_fenced_s": time.perf_counter() - begin}
-            one = np.zeros((1, *self._model.input_shape), np.float32)
-            devices = product.backing_device, self.forward(self.to_device(one)[0]).backing_device
-            probe["output_on_gpu"] = float(all("GPU:0" in device for device in devices))
-            image, kernel = tf.random.normal((8, 32, 32, 64)), tf.random.normal((3, 3, 64, 64))
-            exact = tf.nn.conv2d(tf.cast(image, tf.float64), tf.cast(kernel, tf.float64), 1, "VALID").numpy()
-            for on in (True, False):
-                tf.config.experimental.enable_tensor_float_32_execution(on)
-                actual = tf.nn.conv2d(image, kernel, 1, "VALID").numpy()
-                error = np.linalg.norm(actual - exact) / np.linalg.norm(exact)
-                probe[f"tf32_{'on' if on else 'off'}_error"] = float(error)
-        return probe
+        one = np.zeros((1, *self._model.input_shape), np.float32)
+        return self._engine.gpu_probe(self.forward(self.to_device(one)[0]))
+
+
+class OnJax(Adapter):
+    TASKS: ClassVar[frozenset[str]] = frozenset({"train", "infer", "fit"})
+    PRECISIONS: ClassVar[tuple[str, ...]] = ("fp32", "bf16")
+    ENGINE: ClassVar[Any] = keras_engines.Jax
+    MODES: ClassVar[tuple[str, ...]] = keras_engines.Jax.MODES
+    REQUIRES: ClassVar[tuple[tuple[str, ...], ...]] = (("keras",), ("jax",))
+    EXTRA: ClassVar[str | None] = "keras-jax"
+
+
+class OnTorch(Adapter):
+    TASKS: ClassVar[frozenset[str]] = frozenset({"train", "infer", "fit"})
+    PRECISIONS: ClassVar[tuple[str, ...]] = ("fp32", "bf16")
+    ENGINE: ClassVar[Any] = keras_engines.Torch
+    MODES: ClassVar[tuple[str, ...]] = keras_engines.Torch.MODES
+    REQUIRES: ClassVar[tuple[tuple[str, ...], ...]] = (("keras",), ("torch",))
+    EXTRA: ClassVar[str | None] = "keras-torch"
+
+
+ADAPTERS = {"keras": Adapter, "keras-jax": OnJax, "keras-torch": OnTorch}
 
 
 def _layer(keras: Any, layer: Layer, name: str, policy: str) -> Any:

@@ -46,9 +46,11 @@ def slice_reading(metric: TimedMetric, number: int, speed: float) -> SliceReadin
     """500, 1000, 2000 images in half a second, by the number of the round; or 100 calls of 1 to 100 ms."""
     if metric.name == "latency":
         calls = tuple(i / 1000 / speed for i in range(1, 101))
-        timed = TimedSlice(seconds=1.0, images=100, latencies=calls, counters={}, elapsed=1.0)
+        timed = TimedSlice(seconds=1.0, images=100, latencies=calls, counters={}, elapsed=1.0, ready=0.0)
     else:
-        timed = TimedSlice(seconds=0.5 / speed, images=500 * 2**number, latencies=None, counters={}, elapsed=0.5)
+        timed = TimedSlice(
+            seconds=0.5 / speed, images=500 * 2**number, latencies=None, counters={}, elapsed=0.5, ready=0.0
+        )
     return SliceReading(timed, 0, QUIET, [])
 
 

@@ -66,7 +66,9 @@ class Noise:
     after: float | None = None
     """The same after the worker had answered, until its threads slept."""
     read: float | None = None
-    """Seconds to read the first output that was kept, when the clock had stopped."""
+    """Seconds to read the first output that was kept, when the worker's threads slept again."""
+    ready: float | None = None
+    """Seconds to read the last output, right after the fence."""
     step: float | None = None
     """Seconds of a step of the slice."""
     strayed: int | None = None

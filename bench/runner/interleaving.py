@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -231,7 +232,15 @@ class _Turns:
                     self._attempt(live, metric, partial(self._time_slice, live, turn))
         self._block.slice_seconds[metric] = (time.monotonic() - begin) / slices
         for live in [live for live in able if live in self._live]:
+            self._attempt(live, metric, partial(self._refuse_impossible, live, metric))
+        for live in [live for live in able if live in self._live]:
             self._attempt(live, metric, partial(self._close, live, metric))
+
+    def _refuse_impossible(self, live: _Live, metric: TimedMetric) -> None:
+        """A worker may wait in its warm-up and not in its slices."""
+        steps = [one.noise.step for one in live.readings[-1].slices if one.noise.step is not None]
+        if steps and (why := self._block.why_impossible(live.row, metric, statistics.median(steps))):
+            raise WorkerError("failed", why)
 
     def _close(self, live: _Live, metric: TimedMetric) -> None:
         request = self._block.closing(live.row, metric)
@@ -312,7 +321,8 @@ class _Turns:
         timing.parent_cpu_while_timed += time.process_time() - cpu
         noise = live.watch.since(before, asleep, timed.counters)
         elapsed = None if os.environ.get(speed_variables.SIMULATED_TIME) else timed.elapsed
-        noise = replace(noise, elapsed=elapsed, after=self._cpu_after(live.worker))
+        step = timed.seconds * readings.metric.batch_size / timed.images
+        noise = replace(noise, elapsed=elapsed, ready=timed.ready, step=step, after=self._cpu_after(live.worker))
         live.fastest = _highest_clocks(live.fastest, noise)
         why_disturbed = reasons(noise, timed.elapsed, live.cpus, live.fastest)
         self._watch_peak(live, readings.metric.task)
@@ -321,8 +331,7 @@ class _Turns:
             outputs = live.worker.ask(asked, self._block.timeout)
             kept = Kept(seed, asked, outputs)
         if outputs is not None and outputs.seconds:
-            step = timed.seconds * readings.metric.batch_size / timed.images
-            noise = replace(noise, read=outputs.seconds[0], step=step)
+            noise = replace(noise, read=outputs.seconds[0])
         readings.slices.append(SliceReading(timed, turn, noise, why_disturbed, kept))
 
     def _watch_peak(self, live: _Live, task: str) -> None:

@@ -180,11 +180,12 @@ def _asynchronous(record: Record) -> Iterator[str]:
 def _late(record: Record) -> Iterator[str]:
     """The values of an output are there when its step is said to be done."""
     for name, slices in _slices_by_metric(record):
-        reads = [read for piece in slices if (read := piece.reading("read")) is not None]
         steps = [step for piece in slices if (step := piece.reading("step")) is not None]
-        if reads and steps and statistics.median(reads) > max(READ_SECONDS, READ_SHARE * statistics.median(steps)):
-            read, step = statistics.median(reads), statistics.median(steps)
-            yield f"reading an output took {read:.3g} s after steps of {step:.3g} s in {name} (medians)"
+        for kind in ("ready", "read"):
+            reads = [read for piece in slices if (read := piece.reading(kind)) is not None]
+            if reads and steps and statistics.median(reads) > max(READ_SECONDS, READ_SHARE * statistics.median(steps)):
+                read, step = statistics.median(reads), statistics.median(steps)
+                yield f"reading an output took {read:.3g} s after steps of {step:.3g} s in {name} (medians)"
 
 
 def _slices_by_metric(record: Record) -> Iterator[tuple[str, list[Slice]]]:

@@ -280,6 +280,8 @@ class TimedSlice:
     visible here."""
     elapsed: float
     """Wall seconds between the two readings of those counters."""
+    ready: float
+    """Seconds to read the last step's output, right after the fence: the rest of its work, if it was not done."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -275,12 +275,14 @@ class Session:
             )
         elapsed, after = clock.now() - begin, memory.usage()
         counters = {} if before is None or after is None else {name: after[name] - before[name] for name in after}
+        ready = self._step.read_last()
         stopped = stops.stops()
         if stopped is not None:
             counters["stops"] = stopped
         return TimedSlice(
-            seconds=timed.seconds, images=timed.images, latencies=timed.latencies, counters=counters, elapsed=elapsed
-        )
+            seconds=timed.seconds, images=timed.images, latencies=timed.latencies, counters=counters, elapsed=elapsed,
+            ready=ready,
+        )  # fmt: skip
 
     def close(self, request: Close) -> Closed:
         """Training steps one by one, with the weights around them, from the state in which the timed ones left it."""

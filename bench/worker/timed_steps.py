@@ -35,18 +35,19 @@ class TimedSteps:
         self._batches: list[Any] = []
         self._keep: frozenset[int] = frozenset()
         self._kept: dict[int, Any] = {}
+        self._last: Any = None
         self._number = 0
         self._batch_bytes = 0
 
     def clear(self) -> None:
         """Let the batches and kept outputs go."""
-        self._batches, self._kept, self._number = [], {}, 0
+        self._batches, self._kept, self._last, self._number = [], {}, None, 0
 
     def renew(self, seed: int, steps: int, keep: Sequence[float] = ()) -> int:
         """New batches for so many steps; how many there are. ``keep``: the outputs of the steps at these shares of them
         are kept."""
         metric, backend = self._metric, self._backend
-        self._number, self._kept = 0, {}
+        self._number, self._kept, self._last = 0, {}, None
         self._batches = []  # the old ones go before the new ones come
         if not self._batch_bytes:
             ((inputs, _),) = self._draw(seed, metric.batch_size, 1)
@@ -73,7 +74,18 @@ class TimedSteps:
         output = self._run(self._batches[number % len(self._batches)])
         if number in self._keep:
             self._kept[number] = output
+        self._last = output
         self._number = number + 1
+
+    def read_last(self) -> float:
+        """Seconds to bring the output of the last step to the host: next to none, if its work is done."""
+        begin = clock.now()
+        self._on_host(self._last)
+        return clock.now() - begin
+
+    def _on_host(self, output: Any) -> Any:
+        on_host = isinstance(output, np.ndarray | np.generic | dict | list)
+        return output if on_host else self._backend.to_numpy(output)
 
     def outputs(self, rows: Sequence[int], seed: int | None = None) -> KeptOutputs:
         """These rows of the kept outputs. Of a training step: its loss. ``seed``: of a user's file some elements
@@ -82,9 +94,8 @@ class TimedSteps:
         values: list[tuple[tuple[float, ...], ...]] = []
         for _, output in kept:
             begin = clock.now()
-            on_host = isinstance(output, np.ndarray | np.generic)
-            on_host |= seed is not None and self._metric.boundary == "end-to-end"
-            array = output if on_host else self._backend.to_numpy(output)
+            on_host = seed is not None and self._metric.boundary == "end-to-end"
+            array = output if on_host else self._on_host(output)
             seconds.append(clock.now() - begin)
             if seed is not None:
                 values.append((elements(array, seed),))

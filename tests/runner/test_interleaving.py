@@ -40,7 +40,7 @@ TRAINING = TimedMetric("throughput", "train", 8, "device")
 ANSWERS = {
     "prepare": Prepared(first_call=0.1, cold_start=1.0),
     "warm_up": WarmedUp(steps=10, steady=True, step_seconds=0.01),
-    "slice": TimedSlice(seconds=0.1, images=80, latencies=None, counters={"switches": 1}, elapsed=0.1),
+    "slice": TimedSlice(seconds=0.1, images=80, latencies=None, counters={"switches": 1}, elapsed=0.1, ready=0.0),
     "renew": Renewed(batches=4),
     "read_kept": KeptOutputs(steps=(1,), batches=(1,), count=4, values=(((0.5,),),), seconds=(1e-5,)),
     "finish": finished(),

@@ -66,7 +66,8 @@ def test_percentiles_out_of_order() -> None:
     assert text.startswith("percentiles: round 0")
 
 
-HONEST = {"wall": 0.1005, "elapsed": 0.1, "cpu": 0.101, "after": 0.001, "strayed": 0, "read": 1e-5, "step": 0.01}
+HONEST = {"wall": 0.1005, "elapsed": 0.1, "cpu": 0.101, "after": 0.001, "strayed": 0}
+HONEST |= {"read": 1e-5, "ready": 1e-5, "step": 0.01}
 """What the kernel and both clocks say of an honest slice of 0.1 s on one thread."""
 
 BY_THE_KERNEL = {
@@ -74,7 +75,7 @@ BY_THE_KERNEL = {
     "cpu_time": [{"cpu": 0.35}],
     "affinity": [{"strayed": 1}],
     "asynchronous": [{"after": 0.35}],
-    "late": [{"read": 0.02, "step": 0.01}],
+    "late": [{"read": 0.02, "step": 0.01}, {"ready": 0.02, "step": 0.01}],
 }
 """By check: readings of a slice that break it, and no other."""
 

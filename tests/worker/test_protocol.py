@@ -76,7 +76,7 @@ EXCHANGES: list[tuple[Request[Any], list[Any]]] = [
     (WarmUp(metric=METRIC), [WarmedUp(steps=5, steady=True, step_seconds=0.1), Missing("no room")]),
     (
         TimeSlice(seconds=0.1),
-        [TimedSlice(seconds=0.1, images=8, latencies=(0.1, 0.2), counters={"switches": 1}, elapsed=0.2)],
+        [TimedSlice(seconds=0.1, images=8, latencies=(0.1, 0.2), counters={"switches": 1}, elapsed=0.2, ready=0.0)],
     ),
     (
         ShowValues(work=WORK, out=Path("/out"), shown=Path("/out/all.onnx"), batch=2),

@@ -113,7 +113,9 @@ class Backend(Protocol):
 
     def settings(self) -> dict[str, Any]:
         """The framework's settings, read back after ``build`` or ``load``: ``threads`` (intra-op, int), ``fast_path``
-        (one line: how this row runs), and other settings that affect speed (TF32, autotuning, providers)."""
+        (one line: how this row runs), and other settings that affect speed (TF32, autotuning, providers). A framework
+        that can choose a precision by itself says which one it has: ``computes_in`` (``float32``, ``bfloat16``) and
+        ``computes_in_by`` (the name of its setting)."""
 
     def build(self, model: ModelSpec, weights: Weights, training: Training | None) -> None:
         """Build the model natively with these canonical weights; ``training`` None builds for inference only.

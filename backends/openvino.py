@@ -71,8 +71,9 @@ class Adapter(Backend):
         return {
             "threads": read("INFERENCE_NUM_THREADS"),
             "streams": streams,
-            "fast_path": f"{self._mode} hint, {streams} streams; compiled for each batch size; computes in {precision}",
-            "inference_precision": _NAMES.get(precision, precision),
+            "fast_path": f"{self._mode} hint, {streams} streams; compiled for each batch size",
+            "computes_in": _NAMES.get(precision, precision),
+            "computes_in_by": "INFERENCE_PRECISION_HINT",
             "denormals_flushed": read("CPU_DENORMALS_OPTIMIZATION"),
             "execution_devices": ", ".join(read("EXECUTION_DEVICES")),
             "visible_devices": ", ".join(self._core.available_devices),
@@ -162,18 +163,17 @@ class Adapter(Backend):
             fixed = {name: list(shape) for name, shape in shapes}
             if any(model.input(name).partial_shape.is_dynamic for name in fixed):
                 model.reshape(fixed)
-            self._compiled[shapes] = self._core.compile_model(
-                model,
-                "CPU",
-                {
-                    "INFERENCE_PRECISION_HINT": _HINTS[self._precision],
-                    "PERFORMANCE_HINT": self._mode.upper(),
-                    "NUM_STREAMS": self._threads if self._mode == "throughput" else 1,
-                    "INFERENCE_NUM_THREADS": self._threads,
-                    "ENABLE_CPU_PINNING": False,  # the harness sets the CPUs of the process
-                },
-            )
+            self._compiled[shapes] = self._core.compile_model(model, "CPU", self._properties())
         return self._compiled[shapes]
+
+    def _properties(self) -> dict[str, Any]:
+        return {
+            "INFERENCE_PRECISION_HINT": _HINTS[self._precision],
+            "PERFORMANCE_HINT": self._mode.upper(),
+            "NUM_STREAMS": self._threads if self._mode == "throughput" else 1,
+            "INFERENCE_NUM_THREADS": self._threads,
+            "ENABLE_CPU_PINNING": False,  # the harness sets the CPUs of the process
+        }
 
     def _layout(self, x: Images) -> Images:
         """The images in the layout of the declared input: channels first if the file has it."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from backends.base import Labels, Unsupported
 from backends.model import ModelSpec, Weights
-from bench.runner.judges import scoring
+from bench.runner.judges import certificate, scoring
 from bench.runner.judges.trained import Watched
 from bench.runner.plan import Plan, Row
 from bench.runner.results import Results
@@ -167,6 +167,7 @@ class RowJobs:
             self._judge.backend(row, result, expected)
         else:
             self._judge.runtime(row, result)
+        result.checks += certificate.stated_precision(row.job, result.certified.report.settings)
 
     def fit(self, row: Row, number: int = 0) -> None:
         """Train with the ``number``-th seed; only the first training is exported and timed.

@@ -12,7 +12,7 @@ from bench_command import QUICK, Bench
 
 from bench.records.record import SCHEMA
 
-FRAMEWORKS = ("torch", "tensorflow", "keras", "onnxruntime", "onnx")
+FRAMEWORKS = ("torch", "tensorflow", "keras", "onnxruntime", "onnx", "openvino", "jax")
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,11 @@ def test_list_names_everything(bench: Bench) -> None:
         "reference",
         "pytorch",
         "keras",
+        "keras-jax",
+        "keras-torch",
+        "jax",
         "onnxruntime",
+        "openvino",
         "article-keras",
         "article-pytorch",
         "digits",

@@ -1,8 +1,9 @@
-"""ONNX Runtime with a fault that is seen only where the timed outputs are judged."""
+"""Runtimes with a fault that is seen only where their outputs are judged."""
 
 from __future__ import annotations
 
 from backends.onnxruntime import Adapter as OnnxRuntime
+from backends.openvino import Adapter as OpenVino
 
 
 class Remembers(OnnxRuntime):
@@ -28,3 +29,10 @@ class WrongWhenOptimized(OnnxRuntime):
 
     def outputs(self, x):
         return {name: self._factor * value for name, value in super().outputs(x).items()}
+
+
+class HintLeftOut(OpenVino):
+    """With OpenVINO's defaults, which compute in bfloat16 where the processor has it."""
+
+    def _properties(self):
+        return {name: value for name, value in super()._properties().items() if name != "INFERENCE_PRECISION_HINT"}

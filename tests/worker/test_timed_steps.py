@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -97,6 +98,28 @@ def test_of_a_training_step_its_loss_is_kept() -> None:
     timed.renew(5, steps=2, keep=(0.5,))
     timed(), timed()
     assert timed.outputs((0, 1)).values == ((pytest.approx(0.5 * Draw.of(5, 50, 6, 2).batch(IMAGES, 1).mean()),),)
+
+
+def test_the_last_output_is_read_when_a_slice_ends() -> None:
+    """An adapter that does not wait for it is seen by the seconds."""
+
+    class Late(Doubles):
+        def to_numpy(self, tensor: Any) -> Any:
+            self.events.append("read")
+            time.sleep(0.02)
+            return super().to_numpy(tensor)
+
+    backend = Late()
+    timed = steps(boundary="device", backend=backend)
+    timed.renew(0, steps=2)
+    timed(), timed()
+    assert timed.read_last() >= 0.02
+    assert backend.events.count("read") == 1
+    end_to_end = steps(boundary="end-to-end", backend=backend)
+    end_to_end.renew(0, steps=1)
+    end_to_end()
+    end_to_end.read_last()
+    assert backend.events.count("read") == 1, "its output is on the host"
 
 
 def test_what_is_not_finite_is_no_number_of_json() -> None:

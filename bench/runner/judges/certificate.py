@@ -34,6 +34,8 @@ from bench.worker.reference_outputs import (
     images_of_draws,
 )
 
+COMPUTED = {"fp64": "float64", "fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+"""Precision to the type that a framework computes in (``Backend.settings``); int8 has several."""
 OF_THE_CHANGE = f"of the change over {STEPS} steps"
 """The scale of ``losses_error``."""
 LONG = {"fp32": 1.5e-5, "fp64": 1e-9}
@@ -247,6 +249,16 @@ def certify_runtime(
         Result(name, value, tolerance(job.precision, job.device, name, stated=stated), add_origin(note, stated, name))
         for name, (value, note) in values.items()
     ]
+
+
+def stated_precision(job: Job, settings: Mapping[str, Any]) -> list[Result]:
+    """Whether a framework computes in the row's precision, by its own setting (``computes_in``, read back), which the
+    note names. Nothing where it does not say: the errors of the other checks decide alone."""
+    computed, wanted = settings.get("computes_in"), COMPUTED.get(job.precision)
+    if computed is None or wanted is None:
+        return []
+    note = f"the framework computes in {computed}, by its setting {settings.get('computes_in_by', 'of precision')}"
+    return [Result("stated_precision", 0.0 if computed == wanted else 1.0, 0.0, note)]
 
 
 def accuracy(logits: npt.NDArray[Any], labels: Labels) -> float:

@@ -25,6 +25,7 @@ from bench.runner.judges.certificate import (
     certify_runtime,
     dropout_error,
     losses_error,
+    stated_precision,
 )
 from bench.runner.judges.result import Result, relative_l2
 from bench.runner.judges.tolerances import TOLERANCES, adapter_tolerances, tolerance
@@ -271,3 +272,20 @@ def test_every_precisions_tolerances_catch_them(
     failed = {check for check, value in checks.items() if not value <= tolerance(precision, "cpu", check)}
     too_rough = {"gradients"} if (name, precision) == ("missing-bias", "bf16") else set()
     assert failed == EXPECTED_FAILURES[name] - too_rough, checks
+
+
+@pytest.mark.parametrize(
+    ("precision", "settings", "passed"),
+    [
+        ("fp32", {}, []),
+        ("int8", {"computes_in": "float32"}, []),
+        ("fp32", {"computes_in": "float32", "computes_in_by": "HINT"}, [True]),
+        ("fp32", {"computes_in": "bfloat16", "computes_in_by": "HINT"}, [False]),
+        ("bf16", {"computes_in": "float32"}, [False]),
+    ],
+)
+def test_what_a_framework_says_it_computes_in(precision: str, settings: dict[str, str], passed: list[bool]) -> None:
+    job = Job(backend="any", precision=precision, mode="", device="cpu", model="", dataset="", recipe="", threads=1)
+    results = stated_precision(job, settings)
+    assert [result.passed for result in results] == passed
+    assert all(settings["computes_in"] in result.note for result in results)

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 FAMILIES = (
     "OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "GOTO_", "BLIS_", "VECLIB_", "ONEDNN_", "DNNL_", "ATEN_", "TORCH",
     "PYTORCH_", "XLA_", "TF_", "KERAS_", "ORT_", "CUDA_", "CUDNN_", "CUBLAS_", "NCCL_", "NVIDIA_", "MALLOC_", "GLIBC_",
+    "JAX_", "PJRT_", "OV_", "OPENVINO_",
 )  # fmt: skip
 OF_PYTHON = (
     "PYTHONHASHSEED", "PYTHONOPTIMIZE", "PYTHONMALLOC", "PYTHONDEVMODE", "PYTHONTRACEMALLOC", "PYTHONPERFSUPPORT",
@@ -21,7 +22,7 @@ OF_PYTHON = (
 SIMULATED_TIME = "EVENBENCH_SIMULATED_TIME"
 """Set by tests of backends whose cost is simulated: workers' clocks are then not held against the parent's. It is shown
 and is part of the comparability key, as every variable that decides a figure."""
-SINGLE = ("LD_PRELOAD", "PYTHONDONTWRITEBYTECODE", SIMULATED_TIME, *OF_PYTHON)
+SINGLE = ("LD_PRELOAD", "PYTHONDONTWRITEBYTECODE", "NPROC", SIMULATED_TIME, *OF_PYTHON)
 KNOWN = frozenset(
     [
         "ONEDNN_MAX_CPU_ISA",

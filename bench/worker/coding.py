@@ -6,6 +6,7 @@ It needs only the standard library, because a worker may run in another environm
 from __future__ import annotations
 
 import json
+import sys
 import types
 import typing
 from collections.abc import Mapping
@@ -53,13 +54,22 @@ def decode(kind: Any, plain: Any, where: str = "") -> Any:
         return origin(decode(arguments[0], inner, f"{where}[{i}]") for i, inner in enumerate(plain))
     if origin is not None and issubclass(origin, Mapping):
         _expect(isinstance(plain, dict), plain, "an object", where)
-        return {name: decode(arguments[1], inner, f"{where}.{name}") for name, inner in plain.items()}
+        return {_shared(name): decode(arguments[1], inner, f"{where}.{name}") for name, inner in plain.items()}
     return _decode_plain(kind, plain, where)
 
 
+def _shared(plain: Any) -> Any:
+    """Plain values with one copy of each text: the replies of a thousand workers hold the same names and versions."""
+    if isinstance(plain, str):
+        return sys.intern(plain)
+    if isinstance(plain, dict):
+        return {_shared(name): _shared(value) for name, value in plain.items()}
+    return [_shared(value) for value in plain] if isinstance(plain, list) else plain
+
+
 def _decode_plain(kind: Any, plain: Any, where: str) -> Any:
-    if kind is Any:
-        return plain
+    if kind is Any or (kind is str and isinstance(plain, str)):
+        return _shared(plain)
     if kind is Path:
         return Path(_expect(isinstance(plain, str), plain, "a path", where))
     if kind is float:

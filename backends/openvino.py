@@ -65,7 +65,9 @@ class Adapter(Backend):
         return {"openvino": self._ov.__version__.partition("-")[0]}
 
     def settings(self) -> dict[str, Any]:
-        compiled = next(iter(self._compiled.values())) if self._compiled else self._compile(self._shapes(1))
+        compiled = next(iter(self._compiled.values()), None)
+        if compiled is None:
+            compiled = self._core.compile_model(self._core.read_model(self._path), "CPU", self._properties())
         read = compiled.get_property
         precision, streams = read("INFERENCE_PRECISION_HINT").get_type_name(), read("NUM_STREAMS")
         return {
@@ -147,14 +149,6 @@ class Adapter(Backend):
     def to_numpy(self, tensor: Placed) -> Any:
         (part, *_) = tensor.parts
         return np.array(part.request.get_output_tensor(0).data) if tensor.output is None else tensor.output
-
-    def _shapes(self, size: int) -> Shapes:
-        """The inputs' shapes at this batch size; other open sides are 1."""
-        shapes = []
-        for name, declared in self._inputs.items():
-            sides = [side.get_length() if side.is_static else 1 for side in declared]
-            shapes.append((name, (size, *sides[1:]) if sides and declared[0].is_dynamic else tuple(sides)))
-        return tuple(shapes)
 
     def _compile(self, shapes: Shapes) -> Any:
         """The model, compiled for inputs of these shapes."""

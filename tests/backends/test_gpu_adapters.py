@@ -205,7 +205,7 @@ calls = []
 tf.test.experimental.sync_devices = lambda: calls.append('sync_devices')
 adapter.synchronize()
 before = list(calls)
-adapter._device = '/GPU:0'
+adapter._engine._device, adapter._engine.on_gpu = '/GPU:0', True
 adapter.synchronize()
 try:
     adapter.to_device(__import__('numpy').zeros((1, 2, 2, 3), 'float32'))

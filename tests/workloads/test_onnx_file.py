@@ -58,6 +58,8 @@ if kind.startswith("external"):
 open(path, "wb").write(model.SerializeToString())
 """
 
+ORT = ("--backend", "onnxruntime")
+
 
 def written(folder: Path, kind: str) -> Path:
     """A small file, written in a process of its own (protobuf warns in ours)."""
@@ -114,7 +116,7 @@ def test_options_that_make_no_sense(bench: Bench) -> None:
 
 
 def test_the_runtime_decides_what_it_loads(bench: Bench) -> None:
-    done = bench("run", "--onnx", str(written(bench.folder, "unknown operator")), "--rounds", "1")
+    done = bench("run", "--onnx", str(written(bench.folder, "unknown operator")), "--rounds", "1", *ORT)
     assert done.returncode == 1
     (record,) = bench.records()
     assert record["status"] == "failed"
@@ -124,7 +126,7 @@ def test_the_runtime_decides_what_it_loads(bench: Bench) -> None:
 
 def test_a_batch_size_that_the_file_does_not_take_is_said(bench: Bench) -> None:
     done = bench(
-        "run", "--onnx", str(written(bench.folder, "batch in name only")), "--rounds", "1", "--batch-size", "4"
+        "run", "--onnx", str(written(bench.folder, "batch in name only")), "--rounds", "1", "--batch-size", "4", *ORT
     )
     assert done.returncode == 0, done.stdout + done.stderr
     (record,) = bench.records()
@@ -153,7 +155,7 @@ def test_a_model_cache_with_links_is_followed(process: None, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("kind", ["plain", "two inputs", "fixed batch", "external"])
 def test_a_file_is_run_and_certified(bench: Bench, kind: str) -> None:
-    options = ("--rounds", "1", "--batch-size", "16")
+    options = ("--rounds", "1", "--batch-size", "16", *ORT)
     done = bench("run", "--onnx", str(written(bench.folder, kind)), *options)
     assert done.returncode == 0, done.stdout + done.stderr
     (record,) = bench.records()
@@ -209,7 +211,7 @@ def test_several_files_are_compared(bench: Bench) -> None:
     done = bench("run", *files, "--input-shape", "z=6")
     assert done.returncode == 2
     assert "--input-shape z: the file has no such input; it has x" in done.stderr
-    done = bench("run", *files, "--input-shape", "x=6", "--rounds", "2", "--batch-size", "4")
+    done = bench("run", *files, "--input-shape", "x=6", "--rounds", "2", "--batch-size", "4", *ORT)
     assert done.returncode == 0, done.stdout + done.stderr
     plain, _, fixed = bench.records()
     assert (plain["job"]["source"], fixed["job"]["source"]) == (plain["job"]["model"], fixed["job"]["model"])
@@ -231,6 +233,21 @@ def test_several_files_are_compared(bench: Bench) -> None:
     assert "images/s" not in done.stdout
 
 
+def test_every_runtime_reads_a_file(bench: Bench) -> None:
+    """Also of several inputs, of a fixed batch, with data outside, and with a side that is left open."""
+    kinds = ("two inputs", "fixed batch", "external", "open shape")
+    for kind in kinds:
+        folder = bench.folder / kind.replace(" ", "-")
+        folder.mkdir()
+        file = written(folder, kind)
+        shape = ("--input-shape", "x=6") if kind == "open shape" else ()
+        done = bench("run", "--onnx", str(file), *shape, "--rounds", "1", "--batch-size", "2")
+        assert done.returncode == 0, done.stdout + done.stderr
+        rows = {record["job"]["backend"]: record for record in bench.records()}
+        assert set(rows) == {"onnxruntime", "openvino"}
+        assert all(record["comparable"] for record in rows.values())
+
+
 def test_a_file_given_twice_is_said(bench: Bench) -> None:
     file = written(bench.folder, "plain")
     done = bench("run", "--onnx", str(file), "--onnx", "mine.onnx")
@@ -249,7 +266,7 @@ def test_an_open_shape_is_given(bench: Bench) -> None:
 
 def test_graph_optimization_levels_are_modes(bench: Bench) -> None:
     file = str(written(bench.folder, "fusable"))
-    done = bench("run", "--onnx", file, "--rounds", "1", "--mode", "all")
+    done = bench("run", "--onnx", file, "--rounds", "1", "--mode", "all", *ORT)
     assert done.returncode == 0, done.stdout + done.stderr
     settings = {record["job"]["mode"]: record["settings"] for record in bench.records()}
     levels = {mode: found["graph_optimization_level"] for mode, found in settings.items()}

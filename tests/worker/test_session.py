@@ -107,7 +107,8 @@ def test_every_call_of_a_latency_slice_is_fenced(session: Session, recorder: Rec
     if recorder.calls[0] == "forward":
         del recorder.calls[0]  # the step outside the clock that a slice begins with
     assert timed.latencies is not None
-    assert recorder.calls == ["synchronize", *["forward", "synchronize"] * len(timed.latencies), *READ_LAST]
+    calls = [call for call in recorder.calls if call not in READ_LAST]
+    assert calls == ["synchronize", *["forward", "synchronize"] * len(timed.latencies)]
 
 
 def test_an_error_is_one_reply_and_the_end(

@@ -1,8 +1,7 @@
 """JAX: plain ``jax.lax`` functions, one jitted computation for forward, loss, gradient and update.
 
 The state (weights, statistics, optimizer) is donated to each step. Convolutions keep channels last (NHWC, HWIO), which
-is the canonical layout. No ONNX exporter: the kept ones go through TensorFlow (jax2tf with tf2onnx) or do not have the
-free batch dimension that runtimes need, so that the file would not be JAX's own.
+is the canonical layout. It exports nothing: no exporter from JAX to ONNX has been tried.
 """
 
 from __future__ import annotations
@@ -36,6 +35,34 @@ from backends.model import (
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
+def start(device: str, threads: int) -> Any:
+    """The module ``jax``, with a client of this device and so many threads. Float32 products are exact (no TF32).
+
+    Raises:
+        Unavailable: JAX sees no GPU.
+    """
+    if device == "cpu":
+        os.environ["PJRT_NPROC"] = os.environ["NPROC"] = str(threads)  # read when the client is made
+        os.environ["JAX_PLATFORMS"] = "cpu"
+    else:
+        os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # else it reserves three quarters of the memory
+    import jax
+
+    if device == "cuda":
+        try:
+            jax.devices("cuda")
+        except RuntimeError as error:
+            raise Unavailable("JAX sees no GPU: pip install 'jax[cuda13]'") from error
+    jax.config.update("jax_default_matmul_precision", "highest")
+    return jax
+
+
+def versions(jax: Any) -> dict[str, str]:
+    """See ``Backend.versions``."""
+    platform = "CUDA" if jax.default_backend() == "gpu" else "CPU"
+    return {"jax": jax.__version__, build_of("jax"): platform, "jaxlib": version("jaxlib")}
+
+
 class State(NamedTuple):
     """What a training step changes, all by canonical name."""
 
@@ -57,19 +84,7 @@ class Adapter(Backend):
     EXTRA: ClassVar[str | None] = "jax"
 
     def __init__(self, device: str, precision: str, mode: str, threads: int, seed: int) -> None:
-        if device == "cpu":
-            os.environ["PJRT_NPROC"] = os.environ["NPROC"] = str(threads)  # read when its client is made
-            os.environ["JAX_PLATFORMS"] = "cpu"
-        else:
-            os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # else it reserves three quarters of the memory
-        import jax
-
-        if device == "cuda":
-            try:
-                jax.devices("cuda")
-            except RuntimeError as error:
-                raise Unavailable("JAX sees no GPU: pip install 'jax[cuda13]'") from error
-        jax.config.update("jax_default_matmul_precision", "highest")  # no TF32
+        jax = start(device, threads)
         self._jax, self._device, self._threads = jax, device, threads
         self._place = jax.devices()[0]
         self._compute = jax.numpy.bfloat16 if precision == "bf16" else jax.numpy.float32
@@ -77,8 +92,7 @@ class Adapter(Backend):
         self._last: Any = None
 
     def versions(self) -> dict[str, str]:
-        platform = "CUDA" if self._place.platform == "gpu" else "CPU"
-        return {"jax": self._jax.__version__, build_of("jax"): platform, "jaxlib": version("jaxlib")}
+        return versions(self._jax)
 
     def settings(self) -> dict[str, Any]:
         settings: dict[str, Any] = {

@@ -149,6 +149,7 @@ class Adapter(Backend):
 
     def gradients(self, x: Any, y: Any, dropout_masks: Weights | None = None) -> Weights:
         statistics = [self._variables[name] for name in self._variables if name not in self._model.trained]
+        self._engine.write_back()
         with self._engine.scope():
             before = [np.array(self._host(variable)) for variable in statistics]
             gradients = self._compiled.gradients(x, y, *self._masks(dropout_masks))

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from backends.base import Unavailable, Unsupported, build_of
+from backends.jax import start, versions
+from backends.pytorch import set_tf32
 
 if TYPE_CHECKING:
     from backends.keras import Adapter
@@ -181,33 +183,15 @@ class Jax:
     NAME, MODES = "jax", ("jit",)
 
     def __init__(self, device: str, precision: str, mode: str, threads: int) -> None:
-        if device == "cpu":
-            os.environ["PJRT_NPROC"] = os.environ["NPROC"] = str(threads)  # read when its client is made
-            os.environ["JAX_PLATFORMS"] = "cpu"
-        else:
-            os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # else it reserves three quarters of the memory
-        import jax
-
-        if precision == "fp16":
-            raise Unsupported("Keras on JAX trains in bf16 on every device; its loss scaling of fp16 is not wired here")
-        if device == "cuda":
-            try:
-                jax.devices("cuda")
-            except RuntimeError as error:
-                raise Unavailable("JAX sees no GPU: pip install 'jax[cuda13]'") from error
-        jax.config.update("jax_default_matmul_precision", "highest")  # no TF32
-        self._jax, self._threads, self.on_gpu = jax, threads, device == "cuda"
+        self._jax, self._threads, self.on_gpu = start(device, threads), threads, device == "cuda"
         self._stale, self._state, self._last = False, None, None
 
     def versions(self) -> dict[str, str]:
-        return {"jax": self._jax.__version__, "jaxlib": version("jaxlib"), build_of("jax"): self._platform()}
-
-    def _platform(self) -> str:
-        return "CUDA" if self._jax.default_backend() == "gpu" else "CPU"
+        return versions(self._jax)
 
     def settings(self) -> dict[str, Any]:
         settings: dict[str, Any] = {
-            "threads": int(os.environ.get("PJRT_NPROC", self._threads)),
+            "threads": self._threads,
             "fast_path": "jax.jit, one computation for forward, loss, backward, update; the state is donated",
         }
         if self.on_gpu:
@@ -310,11 +294,9 @@ class Torch:
 
         if device == "cuda" and not torch.cuda.is_available():
             raise Unavailable("PyTorch sees no CUDA device (a CPU build of torch, or no driver)")
-        if precision == "fp16":
-            raise Unsupported("Keras on PyTorch has no loss scaling of fp16 here; bf16 needs none")
         torch.set_num_threads(threads)
         torch.set_num_interop_threads(1)
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+        set_tf32(torch, False)
         torch.backends.cudnn.benchmark = True
         self._torch, self._device, self.on_gpu = torch, device, device == "cuda"
 

@@ -73,7 +73,7 @@ class Adapter(Backend):
         return {
             "threads": read("INFERENCE_NUM_THREADS"),
             "streams": streams,
-            "fast_path": f"{self._mode} hint, {streams} streams; compiled for each batch size",
+            "fast_path": f"{self._mode} hint, streams: {streams}; compiled for each batch size",
             "computes_in": _NAMES.get(precision, precision),
             "computes_in_by": "INFERENCE_PRECISION_HINT",
             "denormals_flushed": read("CPU_DENORMALS_OPTIMIZATION"),

@@ -280,8 +280,9 @@ class TimedSlice:
     visible here."""
     elapsed: float
     """Wall seconds between the two readings of those counters."""
-    ready: float
-    """Seconds to read the last step's output, right after the fence: the rest of its work, if it was not done."""
+    ready: float | None
+    """Seconds to read the last step's output, right after the fence: the rest of its work, if it was not done. None: it
+    was not kept (``TimedSteps.read_last``)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -79,11 +79,11 @@ class TimedSteps:
             self._last = output
         self._number = number + 1
 
-    def read_last(self) -> float:
-        """Seconds to bring the output of the last step to the host: next to none, if its work is done. 0: a slice of
+    def read_last(self) -> float | None:
+        """Seconds to bring the output of the last step to the host: next to none, if its work is done. None: a slice of
         latency ended before its last step; each of its steps was waited for."""
         if self._last is None:
-            return 0.0
+            return None
         begin = clock.now()
         self._on_host(self._last)
         return clock.now() - begin

@@ -168,6 +168,18 @@ def test_a_step_that_cannot_be_ends_the_row_before_it_is_timed() -> None:
     assert not [event for event in events if event.endswith("slice")]
 
 
+def test_a_worker_that_waits_in_its_warm_up_only_is_refused_by_its_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its warm-up says 0.01 s for a step, its slices 0.1 s for 800 images in steps of 8: 0.001 s."""
+    monkeypatch.setitem(ANSWERS, "slice", replace(ANSWERS["slice"], images=800))
+    worker = FakeWorker("a", [])
+    prepare = Prepare(work=Work(job=one("a").job, model=None, recipe={}, data=Path()))
+    block = Block(lambda r: worker, lambda r: prepare, 60.0, lambda metric: 3, Timing())  # type: ignore[arg-type, return-value]
+    block.why_impossible = lambda row, metric, seconds: f"impossible: {seconds:g} s" if seconds < 0.005 else ""
+    outcome = block.measure([one("a")], [THROUGHPUT], lambda part: None)[id_of("a")]
+    assert isinstance(outcome, WorkerError)
+    assert (outcome.status, outcome.reason) == ("failed", "impossible: 0.001 s")
+
+
 def test_a_peak_that_falls_was_reset(monkeypatch: pytest.MonkeyPatch) -> None:
     falling = iter([{1: 3 * 10**8, 2: 10**8}, {1: 3 * 10**8}, {1: 2 * 10**8}])
     monkeypatch.setattr(interleaving.process_tree, "peaks", lambda pid: next(falling))

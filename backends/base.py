@@ -26,7 +26,16 @@ Labels: TypeAlias = npt.NDArray[np.int64]
 Tensor: TypeAlias = Any
 """A framework's own tensor, on the device."""
 
+SUFFIXES = {"onnx": ".onnx", "litert": ".tflite", "exported-program": ".pt2"}
+"""The formats of model files, with the ends of their names: ONNX, LiteRT (TensorFlow Lite), PyTorch's exported program.
+A third-party adapter may read and write others."""
+
 BUILD = " build"
+
+
+def model_file(format_name: str) -> str:
+    """The name of a model file of this format."""
+    return f"model{SUFFIXES.get(format_name, '.' + format_name)}"
 
 
 def build_of(package: str) -> str:
@@ -76,7 +85,7 @@ class Backend(Protocol):
     """One framework or runtime on one device."""
 
     TASKS: ClassVar[frozenset[str]]
-    """Some of ``train`` (a training step can be timed), ``infer``, ``fit`` (a whole training), ``export``."""
+    """Some of ``train`` (a training step can be timed), ``infer``, ``fit`` (a whole training)."""
     DEVICES: ClassVar[tuple[str, ...]]
     """Some of ``cpu``, ``cuda``."""
     PRECISIONS: ClassVar[tuple[str, ...]]
@@ -85,8 +94,14 @@ class Backend(Protocol):
     """Ways to run the same model: ``eager``, ``graph``, ...; the first is the default."""
     CONTENDS: ClassVar[bool] = True
     """False for the reference: it is measured, but no other row is compared with it."""
-    NEEDS_SOURCE: ClassVar[bool] = False
-    """True for a runtime that reads the ONNX file another backend exported."""
+    WRITES: ClassVar[tuple[str, ...]] = ()
+    """The formats (``SUFFIXES``) of model files that ``export`` writes; the first is always written, the others where a
+    row reads them."""
+    READS: ClassVar[tuple[str, ...]] = ()
+    """For a runtime: the formats of another backend's files that it loads, the preferred first. Empty: it builds models
+    itself."""
+    COMPILES: ClassVar[bool] = False
+    """Whether a runtime must ``convert`` every file for itself; else only those of another precision."""
     UNOPTIMIZED_MODE: ClassVar[str | None] = None
     """The mode of a runtime with all optimizations off; it is the second judge of a user's ONNX file. None: none."""
     TOLERANCES: ClassVar[Mapping[str, Mapping[str, float]]] = {}
@@ -115,7 +130,8 @@ class Backend(Protocol):
         """The framework's settings, read back after ``build`` or ``load``: ``threads`` (intra-op, int), ``fast_path``
         (one line: how this row runs), and other settings that affect speed (TF32, autotuning, providers). A framework
         that can choose a precision by itself says which one it has: ``computes_in`` (``float32``, ``bfloat16``) and
-        ``computes_in_by`` (the name of its setting)."""
+        ``computes_in_by`` (the name of its setting). One that decides itself about denormal numbers says ``denormals``:
+        ``flushed`` or ``kept``; else they are flushed (``bench.machine.denormals``)."""
 
     def build(self, model: ModelSpec, weights: Weights, training: Training | None) -> None:
         """Build the model natively with these canonical weights; ``training`` None builds for inference only.
@@ -123,16 +139,18 @@ class Backend(Protocol):
         Raises:
             Unsupported: a layer or optimizer that the adapter does not have.
         """
-        raise Unsupported("it builds no models; it reads another backend's ONNX file")
+        raise Unsupported("it builds no models; it reads another backend's file")
 
-    def load(self, onnx_path: Path) -> None:
-        """Load an ONNX file with a free batch dimension (``NEEDS_SOURCE`` only). Raises the errors of ``__init__``."""
-        raise Unsupported("it reads no ONNX files")
+    def load(self, path: Path) -> None:
+        """Load a model file with a free batch dimension, or what ``convert`` made of it (runtimes only). Raises the
+        errors of ``__init__``."""
+        raise Unsupported("it reads no model files")
 
-    def convert(self, onnx_path: Path, out: Path, calibration: Images) -> None:
-        """Write the file in this precision for ``load`` (``NEEDS_SOURCE`` only; not for fp32). Called once, never
-        timed. ``calibration``: normalized training images."""
-        raise Unsupported("it converts no ONNX files")
+    def convert(self, path: Path, out: Path, calibration: Images, largest_batch: int) -> None:
+        """Write the file for ``load``, in this precision (runtimes only: for a precision that is not the file's, and
+        with ``COMPILES`` always). Called once, never timed. ``calibration``: normalized training images.
+        ``largest_batch``: of all calls."""
+        raise Unsupported("it converts no model files")
 
     def to_device(self, x: Images, y: Labels | None = None) -> tuple[Tensor, Tensor | None]:
         """Convert host arrays in canonical layout to the arguments of ``forward`` and ``train_step`` on the device."""
@@ -168,12 +186,14 @@ class Backend(Protocol):
         return self.to_numpy(self.forward(self.to_device(x)[0]))
 
     def outputs(self, x: Mapping[str, npt.NDArray[Any]]) -> dict[str, Any]:
-        """All outputs by name for these inputs by name (``NEEDS_SOURCE`` only): arrays, or lists for sequences."""
+        """All outputs by name for these inputs by name (of runtimes that read ``onnx``): arrays, or lists for
+        sequences."""
         raise Unsupported("it reads no ONNX files")
 
-    def export_onnx(self, path: Path) -> None:
-        """Write the model as one ONNX file with a free batch dimension, with the framework's own exporter."""
-        raise Unsupported("it has no ONNX exporter")
+    def export(self, path: Path, format_name: str) -> None:
+        """Write the model as one file of a format of ``WRITES``, with a free batch dimension, with the framework's own
+        exporter."""
+        raise Unsupported("it has no exporter")
 
     def counts(self) -> dict[str, int]:
         """The framework's own counts, to check the spec: ``parameters``, and ``flops`` of one image's forward pass (2

@@ -31,7 +31,9 @@ class Description:
     PRECISIONS: tuple[str, ...]
     MODES: tuple[str, ...]
     CONTENDS: bool
-    NEEDS_SOURCE: bool
+    WRITES: tuple[str, ...]
+    READS: tuple[str, ...]
+    COMPILES: bool
     UNOPTIMIZED_MODE: str | None
     TOLERANCES: Mapping[str, Mapping[str, float]]
     REQUIRES: tuple[tuple[str, ...], ...]
@@ -55,9 +57,10 @@ class Description:
         """
         if set(plain) != {each.name for each in fields(cls)}:
             raise ValueError("an adapter's description has other fields")
-        lists = {name: plain[name] for name in ("TASKS", "DEVICES", "PRECISIONS", "MODES")}
-        for name, values in lists.items():
-            if not isinstance(values, list) or not values or not all(isinstance(value, str) for value in values):
+        for name in ("TASKS", "DEVICES", "PRECISIONS", "MODES", "WRITES", "READS"):
+            values, may_be_empty = plain[name], name in ("WRITES", "READS")
+            names = isinstance(values, list) and all(isinstance(value, str) for value in values)
+            if not names or not (values or may_be_empty):
                 raise ValueError(f"{name} is not a list of names")
         return cls(
             TASKS=frozenset(plain["TASKS"]),
@@ -65,7 +68,9 @@ class Description:
             PRECISIONS=tuple(plain["PRECISIONS"]),
             MODES=tuple(plain["MODES"]),
             CONTENDS=bool(plain["CONTENDS"]),
-            NEEDS_SOURCE=bool(plain["NEEDS_SOURCE"]),
+            WRITES=tuple(plain["WRITES"]),
+            READS=tuple(plain["READS"]),
+            COMPILES=bool(plain["COMPILES"]),
             UNOPTIMIZED_MODE=None if plain["UNOPTIMIZED_MODE"] is None else str(plain["UNOPTIMIZED_MODE"]),
             TOLERANCES={
                 str(precision): {str(check): float(limit) for check, limit in limits.items()}

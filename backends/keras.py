@@ -36,9 +36,10 @@ from backends.model import (
 
 
 class Adapter(Backend):
-    TASKS: ClassVar[frozenset[str]] = frozenset({"train", "infer", "fit", "export"})
+    TASKS: ClassVar[frozenset[str]] = frozenset({"train", "infer", "fit"})
     DEVICES: ClassVar[tuple[str, ...]] = ("cpu", "cuda")
     PRECISIONS: ClassVar[tuple[str, ...]] = ("fp32", "bf16", "fp16")
+    WRITES: ClassVar[tuple[str, ...]] = ("onnx", "litert")
     ENGINE: ClassVar[Any] = keras_engines.TensorFlow
     MODES: ClassVar[tuple[str, ...]] = keras_engines.TensorFlow.MODES
     REQUIRES: ClassVar[tuple[tuple[str, ...], ...]] = (
@@ -174,9 +175,9 @@ class Adapter(Backend):
     def to_numpy(self, tensor: Any) -> Any:
         return self._engine.to_numpy(tensor)
 
-    def export_onnx(self, path: Path) -> None:
+    def export(self, path: Path, format_name: str) -> None:
         self.infer(np.zeros((1, *self._model.input_shape), np.float32))  # the exporter needs a model that was called
-        self.native.export(str(path), format="onnx", verbose=False)
+        self.native.export(str(path), format=format_name, verbose=False)
 
     def counts(self) -> dict[str, int]:
         parameters = sum(int(np.prod(self._variables[name].shape)) for name in self._model.trained)
@@ -197,6 +198,7 @@ class Adapter(Backend):
 class OnJax(Adapter):
     TASKS: ClassVar[frozenset[str]] = frozenset({"train", "infer", "fit"})
     PRECISIONS: ClassVar[tuple[str, ...]] = ("fp32", "bf16")
+    WRITES: ClassVar[tuple[str, ...]] = ()
     ENGINE: ClassVar[Any] = keras_engines.Jax
     MODES: ClassVar[tuple[str, ...]] = keras_engines.Jax.MODES
     REQUIRES: ClassVar[tuple[tuple[str, ...], ...]] = (("keras",), ("jax",))
@@ -206,6 +208,7 @@ class OnJax(Adapter):
 class OnTorch(Adapter):
     TASKS: ClassVar[frozenset[str]] = frozenset({"train", "infer", "fit"})
     PRECISIONS: ClassVar[tuple[str, ...]] = ("fp32", "bf16")
+    WRITES: ClassVar[tuple[str, ...]] = ()
     ENGINE: ClassVar[Any] = keras_engines.Torch
     MODES: ClassVar[tuple[str, ...]] = keras_engines.Torch.MODES
     REQUIRES: ClassVar[tuple[tuple[str, ...], ...]] = (("keras",), ("torch",))

@@ -41,7 +41,7 @@ class Adapter(Backend):
     DEVICES: ClassVar[tuple[str, ...]] = ("cpu", "cuda")
     PRECISIONS: ClassVar[tuple[str, ...]] = ("fp32", "fp16", "int8")
     MODES: ClassVar[tuple[str, ...]] = tuple(_LEVELS)
-    NEEDS_SOURCE: ClassVar[bool] = True
+    READS: ClassVar[tuple[str, ...]] = ("onnx",)
     UNOPTIMIZED_MODE: ClassVar[str | None] = "no-optimizations"
     REQUIRES: ClassVar[tuple[tuple[str, ...], ...]] = (("onnxruntime-gpu", "onnxruntime"),)
     EXTRA: ClassVar[str | None] = "onnx"
@@ -86,15 +86,15 @@ class Adapter(Backend):
             settings |= {"tf32": chosen.get("use_tf32"), "autotuning": chosen.get("cudnn_conv_algo_search")}
         return settings
 
-    def convert(self, onnx_path: Path, out: Path, calibration: Images) -> None:
+    def convert(self, path: Path, out: Path, calibration: Images, largest_batch: int) -> None:
         if self._precision == "fp16":
-            onnx_converter.to_fp16(onnx_path, out)
+            onnx_converter.to_fp16(path, out)
         else:
-            self.load(onnx_path)
-            onnx_converter.to_int8(onnx_path, out, self._layout(calibration))
+            self.load(path)
+            onnx_converter.to_int8(path, out, self._layout(calibration))
 
-    def load(self, onnx_path: Path) -> None:
-        self._path = str(onnx_path)
+    def load(self, path: Path) -> None:
+        self._path = str(path)
         self._sessions: dict[tuple[int, ...], Any] = {}
         session = self._declaration() if self._device == "cuda" else self._session({})
         self._inputs, self._outputs = session.get_inputs(), session.get_outputs()
@@ -213,6 +213,7 @@ class Adapter(Backend):
             options.log_severity_level = 3
             options.graph_optimization_level = getattr(self._ort.GraphOptimizationLevel, _LEVELS[self._mode])
             options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+            options.add_session_config_entry("session.set_denormal_as_zero", "1")  # it would keep them for its threads
             provider: Any = "CPUExecutionProvider"
             if self._device == "cuda":
                 for symbol, length in zip(self._open_sides(), key, strict=True):

@@ -48,7 +48,7 @@ class Adapter(Backend):
     DEVICES: ClassVar[tuple[str, ...]] = ("cpu",)
     PRECISIONS: ClassVar[tuple[str, ...]] = ("fp32", "bf16", "fp16", "int8")
     MODES: ClassVar[tuple[str, ...]] = ("latency", "throughput")
-    NEEDS_SOURCE: ClassVar[bool] = True
+    READS: ClassVar[tuple[str, ...]] = ("onnx",)
     REQUIRES: ClassVar[tuple[tuple[str, ...], ...]] = (("openvino",),)
     EXTRA: ClassVar[str | None] = "openvino"
 
@@ -76,21 +76,21 @@ class Adapter(Backend):
             "fast_path": f"{self._mode} hint, streams: {streams}; compiled for each batch size",
             "computes_in": _NAMES.get(precision, precision),
             "computes_in_by": "INFERENCE_PRECISION_HINT",
-            "denormals_flushed": read("CPU_DENORMALS_OPTIMIZATION"),
+            "denormals": "flushed" if read("CPU_DENORMALS_OPTIMIZATION") else "kept",
             "execution_devices": ", ".join(read("EXECUTION_DEVICES")),
             "visible_devices": ", ".join(self._core.available_devices),
         }
 
-    def convert(self, onnx_path: Path, out: Path, calibration: Images) -> None:
+    def convert(self, path: Path, out: Path, calibration: Images, largest_batch: int) -> None:
         """int8: a file in QDQ form. bf16 and fp16: the file as it is, because the plugin converts it by its hint."""
         if self._precision == "int8":
-            self.load(onnx_path)
-            onnx_converter.to_int8(onnx_path, out, self._layout(calibration))
+            self.load(path)
+            onnx_converter.to_int8(path, out, self._layout(calibration))
         else:
-            shutil.copyfile(onnx_path, out)
+            shutil.copyfile(path, out)
 
-    def load(self, onnx_path: Path) -> None:
-        self._path = str(onnx_path)
+    def load(self, path: Path) -> None:
+        self._path = str(path)
         self._compiled: dict[Shapes, Any] = {}
         self._requests: dict[Shapes, dict[int, Any]] = {}
         model = self._core.read_model(self._path)
@@ -166,6 +166,7 @@ class Adapter(Backend):
             "PERFORMANCE_HINT": self._mode.upper(),
             "NUM_STREAMS": self._threads if self._mode == "throughput" else 1,
             "INFERENCE_NUM_THREADS": self._threads,
+            "CPU_DENORMALS_OPTIMIZATION": True,
             "ENABLE_CPU_PINNING": False,  # the harness sets the CPUs of the process
         }
 

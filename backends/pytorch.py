@@ -43,9 +43,10 @@ from backends.model import (
 
 
 class Adapter(Backend):
-    TASKS: ClassVar[frozenset[str]] = frozenset({"train", "infer", "fit", "export"})
+    TASKS: ClassVar[frozenset[str]] = frozenset({"train", "infer", "fit"})
     DEVICES: ClassVar[tuple[str, ...]] = ("cpu", "cuda")
     PRECISIONS: ClassVar[tuple[str, ...]] = ("fp32", "bf16", "fp16")
+    WRITES: ClassVar[tuple[str, ...]] = ("onnx", "exported-program")
     MODES: ClassVar[tuple[str, ...]] = ("eager", "channels-last", "compile")
     REQUIRES: ClassVar[tuple[tuple[str, ...], ...]] = (("torch",), ("onnx",), ("onnxscript",))
     EXTRA: ClassVar[str | None] = "pytorch"
@@ -212,16 +213,20 @@ class Adapter(Backend):
         tensor = tensor.detach()
         return (tensor.float() if tensor.dtype != self._torch.float64 else tensor).cpu().numpy()
 
-    def export_onnx(self, path: Path) -> None:
+    def export(self, path: Path, format_name: str) -> None:
         torch = self._torch
         module = copy.deepcopy(self._plain).cpu().float().eval()
         height, width, channels = self._model.input_shape
+        example, free = (torch.zeros(2, channels, height, width),), ({0: torch.export.Dim("batch")},)
+        if format_name == "exported-program":
+            torch.export.save(torch.export.export(module, example, dynamic_shapes=free), path)
+            return
         torch.onnx.export(
             module,
-            (torch.zeros(2, channels, height, width),),
+            example,
             str(path),
             dynamo=True,
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            dynamic_shapes=free,
             input_names=["input"],
             output_names=["logits"],
             external_data=False,

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 import backends
-from backends.base import Backend, Unsupported
+from backends.base import SUFFIXES, Backend, Unsupported
 from bench.runner.judges import certificate
 from bench.runner.judges.tolerances import NORMALIZED, TOLERANCES
 from bench.worker import reference_outputs
@@ -72,23 +72,24 @@ def certify(backend: Backend, arguments: argparse.Namespace) -> None:
             backends.describe(arguments.worker), arguments.precision, arguments.device, model, weights, expected, trial
         )
         show(case.name, arguments, judge.judge(got))
-        path = Path(f"{case}-{arguments.worker}.onnx")
-        if "export" in backend.TASKS and arguments.precision == "fp32" and not path.exists():
+        logits = Path(f"{case}-{arguments.worker}.npy")
+        if backend.WRITES and arguments.precision == "fp32" and not logits.exists():
             backend.build(model, weights, None)
-            backend.export_onnx(path)
-            np.save(path.with_suffix(".npy"), backend.infer(x[:256]))
+            for name in backend.WRITES:
+                backend.export(Path(f"{case}-{arguments.worker}{SUFFIXES[name]}"), name)
+            np.save(logits, backend.infer(x[:256]))
             np.save(f"{case}-x.npy", x[:256])
 
 
 def compare(backend: Backend, arguments: argparse.Namespace) -> None:
-    """Compare every exported file in a runtime."""
-    for path in sorted(arguments.folder.glob("*.onnx")):
+    """Compare every exported file in a runtime that reads it."""
+    for path in sorted(arguments.folder.glob(f"*{SUFFIXES[backend.READS[0]]}")):
         case, _, source = path.stem.rpartition("-")
         x, want = np.load(arguments.folder / f"{case}-x.npy"), np.load(path.with_suffix(".npy"))
         converted = path
-        if arguments.precision != "fp32":
-            converted = path.with_suffix(f".{arguments.precision}")
-            backend.convert(path, converted, x)
+        if arguments.precision != "fp32" or backend.COMPILES:
+            converted = path.with_suffix(f".{arguments.worker}-{arguments.precision}")
+            backend.convert(path, converted, x, len(x))
         backend.load(converted)
         job = Job(
             backend=arguments.worker, mode=backend.MODES[0], precision=arguments.precision, device=arguments.device,
@@ -114,7 +115,7 @@ def worker(arguments: argparse.Namespace) -> None:
     except Unsupported as refusal:
         print(f"{arguments.worker} {arguments.precision}: unsupported: {refusal}", flush=True)
         return
-    (compare if adapter.NEEDS_SOURCE else certify)(backend, arguments)
+    (compare if adapter.READS else certify)(backend, arguments)
 
 
 def main() -> None:
@@ -134,7 +135,7 @@ def main() -> None:
         return
     adapters = {name: backends.load(name) for name in backends.names()}
     names = sorted(
-        (n for n in adapters if arguments.device in adapters[n].DEVICES), key=lambda n: adapters[n].NEEDS_SOURCE
+        (n for n in adapters if arguments.device in adapters[n].DEVICES), key=lambda n: bool(adapters[n].READS)
     )
     rows = [(n, p) for n in names for p in adapters[n].PRECISIONS if p in arguments.precision.split(",")]
     worst: dict[tuple[str, str, str], tuple[float, str]] = {}

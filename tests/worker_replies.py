@@ -37,7 +37,7 @@ FAILED = replace(PASSED, value=1.0)
 CERTIFICATE = Certified(adapter_files=(), report=REPORT)
 
 
-def row(name: str, tasks: frozenset[str] = frozenset({"train", "infer", "fit", "export"})) -> Row:
+def row(name: str, tasks: frozenset[str] = frozenset({"train", "infer", "fit"})) -> Row:
     job = Job(backend=name, mode="eager", model="article-keras", dataset="digits", recipe="article-keras", threads=2)
     return Row(job, name, tasks, "python", None)
 

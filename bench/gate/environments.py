@@ -85,8 +85,8 @@ def _marker_applies(requirement: Requirement, extra: str) -> bool:
     return requirement.marker.evaluate(environment)
 
 
-def _installed_closure(*names: str) -> dict[str, str]:
-    """Installed versions of these distributions and of all their dependencies, of every extra."""
+def _installed_closure(*names: str, extras: bool = True) -> dict[str, str]:
+    """Installed versions of these distributions and of all their dependencies; ``extras``: of every extra too."""
     versions: dict[str, str] = {}
     waiting = [canonicalize_name(name) for name in names]
     while waiting:
@@ -97,7 +97,8 @@ def _installed_closure(*names: str) -> dict[str, str]:
             versions[one] = metadata.version(one)
         except metadata.PackageNotFoundError:
             continue  # for another platform, or an extra that is not installed
-        waiting += [canonicalize_name(Requirement(text).name) for text in metadata.requires(one) or []]
+        needed = map(Requirement, metadata.requires(one) or [])
+        waiting += [canonicalize_name(each.name) for each in needed if extras or _marker_applies(each, "")]
     return versions
 
 
@@ -173,7 +174,7 @@ def _find_unpinned(requirement: Requirement, requires: Sequence[str], pins: Mapp
         version = pins.get(canonicalize_name(needed.name))
         wanted = any(_marker_applies(needed, extra) for extra in ("", *requirement.extras))
         if version is not None and wanted and not needed.specifier.contains(version, prereleases=True):
-            unpinned |= set(_installed_closure(needed.name))
+            unpinned |= set(_installed_closure(needed.name, extras=False))
     return unpinned - set(ALWAYS)
 
 

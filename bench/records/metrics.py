@@ -248,10 +248,10 @@ _ALL = (
     ),
     Metric(
         "model_size",
-        "ONNX file",
+        "model file",
         KILOBYTES,
         "start and size",
-        "Size of the exported ONNX file.",
+        "Size of the model file that the row reads (what the runtime made of it, where it is converted) or exports.",
         direction="lower",
     ),
     Metric(
@@ -300,7 +300,7 @@ _ALL = (
         "export",
         SECONDS,
         "outcome",
-        "The framework's own ONNX exporter.",
+        "The framework's own exporter, to ONNX.",
         direction="lower",
     ),
     Metric(

@@ -102,7 +102,7 @@ class FileInputs:
         place = self._place(folder, model)
         axes = {each.name: each.batch_axis for each in model.inputs if each.batch_axis is not None}
         return {
-            "onnx": place / model.path.name if _linked(model) else model.path,
+            "file": place / model.path.name if _linked(model) else model.path,
             "inputs": place / "inputs.npz",
             "batch_axes": axes,
             "mixed": tuple(e.name for e in model.inputs if not e.given and e.dtype.startswith("float")),

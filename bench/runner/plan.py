@@ -103,10 +103,14 @@ class Row:
     job: Job
     name: str
     tasks: frozenset[str]
-    """The tasks of the backend: some of train, infer, fit, export."""
+    """The tasks of the backend: some of train, infer, fit."""
     python: str
     gpu_uuid: str | None
     source: Row | None = None
+    reads: str | None = None
+    """The format of its source's file that it reads."""
+    writes: tuple[str, ...] = ()
+    """The formats of the files that it may write."""
     requested: bool = True
     """False for a source that is only fitted, not measured."""
     required: bool = True

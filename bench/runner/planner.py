@@ -18,6 +18,9 @@ from bench.runner.plan import ALL, BEST, DEFAULT, Plan, Request, Row
 from bench.worker.protocol import Boundary, Job, TimedMetric
 from bench.workloads.onnx_file import OnnxModel
 
+USERS_FORMAT = "onnx"
+"""Of the user's own model files."""
+
 
 def make_plan(request: Request) -> Plan:
     """Check the names of a request and make its plan.
@@ -44,17 +47,17 @@ def make_runtime_plan(request: Request, files: Sequence[OnnxModel]) -> Plan:
     rows = []
     for asked_device, asked_gpu in resolve_devices(request.devices):
         for name, adapter in adapters.items():
-            if name in request.backends or (under_all and adapter.NEEDS_SOURCE):
+            if name in request.backends or (under_all and USERS_FORMAT in adapter.READS):
                 device, gpu = _device_of(adapter, asked_device, asked_gpu)
                 for _, mode, why in _variants(adapter, request):
-                    if adapter.NEEDS_SOURCE:
+                    if USERS_FORMAT in adapter.READS:
                         required = name in request.backends
                         rows += [_file_row(request, name, device, gpu, (mode, why), file, required) for file in files]
                     else:
                         row = _make_row(request, name, device, gpu, (files[0].precision, mode, why))
                         rows.append(replace(row, problem=("unsupported", "it reads no ONNX files"), required=False))
-    if rows and not any(adapters[row.job.backend].NEEDS_SOURCE for row in rows):
-        runtimes = ", ".join(name for name, adapter in adapters.items() if adapter.NEEDS_SOURCE)
+    if rows and not any(USERS_FORMAT in adapters[row.job.backend].READS for row in rows):
+        runtimes = ", ".join(name for name, adapter in adapters.items() if USERS_FORMAT in adapter.READS)
         raise UsageError(f"nothing to run: {rows[0].job.backend} reads no ONNX files; --backend {runtimes} does")
     if not rows:
         raise UsageError("nothing to run: no runtime here reads ONNX files; pip install 'evenbench[onnx]'")
@@ -112,14 +115,14 @@ def _make_rows(request: Request) -> list[Row]:
         for name, adapter in adapters.items():
             device, gpu = _device_of(adapter, asked_device, asked_gpu)
             wanted = name in names
-            if adapter.NEEDS_SOURCE:
+            if adapter.READS:
                 if wanted:
                     runtimes.append((name, device, gpu))
             else:
                 variants = _variants(adapter, request) if wanted else []
                 rows = [_make_row(request, name, device, gpu, variant) for variant in variants]
                 trained += [replace(row, required=name in requested) for row in rows]
-                if "export" in adapter.TASKS:
+                if adapter.WRITES:
                     exporter = _make_row(request, name, device, gpu, _default_variant(adapter))
                     trained.append(replace(exporter, requested=False, required=name in requested))
     trained = list({row.job.row: row for row in reversed(trained)}.values())[::-1]  # requested before needed
@@ -129,7 +132,7 @@ def _make_rows(request: Request) -> list[Row]:
         exporters = [
             row
             for row in trained
-            if "export" in row.tasks
+            if not set(adapters[name].READS).isdisjoint(row.writes)
             and row.job.device == device
             and (row.job.precision, row.job.mode) == defaults[row.job.backend][:2]
         ]
@@ -189,7 +192,8 @@ def _drop_sourceless(rows: list[Row]) -> list[Row]:
 
 def _row_without_source(request: Request, name: str, device: str, gpu: Gpu | None, required: bool) -> Row:
     row = _make_row(request, name, device, gpu, _variants(backends.describe(name), request)[0])
-    reason = "no backend here exports the ONNX file that it reads: pip install 'evenbench[pytorch]'"
+    reads = backends.describe(name).READS
+    reason = f"no backend here exports the {' or '.join(reads)} file that it reads; bench list says what is missing"
     return replace(row, required=required, problem=row.problem or ("unavailable", reason))
 
 
@@ -232,7 +236,11 @@ def _make_row(
     python = request.pythons.get(name, sys.executable)
     problem = ("unsupported", unsupported) if unsupported else _problem(name, adapter, job, request)
     uuid = None if gpu is None else gpu.uuid
-    return Row(job, name, adapter.TASKS, python, uuid, source, problem=problem, contender=adapter.CONTENDS)
+    reads = None if source is None else next((each for each in adapter.READS if each in source.writes), None)
+    return Row(
+        job, name, adapter.TASKS, python, uuid, source, reads=reads, writes=adapter.WRITES,
+        problem=problem, contender=adapter.CONTENDS,
+    )  # fmt: skip
 
 
 def _make_job(request: Request, name: str, device: str, precision: str, mode: str, source: str | None = None) -> Job:

@@ -318,17 +318,18 @@ def _top5(result: RowResult, scores: list[Scores] | Missing) -> float | Missing:
 
 
 def _export_seconds(result: RowResult) -> float | Missing:
-    if isinstance(result.export, Exported):
-        return result.export.seconds
-    return _why_no_export(result)
+    exported = result.exports.get(result.row.writes[0]) if result.row.writes else None
+    return exported.seconds if isinstance(exported, Exported) else _why_no_export(result)
 
 
 def _why_no_export(result: RowResult) -> Missing:
-    if isinstance(result.export, NotExported):
-        return Missing(result.export.reason)
     if result.row.job.inputs:
         return Missing(FILE_AS_IT_IS)
-    if "export" not in result.row.tasks:
+    if result.row.writes:
+        exported = result.exports.get(result.row.writes[0])
+        if isinstance(exported, NotExported):
+            return Missing(exported.reason)
+    else:
         return Missing(f"{result.row.job.backend} has no exporter")
     return _why_no_fit(result) or result.why_missing()
 
@@ -404,10 +405,10 @@ def _model_size(result: RowResult) -> float | Missing:
         return float(result.row.file.bytes)
     if result.certified is not None and result.certified.bytes is not None:
         return result.certified.bytes
-    exporter = result.source or result
-    if isinstance(exporter.export, Exported):
-        return exporter.export.bytes
-    if isinstance(exporter.export, NotExported):
-        return Missing(exporter.export.reason)
-    exports = result.source is not None or "export" in result.row.tasks
-    return result.why_missing() if exports else Missing(f"{result.row.job.backend} has no exporter")
+    exporter, name = result.source or result, result.row.reads or next(iter(result.row.writes), None)
+    exported = None if name is None else exporter.exports.get(name)
+    if isinstance(exported, Exported):
+        return exported.bytes
+    if isinstance(exported, NotExported):
+        return Missing(exported.reason)
+    return result.why_missing() if name is not None else Missing(f"{result.row.job.backend} has no exporter")

@@ -25,6 +25,7 @@ from bench.runner.workspace import Workspace
 from bench.worker.protocol import (
     Certify,
     Exported,
+    Exports,
     Fit,
     NotExported,
     evaluation_file,
@@ -119,7 +120,8 @@ class RowJobs:
         if stored is not None:
             work = replace(work, start=folder / "stored.npz")
             np.savez(folder / "stored.npz", **cast("dict[str, Any]", stored))
-        request = Fit(work=work, out=folder, exports=isinstance(result.export, Exported))
+        written = tuple(name for name, export in result.exports.items() if isinstance(export, Exported))
+        request = Fit(work=work, out=folder, exports=written)
         exported = self.workspace.ask_fresh_worker(row, "restore", request)
         if not self.results.allow_changes and (changed := result.changed_versions(exported.report)):
             raise WorkerError("failed", f"it cannot go on: {changed} (--anyway goes on)")
@@ -130,24 +132,26 @@ class RowJobs:
         if self.workspace.timed_outputs is not None:
             self.workspace.timed_outputs.keep_weights(row.fit_id, weights)
         self._judge.logits(row, result, weights, self._judge.read_logits(folder))
-        if isinstance(exported.export, Exported):
-            self._judge.export(row, result, weights)
-        elif isinstance(result.export, Exported):
-            why = exported.export.reason if exported.export is not None else "nothing was exported"
-            raise WorkerError("failed", f"its file cannot be exported again: {why}")
+        for name in written:
+            again = exported.exports.get(name)
+            if not isinstance(again, Exported):
+                why = again.reason if again is not None else "nothing was exported"
+                raise WorkerError("failed", f"its {name} file cannot be exported again: {why}")
+        self._judge_export(row, result, weights, exported.exports)
 
     def _inherit(self, row: Row, result: RowResult) -> None:
-        """End a runtime's row if its source has no ONNX file."""
+        """End a runtime's row if its source has no file for it."""
         source = result.source
         assert source is not None
-        export = source.export
+        assert row.reads is not None
+        export = source.exports.get(row.reads)
         if export is None:
             excusable = source.status in ("unavailable", "unsupported")
-            reason = f"no ONNX file: {source.name} is {source.status}: {source.error}"
+            reason = f"no {row.reads} file: {source.name} is {source.status}: {source.error}"
             result.fail(source.status if excusable else "failed", reason)
             self.results.report([row])
         elif isinstance(export, NotExported):
-            result.fail(export.status, f"no ONNX file: {source.name}: {export.reason}")
+            result.fail(export.status, f"no {row.reads} file: {source.name}: {export.reason}")
             self.results.report([row])
 
     def _certify(self, row: Row) -> None:
@@ -186,7 +190,7 @@ class RowJobs:
         target = self.results.plan.request.target_accuracy
         watched = self._judge.trainings.draw() if self._judge.trainings is not None else Watched(0, ())
         request = Fit(
-            work=work, out=folder, exports=number == 0, often=target is not None,
+            work=work, out=folder, exports=() if number else self._formats(row), often=target is not None,
             watched=watched.weights, asked=watched.losses,
         )  # fmt: skip
         trained = self.workspace.ask_fresh_worker(row, "fit", request)
@@ -201,12 +205,21 @@ class RowJobs:
             self.workspace.timed_outputs.keep_weights(row.fit_id, weights)
         self._judge.logits(row, result, weights, self._judge.read_logits(folder))
         self._judge.training(row, result, work.job.seed, weights, watched, trained, folder)
-        if isinstance(trained.export, Exported):
-            self._judge.export(row, result, weights)
+        self._judge_export(row, result, weights, trained.exports)
         result.fits.append(fitted)
         if number == 0 and self.trains:
             result.classes = self._judge.class_report(folder)
             self.results.observer.trained(row.id, folder / "weights.npz")
+
+    def _formats(self, row: Row) -> tuple[str, ...]:
+        """The formats that a row's model is written in: its first, and those that other rows read."""
+        read = {other.reads for other in self.results.plan.rows if other.source and other.source.fit_id == row.fit_id}
+        return tuple(name for number, name in enumerate(row.writes) if number == 0 or name in read)
+
+    def _judge_export(self, row: Row, result: RowResult, weights: Weights, exports: Exports) -> None:
+        """An ONNX file is judged by itself; others by the outputs of the rows that read them."""
+        if isinstance(exports.get("onnx"), Exported):
+            self._judge.export(row, result, weights)
 
     def _labels(self) -> dict[str, Labels]:
         """By split, of those that a worker evaluates."""

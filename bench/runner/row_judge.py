@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 import backends
+from backends.base import model_file
 from backends.model import ModelSpec, Weights
 from bench.array_files import read_arrays
 from bench.runner import classification
@@ -64,7 +65,10 @@ class RowJudge:
         )  # fmt: skip
         try:
             with self.workspace.timing.judges("certificate"):
-                result.checks = judge.judge(CertificateOutputs.read(file))
+                outputs = CertificateOutputs.read(file)
+                result.checks = judge.judge(outputs)
+                if result.certified is not None:
+                    result.checks += certificate.stated_denormals(outputs, result.certified.report.settings)
         except ValueError as unreadable:
             raise WorkerError("failed", f"the worker's {unreadable}") from unreadable
         self.workspace.discard(file)
@@ -85,13 +89,13 @@ class RowJudge:
     def file(self, row: Row, result: RowResult, certified: Certified) -> None:
         """Compare a runtime's outputs for a user's file with those of two judges."""
         size, work, adapter = certified.certified_batch, self.workspace.work(row), backends.describe(row.job.backend)
-        assert work.onnx is not None, "a user's file is not converted"
+        assert work.file is not None, "a user's file is not converted"
         if size is None or certified.batch is None:
             raise WorkerError("failed", "the worker does not say at which batch size it ran the file")
         self.keep_first_batch(row, certified)
         calls = self._file_outputs(self.workspace.folder(row) / FILE_OUTPUTS)
         with self.workspace.timing.judges(file_certificate.CHECK):
-            found = self.workspace.file_judge.judge(adapter, row.job, work.onnx, batch_of(work, size)[0], size, calls)
+            found = self.workspace.file_judge.judge(adapter, row.job, work.file, batch_of(work, size)[0], size, calls)
         check = found.result
         if not check.passed and (where := self._first_node(row, work, size, check.tolerance)):
             check = replace(check, note=f"{check.note}; {where}")
@@ -100,9 +104,9 @@ class RowJudge:
     def _first_node(self, row: Row, work: Work, size: int, allowed: float) -> str:
         """The first node whose value parts from the unoptimized runtime's; why that is not known, if it is not."""
         folder = self.workspace.folder(row)
-        assert work.onnx is not None
+        assert work.file is not None
         try:
-            nodes = reference_judge.with_all_outputs(work.onnx, folder / "all-values.onnx")
+            nodes = reference_judge.with_all_outputs(work.file, folder / "all-values.onnx")
             request = ShowValues(work=work, out=folder, shown=folder / "all-values.onnx", batch=size)
             self.workspace.ask_fresh_worker(row, "nodes", request)
             return file_certificate.first_node(self._file_outputs(folder / ALL_VALUES), nodes, allowed)
@@ -157,7 +161,7 @@ class RowJudge:
         if not isinstance(model, ModelSpec):
             return
         images = normalize(self.dataset.test_x[:SOME_IMAGES], recipe.mean, recipe.std)
-        file = self.workspace.folder(row) / "model.onnx"
+        file = self.workspace.folder(row) / model_file("onnx")
         with self.workspace.timing.judges(exported_file.NAME):
             facts, judge = exported_file.facts_of(file, model, weights, images), self.workspace.timed_outputs
         if isinstance(facts, Missing) or judge is None:

@@ -13,7 +13,7 @@ from bench.runner.kept_rounds import KeptRounds
 from bench.runner.plan import Plan, Row
 from bench.secrecy import hide
 from bench.values import Missing
-from bench.worker.protocol import Certified, Exported, NotExported, TimedMetric, WorkerReport
+from bench.worker.protocol import Certified, Exports, TimedMetric, WorkerReport
 
 
 @dataclass
@@ -23,7 +23,7 @@ class RowResult:
     row: Row
     plan: Plan
     source: RowResult | None = None
-    """The row whose ONNX file this row reads."""
+    """The row whose model file this row reads."""
     status: str = "ok"
     error: str | None = None
     log: str = ""
@@ -54,9 +54,9 @@ class RowResult:
     """Why the row is not trained at all; empty if it is."""
 
     @property
-    def export(self) -> Exported | NotExported | None:
-        """The ONNX file of the first training; None if there is no training yet, or the row exports nothing."""
-        return self.fits[0].export if self.fits else None
+    def exports(self) -> Exports:
+        """The model files of the first training, by format; empty if there is no training yet."""
+        return self.fits[0].exports if self.fits else {}
 
     @property
     def name(self) -> str:

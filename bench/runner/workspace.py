@@ -18,7 +18,8 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from filelock import FileLock, Timeout
 
-from backends.base import Images, Labels
+import backends
+from backends.base import SUFFIXES, Images, Labels, model_file
 from backends.model import ModelSpec
 from bench.errors import BenchError
 from bench.machine import nvml, reaper, speed_variables, turn
@@ -49,7 +50,7 @@ PREFIX = "evenbench-"
 """Of the scratch folders' names."""
 OWNER = "owner.lock"
 """The file in a scratch folder that its run holds locked."""
-KEPT_SUFFIXES = {".npy", ".npz", ".onnx"}
+KEPT_SUFFIXES = {".npy", ".npz", *SUFFIXES.values()}
 """Of the files that no worker but their own may change."""
 COPIES = 20
 """Of a model's weights that a row has in scratch at most: of its certificate, watched steps and closing steps, the
@@ -263,7 +264,7 @@ class Workspace:
         return found
 
     def folder(self, row: Row) -> Path:
-        """The folder of a row's weights, logits and ONNX file; a twin on another allocator shares it."""
+        """The folder of a row's weights, logits and model files; a twin on another allocator shares it."""
         folder = self.scratch / f"{_slug(row.fit_id)}-fit"
         folder.mkdir(exist_ok=True)
         return folder
@@ -288,10 +289,11 @@ class Workspace:
         model = request.workload.model
         files: dict[str, Any] = self._inputs.files(self.scratch, row)
         if row.source is not None:
-            folder = self.folder(row.source)
-            files["onnx"] = folder / "model.onnx"
-            if row.job.precision != row.source.job.precision:
-                files["converted"] = self.folder(row) / "model.onnx"
+            assert row.reads is not None, "a row with a source reads its file"
+            name = model_file(row.reads)
+            files["file"] = self.folder(row.source) / name
+            if row.job.precision != row.source.job.precision or backends.describe(row.job.backend).COMPILES:
+                files["converted"] = self.folder(row) / name
         return Work(
             job=row.job,
             model=model.to_dict() if isinstance(model, ModelSpec) else None,

@@ -10,9 +10,10 @@ import time
 
 STARTED = time.monotonic()
 
-from bench.machine import stops  # noqa: E402
+from bench.machine import denormals, stops  # noqa: E402
 
 stops.watch()
+denormals.flush()  # before NumPy and frameworks start threads
 
 import ctypes  # noqa: E402  (the clock above must start before anything heavy is imported)
 import os  # noqa: E402

@@ -18,6 +18,7 @@ from backends.model import ModelSpec, Weights
 from bench.array_files import read_arrays
 from bench.worker.reference_outputs import (
     DRAWS,
+    LONG_BATCH,
     LONG_MODEL,
     LONG_SEED,
     CertifiedBatch,
@@ -29,6 +30,8 @@ from bench.worker.reference_outputs import (
 Losses: TypeAlias = npt.NDArray[np.float64]
 OTHER_WEIGHTS = 1.5
 """Factor of the weights under which the inputs are placed."""
+DENORMAL = np.float32(1e-39)
+"""A denormal number; the sum of 18 of them, which a kernel of the long trial's model makes, is a normal one."""
 EXACT_IMAGES = 8
 """Images of the gradients that finite differences are compared with."""
 NO_LOSSES: Losses = np.zeros(0)
@@ -54,6 +57,8 @@ class CertificateOutputs:
     """Losses at a learning rate of 0 under masks of the framework's own."""
     long: Weights = field(default_factory=dict)
     """The weights at the end of the long trial."""
+    denormals: npt.NDArray[Any] = field(default_factory=lambda: NO_LOSSES)
+    """Logits of images of denormal numbers: zeros if they are flushed (``denormal_weights``)."""
 
     def write(self, path: Path) -> None:
         """Write them to a file (npz)."""
@@ -80,7 +85,7 @@ class CertificateOutputs:
             return {key.partition(" ")[2]: array for key, array in arrays.items() if key.startswith(f"{name} ")}
 
         try:
-            parts: dict[str, Any] = {"logits": arrays["logits"]}
+            parts: dict[str, Any] = {"logits": arrays["logits"], "denormals": arrays["denormals"]}
             parts |= {name: np.ravel(arrays[name]) for name in ("sgd_losses", "adam_losses", "dropout")}
             parts |= {"counts": {name: int(count) for name, count in part("counts").items()}}
         except (KeyError, TypeError) as error:
@@ -109,7 +114,7 @@ class Candidate:
         with self.phase("certify_dropout"):
             dropout = self._dropout()
         with self.phase("certify_long"):
-            return replace(outputs, dropout=dropout, long=self._long())
+            return replace(outputs, dropout=dropout, long=self._long(), denormals=self._denormals())
 
     def _compute(self) -> CertificateOutputs:
         """Those of the checks on the batch."""
@@ -160,5 +165,22 @@ class Candidate:
             self.backend.train_step(*self.backend.to_device(x, y), rate)
         return self.backend.weights()
 
+    def _denormals(self) -> npt.NDArray[Any]:
+        self.backend.build(LONG_MODEL, denormal_weights(), None)
+        images = np.full((LONG_BATCH, *LONG_MODEL.input_shape), DENORMAL, np.float32)
+        logits: npt.NDArray[Any] = self.backend.to_numpy(self.backend.forward(self.backend.to_device(images)[0]))
+        return logits
+
     def _as_numbers(self, losses: Any) -> Losses:
         return np.asarray([float(self.backend.to_numpy(loss)) for loss in losses])
+
+
+def denormal_weights() -> Weights:
+    """Weights of the long trial's model that sum a kernel's denormal inputs and make numbers around 1 of the sums."""
+    first, *others = (placed for placed in LONG_MODEL.placed() if placed.weight_shapes)
+    weights: Weights = {}
+    for placed in (first, *others):
+        for name, shape in placed.weight_shapes.items():
+            scale = 0.0 if name.endswith(".bias") else 1.0 if placed is first else 1e18
+            weights[name] = np.full(shape, scale, np.float32)
+    return weights

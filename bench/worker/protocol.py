@@ -78,7 +78,7 @@ class Job:
 
     backend: str
     source: str | None = None
-    """For a runtime: the backend that exported its ONNX file."""
+    """For a runtime: the backend that exported its file."""
     device: str = "cpu"
     """``cpu``, ``cuda`` or ``cuda:N``."""
     precision: str = "fp32"
@@ -138,10 +138,10 @@ class Work:
     """Folder with the data set, written by the parent."""
     start: Path | None = None
     """Weights that training starts from (npz); None: drawn from the job's seed."""
-    onnx: Path | None = None
-    """The ONNX file that a runtime reads: of its source, or of the user."""
+    file: Path | None = None
+    """The model file that a runtime reads: of its source, or a user's ONNX file."""
     converted: Path | None = None
-    """The path of that file in the row's precision, if it must be converted."""
+    """The path of what the runtime makes of that file, if it must be converted."""
     inputs: Path | None = None
     """The inputs of a user's ONNX file (npz, ``input NAME``)."""
     batch_axes: Mapping[str, int] = field(default_factory=dict)
@@ -188,7 +188,7 @@ class Evaluation:
 
 @dataclass(frozen=True, kw_only=True)
 class Exported:
-    """An ONNX file that was written and checked."""
+    """A model file that was written and checked."""
 
     seconds: float
     bytes: int
@@ -196,10 +196,14 @@ class Exported:
 
 @dataclass(frozen=True, kw_only=True)
 class NotExported:
-    """Why there is no ONNX file, and the status of the rows that would read it."""
+    """Why there is no model file, and the status of the rows that would read it."""
 
     status: str
     reason: str
+
+
+Exports: TypeAlias = Mapping[str, Exported | NotExported]
+"""By format."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,8 +238,7 @@ class Trained:
     evaluations: tuple[Evaluation, ...]
     losses: tuple[float, ...] = ()
     """Of the steps that the parent asked for, in their order."""
-    export: Exported | NotExported | None
-    """None: no export was requested."""
+    exports: Exports = field(default_factory=dict)
     report: WorkerReport
 
 
@@ -380,7 +383,7 @@ class Certify(Request[Certified]):
     out: Path
     """Folder for the outputs."""
     batches: tuple[int, ...] = ()
-    """For a user's ONNX file: the batch sizes that are timed."""
+    """The batch sizes that are timed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -397,11 +400,11 @@ class ShowValues(Request[ShowedValues]):
 
 @dataclass(frozen=True, kw_only=True)
 class Fit(Request[Trained]):
-    """Train the whole recipe, evaluate, save weights and logits in ``out``, and export if ``exports``."""
+    """Train the whole recipe, evaluate, save weights and logits in ``out``, and export to these formats."""
 
     work: Work
     out: Path
-    exports: bool
+    exports: tuple[str, ...] = ()
     often: bool = False
     """Whether to evaluate more than once an epoch, to see when a target is reached."""
     watched: tuple[int, ...] = ()
@@ -416,7 +419,7 @@ class Prepare(Request[Prepared]):
 
     work: Work
     weights: Path | None = None
-    """The trained weights (npz); None: the initial weights, or those of the ONNX file."""
+    """The trained weights (npz); None: the initial weights, or those of the model file."""
     batch: int | None = None
     """Batch size of the first call; None: that of ``work``."""
 

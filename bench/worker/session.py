@@ -23,7 +23,7 @@ import backends
 from backends.base import Backend, Unavailable, Unsupported
 from backends.model import ModelSpec, Weights
 from bench.array_files import read_arrays
-from bench.machine import allocators, limits, memory, stops
+from bench.machine import allocators, denormals, limits, memory, stops
 from bench.secrecy import hide
 from bench.values import Missing
 from bench.worker import clock, file_outputs, protocol, reference_outputs, training
@@ -104,7 +104,7 @@ class Session:
         backend = self._open(work)
         if work.inputs is not None:
             return self._certify_file(backend, request)
-        if backend.NEEDS_SOURCE:
+        if backend.READS:
             return self._certify_runtime(backend, request)
         batch = reference_outputs.CertifiedBatch.read(work.data / protocol.CERTIFIED_BATCH)
         candidate = Candidate(
@@ -118,11 +118,12 @@ class Session:
     def _certify_runtime(self, backend: Backend, request: Certify) -> Certified:
         work = request.work
         if work.converted is not None:
-            assert work.onnx is not None
+            assert work.file is not None
             with self._phase("convert"):
-                backend.convert(work.onnx, work.converted, batch_of(work, CALIBRATION)[0])
+                largest = max(*request.batches, training.EVALUATION_BATCH)
+                backend.convert(work.file, work.converted, batch_of(work, CALIBRATION)[0], largest)
         with self._phase("load"):
-            backend.load(_onnx(work))
+            backend.load(_model_file(work))
         with self._phase("certify"):
             np.save(request.out / "logits.npy", training.predict(backend, training.Split.test(work)))
         return replace(self._certified(backend), bytes=_size(work))
@@ -131,7 +132,7 @@ class Session:
         """Compute all outputs for a user's file, at a small batch that the file takes."""
         work = request.work
         with self._phase("load"):
-            backend.load(_onnx(work))
+            backend.load(_model_file(work))
         with self._phase("certify"):
             fixed = () if work.fixed_batch is None else (work.fixed_batch,)
             sample = sum(values.nbytes for values in batch_of(work, 1)[0].values())
@@ -147,7 +148,7 @@ class Session:
     def show_values(self, request: ShowValues) -> ShowedValues:
         """Compute the value of every node of a user's file, to name the first that parts."""
         backend = self._open(request.work)
-        backend.load(_onnx(request.work))
+        backend.load(_model_file(request.work))
         with self._phase("certify"):
             runtime = self._runtime_of_file(backend)
             calls = runtime.compute_all_values(batch_of(request.work, request.batch)[0], request.shown)
@@ -156,7 +157,7 @@ class Session:
 
     def _runtime_of_file(self, backend: Backend) -> file_outputs.RuntimeOfFile:
         job = self._work.job
-        return file_outputs.RuntimeOfFile(backend, job.precision, job.device, job.mode, _onnx(self._work))
+        return file_outputs.RuntimeOfFile(backend, job.precision, job.device, job.mode, _model_file(self._work))
 
     def _why_not_taken(self, backend: Backend, size: int) -> str:
         """Why a user's file does not run with this batch size; empty if it does."""
@@ -185,15 +186,15 @@ class Session:
         with self._phase("evaluate"):
             np.save(out / "logits.npy", training.predict(backend, training.Split.test(work)))
         np.savez(out / "weights.npz", **cast("dict[str, Any]", backend.weights()))
-        exported = None
-        if request.exports and "export" in backend.TASKS:
+        exports = {}
+        for format_name in request.exports:
             with self._phase("export"):
-                exported = training.export(backend, out / "model.onnx")
+                exports[format_name] = training.export(backend, out, format_name)
         return Trained(
             fit_seconds=trained.seconds,
             evaluations=tuple(trained.evaluations),
             losses=tuple(_finite(trained.losses[step]) for step in sorted(trained.losses)),
-            export=exported,
+            exports=exports,
             report=self._report(),
         )
 
@@ -202,8 +203,8 @@ class Session:
         backend = self._open(request.work)
         self._weights_file = request.weights
         with self._phase("build"):
-            if backend.NEEDS_SOURCE:
-                backend.load(_onnx(request.work))
+            if backend.READS:
+                backend.load(_model_file(request.work))
             else:
                 backend.build(self._model, self._weights(), None)
         x, _ = batch_of(request.work, request.batch or request.work.first_batch)
@@ -252,8 +253,8 @@ class Session:
     def recompute(self, request: Recompute) -> Recomputed:
         """What the outputs of timed batches of a user's file must be."""
         backend, work, begin = self._open(request.work), request.work, clock.now()
-        backend.load(_onnx(work))
-        plain = file_outputs.unoptimized(backend, work.job.precision, _onnx(work))
+        backend.load(_model_file(work))
+        plain = file_outputs.unoptimized(backend, work.job.precision, _model_file(work))
         values: list[tuple[float, ...]] = []
         for drawn in request.drawn:
             if plain is None or (values and clock.now() - begin > request.seconds):
@@ -311,8 +312,8 @@ class Session:
 
         backend = self._open(request.work)
         self._weights_file = None
-        if backend.NEEDS_SOURCE:
-            backend.load(_onnx(request.work))
+        if backend.READS:
+            backend.load(_model_file(request.work))
         else:
             backend.build(self._model, self._weights(), None)
         x, _ = backend.to_device(batch_of(request.work, reference_outputs.BATCH)[0])
@@ -348,7 +349,10 @@ class Session:
         """The settings of the framework, and the CPUs and allocator of this process, read back."""
         cpus = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
         own = {"cpus": cpus, "allocator": allocators.active(dict(os.environ)), **limits.in_effect(os.environ)}
-        return {**self.backend.settings(), **own}
+        settings, flushes = self.backend.settings(), denormals.state()
+        if self._work.job.device == "cpu" and flushes is not None:
+            settings = {"denormals": flushes, **settings}
+        return {**settings, **own}
 
     @contextmanager
     def _phase(self, name: str) -> Iterator[None]:
@@ -406,15 +410,15 @@ def _finite(loss: float) -> float:
     return loss if np.isfinite(loss) else file_outputs.LARGEST
 
 
-def _onnx(work: Work) -> Path:
-    """The file that a runtime loads: converted to the row's precision, or as its source exported it."""
-    path = work.converted or work.onnx
+def _model_file(work: Work) -> Path:
+    """The file that a runtime loads: what it made of its source's file, or that file as it is."""
+    path = work.converted or work.file
     assert path is not None, "the work of a runtime has a file"
     return path
 
 
 def _size(work: Work) -> int:
-    return _onnx(work).stat().st_size
+    return _model_file(work).stat().st_size
 
 
 def serve(requests: TextIO, replies: BinaryIO, started: float) -> None:

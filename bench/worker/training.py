@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from backends.base import Backend, Images, Labels, Unsupported
+from backends.base import Backend, Images, Labels, Unsupported, model_file
 from bench.secrecy import hide
 from bench.worker import clock
 from bench.worker.protocol import WATCHED_WEIGHTS, Evaluation, Exported, NotExported, Work, evaluation_file
@@ -209,13 +209,15 @@ def predict(backend: Backend, split: Split) -> npt.NDArray[np.float32]:
     return logits
 
 
-def export(backend: Backend, path: Path) -> Exported | NotExported:
-    """Write and check the ONNX file. If it fails, only the rows that read the file fail, not this one."""
-    begin = clock.now()
+def export(backend: Backend, out: Path, format_name: str) -> Exported | NotExported:
+    """Write the model file in ``out``, and check it. If it fails, only the rows that read the file fail, not this
+    one."""
+    path, begin = out / model_file(format_name), clock.now()
     try:
-        backend.export_onnx(path)
+        backend.export(path, format_name)
         seconds = clock.now() - begin
-        _check(path)
+        if format_name == "onnx":  # the others have no checker; the runtimes that read them are certified
+            _check_onnx(path)
     except Exception as error:  # noqa: BLE001  (an exporter may raise anything; the reason is kept)
         status = "unsupported" if isinstance(error, Unsupported) else "failed"
         first_line = next(iter(hide(str(error)).splitlines()), "")
@@ -223,7 +225,7 @@ def export(backend: Backend, path: Path) -> Exported | NotExported:
     return Exported(seconds=seconds, bytes=path.stat().st_size)
 
 
-def _check(path: Path) -> None:
+def _check_onnx(path: Path) -> None:
     """Raise an exception if the file is not valid ONNX in one file with a free batch dimension."""
     import onnx
 

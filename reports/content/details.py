@@ -9,7 +9,7 @@ from reports.content import accuracy
 from reports.content.plots import named_rows
 from reports.table import Table
 
-SHOWN_APART = ("threads", "cpus", "allocator", "fast_path")
+SHOWN_APART = ("threads", "cpus", "allocator", "denormals", "fast_path")
 """Settings that have a column or a row of their own."""
 
 
@@ -92,7 +92,18 @@ def _parity(run: Run) -> Table:
 
 
 def _rows(run: Run) -> Table:
-    headers = ["row", "device", "precision", "mode", "threads", "CPUs", "allocator", "versions", "how it runs"]
+    headers = [
+        "row",
+        "device",
+        "precision",
+        "mode",
+        "threads",
+        "CPUs",
+        "allocator",
+        "denormals",
+        "versions",
+        "how it runs",
+    ]
     rows = [
         [
             name,
@@ -102,6 +113,7 @@ def _rows(run: Run) -> Table:
             f"{record.job.threads} requested, {record.settings.get('threads', 'not read')} used",
             "not pinned" if record.job.cpus is None else ",".join(map(str, record.job.cpus)),
             record.job.allocator,
+            record.settings.get("denormals", "not known"),
             ", ".join(f"{package} {version}" for package, version in record.versions.items()),
             _how_it_runs(record),
         ]

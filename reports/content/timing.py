@@ -8,7 +8,7 @@ from reports.table import Table
 PHASES = {
     "import": "imports of the framework and of our packages",
     "build": "model, weights, optimizer; loading a file",
-    "load": "loading the ONNX file",
+    "load": "loading the model file",
     "first_call": "first call: tracing, compiling",
     "reference": "certifying: the float64 reference",
     "certify": "certifying: the framework",

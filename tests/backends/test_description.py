@@ -24,7 +24,17 @@ def test_a_description_survives_being_written() -> None:
 
 
 @pytest.mark.parametrize(
-    "spoil", [{"TASKS": "infer"}, {"MODES": []}, {"PRECISIONS": [1]}, {"MORE": 1}, {"TOLERANCES": 3}, {"REQUIRES": 3}]
+    "spoil",
+    [
+        {"TASKS": "infer"},
+        {"MODES": []},
+        {"PRECISIONS": [1]},
+        {"MORE": 1},
+        {"TOLERANCES": 3},
+        {"REQUIRES": 3},
+        {"READS": "onnx"},
+        {"WRITES": [1]},
+    ],
 )
 def test_another_shape_is_refused(spoil: dict[str, Any]) -> None:
     with pytest.raises((ValueError, TypeError)):

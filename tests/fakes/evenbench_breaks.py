@@ -24,7 +24,7 @@ from evenbench_wrong import Right
 from bench.worker import clock
 
 PHASE = "BREAKS_IN"
-STEPS = {"build": "build", "certify": "certify", "fit": "fit", "export": "export_onnx", "warm-up": "warm_up",
+STEPS = {"build": "build", "certify": "certify", "fit": "fit", "export": "export", "warm-up": "warm_up",
          "timed": "slice", "finish": "finish"}  # fmt: skip
 """By phase: the function, of the adapter or of ``bench.worker.session``, during which it breaks."""
 IN_WORKER = "EVENBENCH_PARENT" in os.environ
@@ -151,7 +151,8 @@ def breaking(way: str) -> type[Right]:
             WAYS[way]()
 
     class Breaks(Right):
-        TASKS: ClassVar[frozenset[str]] = Right.TASKS | {"fit"} | ({"export"} if phase == "export" else set())
+        TASKS: ClassVar[frozenset[str]] = Right.TASKS | {"fit"}
+        WRITES: ClassVar[tuple[str, ...]] = ("onnx",) if phase == "export" else ()
 
         def build(self, *arguments):
             break_if_due()
@@ -172,7 +173,7 @@ def breaking(way: str) -> type[Right]:
             spoiled = way == "nan" and due()
             return {name: np.full_like(each, np.inf) if spoiled else each for name, each in weights.items()}
 
-        def export_onnx(self, path):
+        def export(self, path, format_name):
             break_if_due()
             path.write_bytes(b"no model")
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 
 def plan_under_all() -> Any:
+    return plan_of(("all",))
+
+
+def plan_of(names: tuple[str, ...]) -> Any:
     from bench.runner.plan import Request
     from bench.runner.planner import make_plan
     from bench.workloads.models import MODELS
     from bench.workloads.workload import RECIPES, Workload
 
     workload = Workload(MODELS["article-pytorch"], "digits", RECIPES["article-keras"])
-    return make_plan(Request(("all",), workload, devices="cpu"))
+    return make_plan(Request(names, workload, devices="cpu"))
 
 
 def test_under_all_a_missing_framework_ends_only_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,7 +68,7 @@ def test_a_runtime_whose_source_is_unavailable_does_not_fail_the_run(
     records = {row.name: record for row, record in zip(plan.rows, results.records(), strict=True)}
     runtime = records["onnxruntime <- pytorch"]
     assert runtime.status == "unavailable"
-    assert runtime.error.startswith("no ONNX file: pytorch is unavailable: not installed")
+    assert runtime.error.startswith("no onnx file: pytorch is unavailable: not installed")
     assert not _any_failed(plan, list(records.values())), "bench run --backend all still exits 0"
 
 
@@ -101,3 +106,47 @@ def test_an_unsupported_precision_yields_an_unsupported_row() -> None:
 def test_the_judge_of_parity_is_not_a_contender() -> None:
     rows = {row.name: row.contender for row in plan_under_all().rows}
     assert [name for name, contends in rows.items() if not contends] == ["reference"]
+
+
+def test_a_runtime_reads_what_a_trainer_writes() -> None:
+    rows = {row.name: row for row in plan_under_all().rows}
+    assert rows["litert <- keras"].reads == "litert"
+    assert rows["onnxruntime <- keras"].reads == "onnx"
+    assert rows["aot-inductor <- pytorch"].reads == "exported-program"
+    assert not {"litert <- pytorch", "aot-inductor <- keras", "onnxruntime <- jax"} & rows.keys()
+
+
+def test_only_formats_that_a_row_reads_are_written() -> None:
+    from bench.records.record import Data
+    from bench.runner.record_builder import Context
+    from bench.runner.results import Results, Silent
+    from bench.runner.row_jobs import RowJobs
+    from bench.runner.workspace import DatasetInputs, Workspace
+    from bench.workloads.datasets import digits
+
+    data, context = digits.load(), Context({"gpus": []}, Data(name="digits", sha256="", train=1, test=1), None, "")
+    for names, written in (
+        (("keras",), ("onnx",)),
+        (("keras", "litert"), ("onnx", "litert")),
+        (("keras", "onnxruntime"), ("onnx",)),
+    ):
+        plan = plan_of(names)
+        jobs = RowJobs(Workspace(plan, DatasetInputs(data)), Results(plan, context, Silent(), total=0), data)
+        keras = next(row for row in plan.rows if row.name == "keras")
+        assert jobs._formats(keras) == written, names
+
+
+def test_a_runtime_that_compiles_gets_a_file_of_its_own(tmp_path: Path) -> None:
+    from bench.runner.workspace import DatasetInputs, Workspace
+    from bench.workloads.datasets import digits
+
+    workspace = Workspace(plan_under_all(), DatasetInputs(digits.load()))
+    workspace.scratch = tmp_path
+    work = {row.name: workspace.work(row) for row in workspace.plan.rows}
+    assert work["litert <- keras"].converted is None
+    assert work["litert <- keras"].file == tmp_path / "keras_cpu_fp32_graph-fit" / "model.tflite"
+    compiled = work["aot-inductor <- pytorch"]
+    assert compiled.file == tmp_path / "pytorch_cpu_fp32_eager-fit" / "model.pt2"
+    assert compiled.converted is not None
+    assert compiled.converted.name == "model.pt2"
+    assert compiled.converted.parent != compiled.file.parent

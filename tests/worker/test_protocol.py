@@ -53,14 +53,18 @@ from bench.worker.protocol import (
 from bench.worker.session import Session
 
 JOB = Job(backend="b", source="s", mode="m", model="x", dataset="d", recipe="r", threads=2, cpus=(0, 3))
-WORK = Work(job=JOB, model={"layers": []}, recipe={"epochs": 1}, data=Path("/scratch"), onnx=Path("/scratch/m.onnx"))
+WORK = Work(job=JOB, model={"layers": []}, recipe={"epochs": 1}, data=Path("/scratch"), file=Path("/scratch/m.onnx"))
 METRIC = TimedMetric("throughput", "infer", 8, "device")
 REPORT = WorkerReport(
     versions={"b": "1"}, settings={"threads": 2, "tf32": None}, phases={"fit": 1.5}, peak_rss=7, life=2.0
 )
 POINT = Evaluation(epoch=1.0, seconds=2.0, train_loss=None, split="test")
 TRAINED = Trained(
-    fit_seconds=2.0, evaluations=(POINT,), losses=(2.3,), export=Exported(seconds=1.0, bytes=9), report=REPORT
+    fit_seconds=2.0,
+    evaluations=(POINT,),
+    losses=(2.3,),
+    exports={"onnx": Exported(seconds=1.0, bytes=9)},
+    report=REPORT,
 )
 ENERGY = Energy(joules=None, watts=2.0, seconds=20.0, clock_mhz=None, throttled=("power cap",))
 EXCHANGES: list[tuple[Request[Any], list[Any]]] = [
@@ -69,8 +73,19 @@ EXCHANGES: list[tuple[Request[Any], list[Any]]] = [
         [Certified(adapter_files=("a.py",), bytes=5, report=REPORT)],
     ),
     (
-        Fit(work=replace(WORK, model=None), out=Path("/out"), exports=True, often=True, watched=(0, 2), asked=(1,)),
-        [TRAINED, replace(TRAINED, export=NotExported(status="failed", reason="no")), replace(TRAINED, export=None)],
+        Fit(
+            work=replace(WORK, model=None),
+            out=Path("/out"),
+            exports=("onnx", "litert"),
+            often=True,
+            watched=(0, 2),
+            asked=(1,),
+        ),
+        [
+            TRAINED,
+            replace(TRAINED, exports={"onnx": NotExported(status="failed", reason="no")}),
+            replace(TRAINED, exports={}),
+        ],
     ),
     (Prepare(work=WORK, weights=Path("/w.npz")), [Prepared(first_call=0.1, cold_start=1.0)]),
     (WarmUp(metric=METRIC), [WarmedUp(steps=5, steady=True, step_seconds=0.1), Missing("no room")]),

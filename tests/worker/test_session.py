@@ -38,7 +38,7 @@ READ_LAST = {"to_numpy"}
 class Recorder:
     """A backend that does nothing but write down what it is asked."""
 
-    NEEDS_SOURCE = False
+    READS = ()
     TASKS = frozenset({"train", "infer"})
 
     def __init__(self, *_: Any) -> None:

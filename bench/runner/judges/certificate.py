@@ -19,6 +19,7 @@ from backends.description import Description
 from backends.model import ModelSpec, Weights
 from backends.optimizers import forms
 from backends.reference import Network
+from bench.machine import denormals
 from bench.runner.judges.result import Result, relative_l2, relative_l2_of_all
 from bench.runner.judges.tolerances import adapter_tolerances, add_origin, tolerance
 from bench.worker.certificate_outputs import EXACT_IMAGES, CertificateOutputs, Losses
@@ -259,6 +260,17 @@ def stated_precision(job: Job, settings: Mapping[str, Any]) -> list[Result]:
         return []
     note = f"the framework computes in {computed}, by its setting {settings.get('computes_in_by', 'of precision')}"
     return [Result("stated_precision", 0.0 if computed == wanted else 1.0, 0.0, note)]
+
+
+def stated_denormals(got: CertificateOutputs, settings: Mapping[str, Any]) -> list[Result]:
+    """Whether a backend flushes denormal numbers, or keeps them, as it says (``denormals``): by what it made of some.
+    Nothing where it does not say."""
+    stated = settings.get("denormals")
+    if stated is None or not got.denormals.size:
+        return []
+    seen = denormals.KEPT if np.abs(got.denormals).max() > 0 else denormals.FLUSHED
+    note = f"{seen}: proven by a model that makes numbers around 1 of them; the worker says {stated}"
+    return [Result("stated_denormals", 0.0 if seen == stated else 1.0, 0.0, note)]
 
 
 def accuracy(logits: npt.NDArray[Any], labels: Labels) -> float:

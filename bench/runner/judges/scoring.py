@@ -4,7 +4,7 @@ holds out are here only, out of their reach."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
@@ -16,7 +16,7 @@ from backends.reference import cross_entropy
 from bench.array_files import read_array
 from bench.records.record import CurvePoint
 from bench.runner.worker_process import WorkerError
-from bench.worker.protocol import Exported, NotExported, Trained, WorkerReport, evaluation_file
+from bench.worker.protocol import Exports, Trained, WorkerReport, evaluation_file
 
 Logits: TypeAlias = npt.NDArray[np.float32]
 LOGITS = "logits.npy"
@@ -42,8 +42,7 @@ class Fitted:
     time_to_accuracy: float | None
     """Seconds of training steps until the target was reached; None: not reached, or no target."""
     scores: Scores
-    export: Exported | NotExported | None
-    """None: no export was requested."""
+    exports: Exports = field(default_factory=dict)
     report: WorkerReport
 
 
@@ -103,6 +102,6 @@ def fitted(trained: Trained, folder: Path, labels: Mapping[str, Labels], classes
         curve=tuple(curve),
         time_to_accuracy=next(reached, None),
         scores=score(read_logits(folder / LOGITS, len(labels["test"]), classes), labels["test"]),
-        export=trained.export,
+        exports=trained.exports,
         report=trained.report,
     )

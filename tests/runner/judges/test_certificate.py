@@ -17,6 +17,7 @@ from backends import reference
 from backends.base import Unsupported
 from backends.description import Description
 from backends.model import ModelSpec, Weights
+from bench.machine.denormals import FLUSHED, KEPT
 from bench.runner.judges.certificate import (
     DROPOUT,
     Judge,
@@ -25,13 +26,14 @@ from bench.runner.judges.certificate import (
     certify_runtime,
     dropout_error,
     losses_error,
+    stated_denormals,
     stated_precision,
 )
 from bench.runner.judges.result import Result, relative_l2
 from bench.runner.judges.tolerances import TOLERANCES, adapter_tolerances, tolerance
 from bench.worker.certificate_outputs import Candidate
 from bench.worker.protocol import Job
-from bench.worker.reference_outputs import Expected, Trial
+from bench.worker.reference_outputs import LONG_MODEL, CertifiedBatch, Expected, Trial
 from bench.workloads.datasets import registry
 from bench.workloads.models import MODELS
 from bench.workloads.preprocessing import normalize
@@ -74,6 +76,24 @@ def test_a_form_is_followed_where_rounding_does_not_hide_it() -> None:
         "it cannot be stored"
     )
     assert _identify_form("adam_form", {"corrected": math.nan, "epsilon-hat": math.nan}, "of it")[1] == {}
+
+
+def test_denormal_numbers_are_proven_to_be_kept_or_flushed() -> None:
+    """The reference in this process keeps them: it computes in float64, and nothing was set."""
+    batch = CertifiedBatch(np.zeros((1, *LONG_MODEL.input_shape), np.float32), np.zeros(1, np.int64), {})
+    trial = Trial(RECIPES["article-keras"])
+    backend = reference.Adapter("cpu", "fp64", "numpy", 1, 0)
+    candidate = Candidate(backend, "fp64", LONG_MODEL, LONG_MODEL.initial_weights(0), batch, trial)
+    got = candidate.compute()
+    assert 0.1 < got.denormals.max() < 100, "they come to numbers that no precision rounds to zero"
+    (kept,) = stated_denormals(got, {"denormals": KEPT})
+    assert kept.passed, "what it says is so"
+    (flushed,) = stated_denormals(got, {"denormals": FLUSHED})
+    assert not flushed.passed, "what it says is not so"
+    assert "kept: proven" in flushed.note
+    zeros = replace(got, denormals=np.zeros_like(got.denormals))
+    assert [each.passed for each in stated_denormals(zeros, {"denormals": FLUSHED})] == [True]
+    assert stated_denormals(got, {}) == [], "on a GPU nothing is said"
 
 
 def test_other_shape_never_passes() -> None:

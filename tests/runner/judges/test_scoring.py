@@ -16,7 +16,7 @@ from bench.worker.protocol import Evaluation, Trained, evaluation_file
 
 LABELS = {"validation": np.asarray([0, 1]), "test": np.asarray([0, 1, 2, 2])}
 POINTS = tuple(Evaluation(epoch=n, seconds=10.0 * n, train_loss=None, split="validation") for n in (1, 2))
-TRAINED = Trained(fit_seconds=20.0, evaluations=POINTS, export=None, report=REPORT)
+TRAINED = Trained(fit_seconds=20.0, evaluations=POINTS, report=REPORT)
 
 
 def one_hot(*predicted: int) -> scoring.Logits:

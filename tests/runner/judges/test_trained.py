@@ -97,7 +97,7 @@ def fit(judge: TrainingJudge, backend: Any, watched: Watched, folder: Path) -> t
     run = TrainingRun(backend, work, folder, watched=frozenset(watched.weights), asked=frozenset(watched.losses))
     run.run()
     losses = tuple(run.losses[step] for step in sorted(run.losses))
-    return Trained(fit_seconds=1.0, evaluations=(), losses=losses, export=None, report=REPORT), backend.weights()
+    return Trained(fit_seconds=1.0, evaluations=(), losses=losses, report=REPORT), backend.weights()
 
 
 def judged(adapter: type[Honest], recipe: Recipe, folder: Path, pair: int = 5) -> Result:

@@ -22,8 +22,11 @@ _LEVELS = {
     "extended-optimizations": "ORT_ENABLE_EXTENDED",
     "basic-optimizations": "ORT_ENABLE_BASIC",
     "no-optimizations": "ORT_DISABLE_ALL",
+    "openvino-provider": "ORT_DISABLE_ALL",
 }
-"""Mode to graph optimization level."""
+"""Mode to graph optimization level; OpenVINO optimizes the graph itself."""
+_PROVIDERS = {"openvino-provider": ("OpenVINOExecutionProvider", "onnxruntime-openvino")}
+"""Mode to an execution provider on the CPU, and the package that has it."""
 
 
 class Bound(NamedTuple):
@@ -43,7 +46,7 @@ class Adapter(Backend):
     MODES: ClassVar[tuple[str, ...]] = tuple(_LEVELS)
     READS: ClassVar[tuple[str, ...]] = ("onnx",)
     UNOPTIMIZED_MODE: ClassVar[str | None] = "no-optimizations"
-    REQUIRES: ClassVar[tuple[tuple[str, ...], ...]] = (("onnxruntime-gpu", "onnxruntime"),)
+    REQUIRES: ClassVar[tuple[tuple[str, ...], ...]] = (("onnxruntime-gpu", "onnxruntime", "onnxruntime-openvino"),)
     EXTRA: ClassVar[str | None] = "onnx"
 
     def __init__(self, device: str, precision: str, mode: str, threads: int, seed: int) -> None:
@@ -53,7 +56,15 @@ class Adapter(Backend):
             raise Unsupported(
                 "static int8 in QDQ form is fast on the CPU and in TensorRT; the CUDA provider would convert it back"
             )
-        self._ort = onnxruntime
+        provider, package = _PROVIDERS.get(mode, ("CPUExecutionProvider", ""))
+        if package and (device == "cuda" or precision == "fp16"):
+            raise Unsupported(f"the mode {mode} is for fp32 and int8 on the CPU")
+        if provider not in onnxruntime.get_available_providers():
+            raise Unavailable(
+                f"this build of ONNX Runtime has no {provider}: pip install {package} into an environment of its own,"
+                " and name it (--python onnxruntime=PATH)"
+            )
+        self._ort, self._provider = onnxruntime, provider
         self._device = device
         self._precision, self._mode = precision, mode
         self._threads = threads
@@ -65,12 +76,9 @@ class Adapter(Backend):
     def versions(self) -> dict[str, str]:
         cuda = "CUDAExecutionProvider" in self._ort.get_available_providers()
         build = f"CUDA {getattr(self._ort, 'cuda_version', '')}".strip() if cuda else "CPU"
-        for name in ("onnxruntime-gpu", "onnxruntime"):
-            try:
-                return {name: version(name), build_of("onnxruntime"): build}
-            except PackageNotFoundError:
-                continue
-        return {"onnxruntime": self._ort.__version__, build_of("onnxruntime"): build}
+        # Several packages hold this module: the one whose version it has is the one that was imported.
+        names = [name for name in self.REQUIRES[0] if _version(name) == self._ort.__version__]
+        return {next(iter(names), "onnxruntime"): self._ort.__version__, build_of("onnxruntime"): build}
 
     def settings(self) -> dict[str, Any]:
         options = self._any_session().get_session_options()
@@ -214,7 +222,9 @@ class Adapter(Backend):
             options.graph_optimization_level = getattr(self._ort.GraphOptimizationLevel, _LEVELS[self._mode])
             options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
             options.add_session_config_entry("session.set_denormal_as_zero", "1")  # it would keep them for its threads
-            provider: Any = "CPUExecutionProvider"
+            provider: Any = self._provider
+            if provider == "OpenVINOExecutionProvider":
+                provider = (provider, {"device_type": "CPU", "precision": "FP32", "num_of_threads": str(self._threads)})
             if self._device == "cuda":
                 for symbol, length in zip(self._open_sides(), key, strict=True):
                     options.add_free_dimension_override_by_name(symbol, length)
@@ -245,3 +255,10 @@ class Adapter(Backend):
         if actual != requested:
             raise Unavailable(f"requested {requested} from ONNX Runtime, got {actual}")
         return session
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -10,20 +10,27 @@ from pathlib import Path
 from bench.machine import allocators, speed_variables
 from bench.runner.plan import Row
 
+TEMPORARY = "temporary"
+"""The folder in the scratch folder for what frameworks write to the machine's folder of temporary files. A worker ends
+without their handlers at exit, so they would leave it there."""
+
 
 def worker_environment(row: Row, scratch: Path) -> dict[str, str | None]:
     """The environment variables that a worker adds or removes (None).
 
-    Threads of BLAS and OpenMP, CPUs, allocator, and at most one visible GPU. Variables that override the adapters'
-    settings (TF32, autotuning, binding of threads) and folders of other CUDA libraries are removed. For another
-    interpreter, a side with its own folders, or a user's ``PYTHONPATH`` (which may hold a ``bench.py``), ``PYTHONPATH``
-    holds our two packages, those folders, and the given ``PYTHONPATH``.
+    Threads of BLAS and OpenMP, CPUs, allocator, folder of temporary files, and at most one visible GPU. Variables that
+    override the adapters' settings (TF32, autotuning, binding of threads) and folders of other CUDA libraries are
+    removed. For another interpreter, a side with its own folders, or a user's ``PYTHONPATH`` (which may hold a
+    ``bench.py``), ``PYTHONPATH`` holds our two packages, those folders, and the given ``PYTHONPATH``.
     """
     job, gpu_uuid = row.job, row.gpu_uuid
     counts = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
     environment: dict[str, str | None] = dict.fromkeys(sorted(speed_variables.REMOVED))
     environment |= dict.fromkeys(counts, str(job.threads))
     environment |= allocators.environment(job.allocator)
+    temporary = scratch / TEMPORARY
+    temporary.mkdir(exist_ok=True)
+    environment["TMPDIR"] = str(temporary)
     environment["EVENBENCH_CPUS"] = None if job.cpus is None else ",".join(map(str, job.cpus))
     environment["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
     environment["CUDA_VISIBLE_DEVICES"] = gpu_uuid or "-1"

@@ -30,7 +30,7 @@ from bench.runner.judges.timed_outputs import TimedOutputs
 from bench.runner.judges.timed_training import TimedTraining
 from bench.runner.plan import Plan, Row
 from bench.runner.timing import Timing
-from bench.runner.worker_environment import worker_environment
+from bench.runner.worker_environment import TEMPORARY, worker_environment
 from bench.runner.worker_process import WorkerError, WorkerProcess
 from bench.worker.protocol import CERTIFIED_BATCH, EXPECTED, Expect, Prepare, Request, Work, WorkerReport
 from bench.worker.reference_outputs import Expected
@@ -257,8 +257,9 @@ class Workspace:
     def _snapshot(self) -> dict[Path, tuple[int, int]]:
         """Inode and time of the last change of every data file and model: the kernel sets that time, no process can."""
         found = {}
+        temporary = self.scratch / TEMPORARY
         for path in self.scratch.rglob("*"):
-            if path.suffix in KEPT_SUFFIXES:
+            if path.suffix in KEPT_SUFFIXES and temporary not in path.parents:
                 state = path.stat()
                 found[path] = (state.st_ino, state.st_ctime_ns)
         return found

@@ -147,4 +147,5 @@ def test_a_known_allocation_is_seen_whatever_else_is_alive(bench: Bench, by_back
     (alone,) = bench.run("--backend", "allocates", *options)
     assert figure(alone, "peak_rss", None)["value"] == pytest.approx(peaks["allocates"], rel=0.02)  # type: ignore[arg-type]
     faults = {name: faults_of(record) for name, record in together.items()}
-    assert faults["allocates"] > 3 * faults["constant"], "fresh pages are counted"
+    huge = 300e6 / 2**21  # pages of one allocation, if the kernel gives the largest; each slice has ten calls or more
+    assert faults["allocates"] > faults["constant"] + huge, "fresh pages are counted"

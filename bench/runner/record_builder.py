@@ -291,7 +291,7 @@ def _why_no_fit(result: RowResult) -> Missing | None:
     if result.fits:
         return None
     if "fit" not in result.row.tasks:
-        return Missing(f"{result.row.job.backend} does not train to a recipe's end")
+        return Missing("the backend does not train to a recipe's end")
     return result.why_missing()
 
 
@@ -330,7 +330,7 @@ def _why_no_export(result: RowResult) -> Missing:
         if isinstance(exported, NotExported):
             return Missing(exported.reason)
     else:
-        return Missing(f"{result.row.job.backend} has no exporter")
+        return Missing("the backend has no exporter")
     return _why_no_fit(result) or result.why_missing()
 
 
@@ -411,4 +411,4 @@ def _model_size(result: RowResult) -> float | Missing:
         return exported.bytes
     if isinstance(exported, NotExported):
         return Missing(exported.reason)
-    return result.why_missing() if name is not None else Missing(f"{result.row.job.backend} has no exporter")
+    return result.why_missing() if name is not None else Missing("the backend has no exporter")

@@ -107,5 +107,5 @@ class RowResult:
     def why_missing(self, task: str | None = None) -> Missing:
         """The reason for a missing value: an unsupported task, a failed row, or no finished round."""
         if task is not None and task not in self.row.tasks:
-            return Missing(f"{self.row.job.backend} does not {task}")
+            return Missing(f"the backend does not {task}")
         return Missing(f"{self.status}: {self.error}" if self.status != "ok" else "no round has ended yet")

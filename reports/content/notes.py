@@ -11,11 +11,11 @@ class Notes:
 
     reasons: list[str] = field(default_factory=list)
 
-    def mark(self, reason: str) -> str:
-        """The cell of a value that was not measured: ``n/m [a]``."""
+    def mark(self, reason: str, text: str = "n/m") -> str:
+        """The cell of a value that was not measured: ``n/m [a]``, or another text with that letter."""
         if reason not in self.reasons:
             self.reasons.append(reason)
-        return f"n/m [{_letter(self.reasons.index(reason))}]"
+        return f"{text} [{_letter(self.reasons.index(reason))}]"
 
     def lines(self) -> list[str]:
         """One line per reason."""

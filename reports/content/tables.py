@@ -72,7 +72,7 @@ class Column:
 def _outcome(rows: Rows) -> Table:
     columns = _columns(rows, "outcome")
     cells = [
-        [name, status(record), parity(record), *values]
+        [name, _status(record, rows.notes), parity(record), *values]
         for record, (name, *values) in zip(rows.records, rows.cells(columns, marked=False), strict=True)
     ]
     seeds = max((f.n for r in rows.records for column in columns if (f := column.place.figure(r))), default=0)
@@ -83,6 +83,11 @@ def _outcome(rows: Rows) -> Table:
     return Table(
         f"Outcome ({'; '.join(conditions)})", headers, cells, numbers_from=3, optional_columns=_optional(columns, 3)
     )
+
+
+def _status(record: Record, notes: Notes) -> str:
+    """``ok``, or another status with the letter of the note that has its reason."""
+    return record.status if record.error is None else notes.mark(status(record), record.status)
 
 
 def _start_and_size(rows: Rows) -> list[Table]:

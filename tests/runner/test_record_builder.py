@@ -35,7 +35,7 @@ def test_latency_percentiles_are_of_single_calls_in_seconds() -> None:
 def test_a_missing_value_has_a_reason() -> None:
     record = to_record(result(tasks=frozenset({"infer"})), CONTEXT)
     figure = record.figure("throughput", "train", "end-to-end")
-    assert (figure.value, figure.n, figure.reason) == (None, 0, "fast does not train")
+    assert (figure.value, figure.n, figure.reason) == (None, 0, "the backend does not train")
     assert record.figure("peak_device_memory").reason == "this row runs on the CPU"
     assert all(figure.reason for figure in record.figures if figure.value is None)
 

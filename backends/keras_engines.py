@@ -7,6 +7,7 @@ The modules of engines are imported in ``__init__`` only.
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -21,6 +22,12 @@ from backends.pytorch import set_tf32
 
 if TYPE_CHECKING:
     from backends.keras import Adapter
+
+
+def leave_out_tensorflow() -> None:
+    """Keras imports TensorFlow on its other engines too, where it is installed. A row would start seconds later and
+    hold hundreds of MB more because of a package that it does not use."""
+    sys.modules["tensorflow"] = None  # type: ignore[assignment]  # its import fails as if it were not there
 
 
 class Compiled(NamedTuple):
@@ -183,6 +190,7 @@ class Jax:
     NAME, MODES = "jax", ("jit",)
 
     def __init__(self, device: str, precision: str, mode: str, threads: int) -> None:
+        leave_out_tensorflow()
         self._jax, self._threads, self.on_gpu = start(device, threads), threads, device == "cuda"
         self._stale, self._state, self._last = False, None, None
 
@@ -289,6 +297,7 @@ class Torch:
     NAME, MODES = "torch", ("eager",)
 
     def __init__(self, device: str, precision: str, mode: str, threads: int) -> None:
+        leave_out_tensorflow()
         os.environ["KERAS_TORCH_DEVICE"] = device
         import torch
 

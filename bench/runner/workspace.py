@@ -257,9 +257,10 @@ class Workspace:
     def _snapshot(self) -> dict[Path, tuple[int, int]]:
         """Inode and time of the last change of every data file and model: the kernel sets that time, no process can."""
         found = {}
-        temporary = self.scratch / TEMPORARY
-        for path in self.scratch.rglob("*"):
-            if path.suffix in KEPT_SUFFIXES and temporary not in path.parents:
+        for folder, folders, names in os.walk(self.scratch):
+            if TEMPORARY in folders:  # of many files, and of no row
+                folders.remove(TEMPORARY)
+            for path in (Path(folder, name) for name in names if os.path.splitext(name)[1] in KEPT_SUFFIXES):
                 state = path.stat()
                 found[path] = (state.st_ino, state.st_ctime_ns)
         return found

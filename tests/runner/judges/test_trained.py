@@ -14,7 +14,7 @@ from backends.base import Optimizer, Training
 from backends.model import Weights
 from bench.runner.judges import trained as trained_module
 from bench.runner.judges.result import Result
-from bench.runner.judges.trained import PAIR, TrainingJudge, Watched
+from bench.runner.judges.trained import PAIR, FirstLosses, TrainingJudge, Watched
 from bench.worker.protocol import WATCHED_WEIGHTS, Job, Trained, Work, WorkerReport
 from bench.worker.training import Split, TrainingRun
 from bench.workloads.models import MODELS
@@ -169,3 +169,29 @@ def test_with_dropout_only_the_movement_is_judged(tmp_path: Path, monkeypatch: p
     assert judge.draw().first == 0
     assert judge.training == Training(Optimizer("adam"), 0.0, frozenset())
     assert not judged(Freezes, RECIPES["plain"], tmp_path).passed
+
+
+def first_losses(strayed: list[float]) -> FirstLosses:
+    """Of a training that changes each loss by 0.01, and of another that strays from it by so much."""
+    untrained = np.full(len(strayed), 2.3)
+    trained = untrained - 0.01 * (np.arange(len(strayed)) > 0)
+    return FirstLosses(trained, trained + np.array(strayed), untrained)
+
+
+def test_first_losses_are_judged_until_rounding_decides_them() -> None:
+    """Training amplifies rounding: two correct frameworks part after some steps, whatever follows says nothing."""
+    parted = [0.0, 1e-7, 1e-6, 1e-5, 1e-4, 2e-3, 1e-2]
+    first = first_losses(parted)
+    assert first.predictable == 5, "so long is the stray within a hundredth of what training has changed"
+    got = list(first.off)
+    assert first.error(got, first.predictable) < 0.02
+    assert first.error(got, len(got)) > 0.05, "it would have been accused for the rest"
+    assert first_losses([0.0] * 7).predictable == 7
+    assert first_losses([0.0, 0.01, 0.01]).predictable == PAIR, "some are always judged"
+
+
+def test_another_rate_is_seen_in_few_losses() -> None:
+    first = first_losses([0.0, 1e-6, 1e-2, 1e-2])
+    assert first.predictable == 2
+    slower = [2.3, 2.3 - 0.009, 0.0, 0.0]
+    assert first.error(slower, first.predictable) == pytest.approx(0.1)

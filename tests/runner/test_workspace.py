@@ -1,0 +1,31 @@
+"""The scratch folder of a run: whose files a worker may change."""
+
+from __future__ import annotations
+
+from bench.runner.plan import Request
+from bench.runner.planner import make_plan
+from bench.runner.worker_environment import TEMPORARY
+from bench.runner.workspace import DatasetInputs, Workspace
+from bench.workloads.datasets import digits
+from bench.workloads.models import MODELS
+from bench.workloads.workload import RECIPES, Workload
+
+
+def test_a_change_of_the_data_is_found_and_mended_and_temporary_files_are_of_no_row(process: None) -> None:
+    workload = Workload(MODELS["article-pytorch"], "digits", RECIPES["article-keras"])
+    plan = make_plan(Request(("reference",), workload, devices="cpu"))
+    workspace = Workspace(plan, DatasetInputs(digits.load()))
+    (row,) = plan.rows
+    with workspace.opened():
+        left = workspace.scratch / TEMPORARY / "compiler" / "model.onnx"
+        left.parent.mkdir(parents=True)
+        for content in (b"of one row", b"of another", None):
+            left.unlink() if content is None else left.write_bytes(content)
+            assert workspace.damage(row) == ""
+        data = workspace.scratch / "train_x.npy"
+        before = data.read_bytes()
+        data.write_bytes(b"other pixels")
+        assert "train_x.npy" in workspace.damage(row)
+        assert data.read_bytes() == before
+        (workspace.folder(row) / "logits.npy").write_bytes(b"its own")
+        assert workspace.damage(row) == ""

@@ -383,7 +383,8 @@ class Session:
         self._task = task
         if task == "train":
             memory.reset_peak_rss()
-            self.backend.build(self._model, self._weights(), self._training)
+            with self._phase("build"):
+                self.backend.build(self._model, self._weights(), self._training)
 
     def _draw(self, seed: int, size: int, count: int) -> list[Batch]:
         """``count`` batches for timed steps."""

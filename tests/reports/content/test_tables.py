@@ -137,12 +137,16 @@ HOSTILE = "<script>alert(1)</script> | **bold** \x1b[31m \n# head"
 
 
 def test_foreign_text_is_text_in_markdown(run: Run) -> None:
-    text = markdown.render(changed(run, 0, status="failed", error=HOSTILE, figures=[], ratios=[]))
+    assert run.records[0].parity is not None
+    parity = run.records[0].parity.model_copy(update={"uncertified": HOSTILE})
+    text = markdown.render(changed(run, 0, status="failed", error=HOSTILE, parity=parity, figures=[], ratios=[]))
     assert "<script>" not in text
     assert "\n# head" not in text
     assert "\\| \\*\\*bold\\*\\*" in text
     rows = [line for line in text.splitlines() if line.startswith("| keras") and "alert" in line]
     assert [line.count("|") - line.count("\\|") for line in rows] == [8]
+    (note,) = (line for line in text.splitlines() if "not measured" in line and "alert" in line)
+    assert "failed: " in note, "the letter behind the status leads to its reason"
 
 
 def test_foreign_text_does_not_reach_the_terminal_raw(run: Run) -> None:

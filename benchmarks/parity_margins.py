@@ -88,7 +88,9 @@ def compare(backend: Backend, arguments: argparse.Namespace) -> None:
         x, want = np.load(arguments.folder / f"{case}-x.npy"), np.load(path.with_suffix(".npy"))
         converted = path
         if arguments.precision != "fp32" or backend.COMPILES:
-            converted = path.with_suffix(f".{arguments.worker}-{arguments.precision}")
+            own = arguments.folder / f"{arguments.worker}-{arguments.precision}"
+            own.mkdir(exist_ok=True)
+            converted = own / path.name
             backend.convert(path, converted, x, len(x))
         backend.load(converted)
         job = Job(

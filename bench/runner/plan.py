@@ -114,7 +114,8 @@ class Row:
     requested: bool = True
     """False for a source that is only fitted, not measured."""
     required: bool = True
-    """Whether the command fails if this row cannot run here; False under ``all``."""
+    """Whether the command fails if this row cannot run here; False for a backend under ``all``, and for all but the
+    first mode under ``all`` or ``best``."""
     problem: tuple[str, str] | None = None
     """Status and reason, if it is already known that the row cannot run."""
     side: Side | None = None

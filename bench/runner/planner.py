@@ -51,7 +51,7 @@ def make_runtime_plan(request: Request, files: Sequence[OnnxModel]) -> Plan:
                 device, gpu = _device_of(adapter, asked_device, asked_gpu)
                 for _, mode, why in _variants(adapter, request):
                     if USERS_FORMAT in adapter.READS:
-                        required = name in request.backends
+                        required = _is_required(request, adapter, name, mode)
                         rows += [_file_row(request, name, device, gpu, (mode, why), file, required) for file in files]
                     else:
                         row = _make_row(request, name, device, gpu, (files[0].precision, mode, why))
@@ -121,7 +121,7 @@ def _make_rows(request: Request) -> list[Row]:
             else:
                 variants = _variants(adapter, request) if wanted else []
                 rows = [_make_row(request, name, device, gpu, variant) for variant in variants]
-                trained += [replace(row, required=name in requested) for row in rows]
+                trained += [replace(row, required=_is_required(request, adapter, name, row.job.mode)) for row in rows]
                 if adapter.WRITES:
                     exporter = _make_row(request, name, device, gpu, _default_variant(adapter))
                     trained.append(replace(exporter, requested=False, required=name in requested))
@@ -137,7 +137,10 @@ def _make_rows(request: Request) -> list[Row]:
             and (row.job.precision, row.job.mode) == defaults[row.job.backend][:2]
         ]
         runtime_rows = [
-            replace(_make_row(request, name, device, gpu, variant, source), required=name in requested)
+            replace(
+                _make_row(request, name, device, gpu, variant, source),
+                required=_is_required(request, adapters[name], name, variant[1]),
+            )
             for source in exporters
             for variant in _variants(adapters[name], request)
         ]
@@ -147,6 +150,11 @@ def _make_rows(request: Request) -> list[Row]:
 
 Variant = tuple[str, str, str]
 """Precision, mode, and the reason why the backend does not support them (empty: it does)."""
+
+
+def _is_required(request: Request, adapter: Description, name: str, mode: str) -> bool:
+    """Whether the user named the row's backend, and its mode too or the mode is the backend's first."""
+    return name in request.backends and (mode in request.modes or mode == adapter.MODES[0])
 
 
 def _default_variant(adapter: Description) -> Variant:

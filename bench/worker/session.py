@@ -392,7 +392,7 @@ class Session:
             return [(batch, None) for batch in self._draw_of_file(seed, size, count, range(count))]
         x, y = sample_of(self._work)
         draw = Draw.of(seed, len(x), size, count)
-        return [(draw.batch(x, number), y[draw.index[number]]) for number in range(count)]
+        return [(draw.batch(x, number), draw.labels(y, number)) for number in range(count)]
 
     def _draw_of_file(self, seed: int, size: int, count: int, numbers: Sequence[int]) -> list[dict[str, Any]]:
         """These of the ``count`` batches of a user's file's inputs."""

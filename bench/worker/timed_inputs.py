@@ -1,6 +1,10 @@
 """The inputs of timed steps: real images with a gain and a shift of their own, drawn from a seed that the worker learns
 just before a slice; of a user's file other samples of its inputs, changed where they are drawn numbers. The judges draw
 the same, and know what the outputs must be. NumPy only.
+
+Each image has the label of another one. A network that has learned its images would take nearly all of a batch's
+gradient from one hard image: then a step that leaves the other images out has the same signs. Labels that cannot be
+learned give every image its share.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from backends.base import Images
+from backends.base import Images, Labels
 
 GAINS = (0.8, 1.0)
 SHIFTS = (-0.05, 0.05)
@@ -22,11 +26,13 @@ model cuts off what is beyond the images that it was calibrated with."""
 
 @dataclass(frozen=True)
 class Draw:
-    """Which images the steps of a slice get: ``index``, ``gain``, ``shift`` by batch and place, ``(count, size)``."""
+    """Which images the steps of a slice get: ``index``, ``gain``, ``shift``, and ``labeled_as`` (the image whose label
+    it has) by batch and place, ``(count, size)``."""
 
     index: npt.NDArray[np.int64]
     gain: npt.NDArray[np.float32]
     shift: npt.NDArray[np.float32]
+    labeled_as: npt.NDArray[np.int64]
 
     @classmethod
     def of(cls, seed: int, images: int, size: int, count: int) -> Draw:
@@ -34,7 +40,8 @@ class Draw:
         rng = np.random.default_rng(seed)
         index = rng.integers(images, size=(count, size))
         gain = rng.uniform(*GAINS, (count, size)).astype(np.float32)
-        return cls(index, gain, rng.uniform(*SHIFTS, (count, size)).astype(np.float32))
+        shift = rng.uniform(*SHIFTS, (count, size)).astype(np.float32)
+        return cls(index, gain, shift, rng.integers(images, size=(count, size)))
 
     def batch(self, images: Images, number: int, rows: npt.NDArray[np.int64] | None = None) -> Images:
         """A batch, or these rows of it, ``(rows, H, W, C)`` float32."""
@@ -44,6 +51,11 @@ class Draw:
         batch *= gain[:, None, None, None]
         batch += shift[:, None, None, None]
         return batch
+
+    def labels(self, labels: Labels, number: int) -> Labels:
+        """The labels of a batch, ``(size,)``. ``labels``: of all images."""
+        drawn: Labels = labels[self.labeled_as[number]]
+        return drawn
 
 
 OWN_SHARE = (0.9, 1.0)

@@ -31,7 +31,7 @@ def on_cuda(backend: str, mode: str, folder: Path) -> Prepare:
             model=MODELS["article-pytorch"].to_dict(),
             recipe=asdict(RECIPES["article-pytorch"]),
             data=folder,
-            onnx=folder / "model.onnx",
+            file=folder / "model.onnx",
         )
     )
 

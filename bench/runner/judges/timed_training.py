@@ -4,7 +4,6 @@ unannounced, for a few more steps on inputs that it has not seen, with the weigh
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import dataclass
 
 from backends.base import Images, Labels, Training
@@ -49,7 +48,7 @@ class TimedTraining:
             return Result(NAME, float("inf"), 1, f"its steps cannot be read: {error}")
         if judge.incomplete(steps):
             return Result(NAME, float("inf"), 1, "losses or weights are missing")
-        shares = judge.shares(precision, steps, None if judge.has_own_masks else 1 + secrets.randbelow(STEPS - 1))
+        shares = judge.shares(precision, steps, () if judge.has_own_masks else range(1, STEPS))
         shares |= judge.drops_nothing(precision, steps)
         worst = max(shares, key=lambda name: shares[name])
         note = f"{STEPS} steps after the timed ones, on {request.size} images each; worst: {worst}"
@@ -67,5 +66,5 @@ class TimedTraining:
             number, _, weight = name.partition(" ")
             weights[int(number)][weight] = array
         draw = Draw.of(request.seed, len(self.images), request.size, request.steps)
-        batches = [(draw.batch(self.images, step), self.labels[draw.index[step]]) for step in range(request.steps)]
+        batches = [(draw.batch(self.images, step), draw.labels(self.labels, step)) for step in range(request.steps)]
         return TrainingSteps(batches, [request.rate] * request.steps, earlier, closed.losses, weights)

@@ -146,7 +146,7 @@ class TrainingJudge:
             steps = self._steps(seed, pair, losses, weights)
             if judge.incomplete(steps):
                 return Result(NAME, float("inf"), 1, f"weights of step {pair + 1} are missing")
-            judged = None if judge.has_own_masks or not affordable else PAIR - 1
+            judged = () if judge.has_own_masks or not affordable else (PAIR - 1,)
             found = judge.shares(precision, steps, judged)
             found |= judge.drops_nothing(precision, steps) if affordable else {}
             shares |= {f"{name}, step {pair + PAIR}": share for name, share in found.items()}

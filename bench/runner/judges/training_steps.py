@@ -74,17 +74,19 @@ class StepJudge:
         counts = (len(steps.losses), len(steps.rates), len(steps.weights) - 1)
         return set(counts) != {len(steps.batches)} or any(not are_of(self.model, each) for each in steps.weights)
 
-    def shares(self, precision: str, steps: TrainingSteps, step: int | None) -> dict[str, float]:
-        """Errors as shares of the largest allowed: of the weights' movement in all steps, of the loss and the gradient
-        of ``step`` (the second or a later one; None: they are not judged)."""
+    def shares(self, precision: str, steps: TrainingSteps, judged: Sequence[int]) -> dict[str, float]:
+        """Errors as shares of the largest allowed: of the weights' movement in all steps; the worst of the loss and the
+        gradient of the ``judged`` ones (the second or later ones)."""
         odd = sum(
             self.oddly_moved(before, after)
             for before, after, rate in zip(steps.weights, steps.weights[1:], steps.rates, strict=False)
             if rate > 0
         )
         errors = {"weights": float(odd)}
-        if step is not None and steps.rates[step - 1] > 0 and steps.rates[step] > 0:
-            errors |= self._errors(steps, step)
+        for step in judged:
+            if steps.rates[step - 1] > 0 and steps.rates[step] > 0:
+                found = self._errors(steps, step)
+                errors |= {name: largest(error, errors.get(name, 0.0)) for name, error in found.items()}
         side = 0 if precision in FULL else 1
         return {name: share_of(error, ALLOWED[name][side]) for name, error in errors.items()}
 
@@ -191,6 +193,11 @@ def drift(options: Optimizer, number: int) -> float:
     falls = (1 - options.beta2) / (1 - options.beta2 ** (number + 1)) / 2
     corrected = (1 - options.beta1) * options.beta1**number / (1 - options.beta1**number)
     return options.beta1 * (falls + corrected) + ROUNDING
+
+
+def largest(one: float, other: float) -> float:
+    """NaN if one is: no comparison would see it."""
+    return float(np.maximum(one, other))
 
 
 def share_of(error: float, allowed: float) -> float:

@@ -11,10 +11,10 @@ import its framework at module level, because the parent process reads the capab
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, TypeAlias
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +41,26 @@ def model_file(format_name: str) -> str:
 def build_of(package: str) -> str:
     """The key of ``Backend.versions`` for what this package was built for."""
     return package + BUILD
+
+
+class Operator(NamedTuple):
+    """What the framework's profiler says of one operator, summed over its calls in a step."""
+
+    name: str
+    """The framework's own, such as ``aten::convolution`` or a node's name."""
+    kind: str
+    """Of a node of a file: its operator, such as ``Conv``; else empty."""
+    layer: str
+    """Canonical name of the layer that it belongs to; empty: not known here."""
+    backward: bool
+    seconds: float
+    """Of a step, without the operators that it calls."""
+    note: str = ""
+    """What is remarkable, such as that it fell to a reference implementation."""
+
+
+OUTSIDE = {"loss": "(loss)", "optimizer": "(optimizer)"}
+"""Names in place of a layer's, for what is no layer."""
 
 
 class Unsupported(Exception):
@@ -207,6 +227,21 @@ class Backend(Protocol):
     def out_of_memory(self, error: BaseException) -> bool:
         """Whether ``error`` means that the framework ran out of memory."""
         return isinstance(error, MemoryError)
+
+    def roof_kernels(self, size: int, length: int) -> dict[str, Callable[[], Tensor]]:
+        """Kernels for the limit of the machine, on its device: ``product`` multiplies two ``(size, size)`` matrices
+        in this precision, ``triad`` computes b + s c over ``length`` float32 numbers. Either may return before the
+        device has finished. Empty: it has none."""
+        return {}
+
+    def operators(self, make_step: Callable[[], Callable[[], object]], steps: int) -> list[Operator]:
+        """Run a step so often under the framework's own profiler. ``make_step`` is called when the profiler is ready:
+        it puts the inputs on the device, and gives the step, which is called once before to warm up.
+
+        Raises:
+            Unsupported: no profiler that names operators.
+        """
+        raise Unsupported("it has no profiler that names operators")
 
     def gpu_probe(self) -> dict[str, float]:
         """Measurements of a framework on CUDA for ``bench gpu-check``; ``bench.machine.gpu_checks`` lists the keys."""

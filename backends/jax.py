@@ -8,7 +8,7 @@ and requires the package onnxruntime, whose files overwrite those of onnxruntime
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any, ClassVar, NamedTuple
 
@@ -280,6 +280,17 @@ class Adapter(Backend):
 
     def to_numpy(self, tensor: Any) -> Any:
         return np.asarray(tensor)
+
+    def roof_kernels(self, size: int, length: int) -> dict[str, Callable[[], Any]]:
+        jax, ones = self._jax, self._jax.numpy.ones
+        a, x, y = ones((size, size), self._compute), ones(length, np.float32), ones(length, np.float32)
+        product, triad = jax.jit(lambda a, b: a @ b), jax.jit(lambda x, y: x + 1.5 * y)
+
+        def kept(kernel: Any, *given: Any) -> Any:
+            self._last = kernel(*given)
+            return self._last
+
+        return {"product": lambda: kept(product, a, a), "triad": lambda: kept(triad, x, y)}
 
     def counts(self) -> dict[str, int]:
         return {"parameters": sum(int(np.prod(self._state.weights[name].shape)) for name in self._model.trained)}

@@ -7,7 +7,7 @@ One backend per engine: ``keras`` (TensorFlow), ``keras-jax``, ``keras-torch``. 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -183,6 +183,19 @@ class Adapter(Backend):
         parameters = sum(int(np.prod(self._variables[name].shape)) for name in self._model.trained)
         flops = self._engine.flops(self.native, self._model.input_shape)
         return {"parameters": parameters, **({} if flops is None else {"flops": flops})}
+
+    def roof_kernels(self, size: int, length: int) -> dict[str, Callable[[], Any]]:
+        ops, precision = self._keras.ops, {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}[self.precision]
+        with self._engine.scope():
+            a, x, y = ops.ones((size, size), precision), ops.ones(length), ops.ones(length)
+            product = self._engine.compiled(lambda a: ops.matmul(a, a))
+            triad = self._engine.compiled(lambda x, y: x + 1.5 * y)
+
+        def run(kernel: Any, *given: Any) -> Any:
+            with self._engine.scope():
+                return kernel(*given)
+
+        return {"product": lambda: run(product, a), "triad": lambda: run(triad, x, y)}
 
     def device_memory(self) -> dict[str, int]:
         return self._engine.device_memory()

@@ -133,6 +133,10 @@ class TensorFlow:
     def write_back(self) -> None:
         """Nothing to do: the variables hold what was trained."""
 
+    def compiled(self, function: Callable[..., Any]) -> Any:
+        """The function as the engine's users compile it."""
+        return self._tf.function(function, jit_compile=self._mode == "xla")
+
     def synchronize(self) -> None:
         if self.on_gpu:
             self._tf.test.experimental.sync_devices()
@@ -273,6 +277,16 @@ class Jax:
                     variable.assign(np.asarray(value))
             self._stale = False
 
+    def compiled(self, function: Callable[..., Any]) -> Any:
+        """The function as the engine's users compile it."""
+        jitted = self._jax.jit(function)
+
+        def run(*given: Any) -> Any:
+            self._last = jitted(*given)
+            return self._last
+
+        return run
+
     def synchronize(self) -> None:
         self._jax.block_until_ready((self._state, self._last))
 
@@ -361,6 +375,10 @@ class Torch:
 
     def write_back(self) -> None:
         """Nothing to do: the variables hold what was trained."""
+
+    def compiled(self, function: Callable[..., Any]) -> Any:
+        """The function as the engine's users run it, without gradients."""
+        return self._torch.no_grad()(function)
 
     def synchronize(self) -> None:
         if self.on_gpu:

@@ -6,8 +6,10 @@ dimension is fixed per session, so that shape arithmetic is constant instead of 
 
 from __future__ import annotations
 
+import json
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -15,7 +17,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from backends import onnx_converter
-from backends.base import Backend, Images, Labels, Unavailable, Unsupported, build_of
+from backends.base import Backend, Images, Labels, Operator, Unavailable, Unsupported, build_of
 
 _LEVELS = {
     "all-optimizations": "ORT_ENABLE_ALL",
@@ -65,7 +67,7 @@ class Adapter(Backend):
                 " and name it (--python onnxruntime=PATH)"
             )
         self._ort, self._provider = onnxruntime, provider
-        self._device = device
+        self._device, self._profile = device, ""
         self._precision, self._mode = precision, mode
         self._threads = threads
         if device == "cuda":
@@ -164,6 +166,39 @@ class Adapter(Backend):
     def out_of_memory(self, error: BaseException) -> bool:
         return isinstance(error, MemoryError) or "Failed to allocate memory" in str(error)
 
+    def operators(self, make_step: Callable[[], Callable[[], object]], steps: int) -> list[Operator]:
+        """By ONNX Runtime's own profile of a session with the same options."""
+        sessions, self._sessions = self._sessions, {}
+        with tempfile.TemporaryDirectory() as folder:
+            self._profile = str(Path(folder) / "profile")
+            try:
+                step = make_step()
+                for _ in range(1 + steps):
+                    step()
+                self.synchronize()
+                files = [session.end_profiling() for session in self._sessions.values()]
+            finally:
+                self._profile, self._sessions = "", sessions
+            nodes = [
+                event
+                for file in files
+                for event in json.loads(Path(file).read_text())
+                if event.get("cat") == "Node" and event["name"].endswith("_kernel_time")
+            ]
+        calls: dict[str, list[dict[str, Any]]] = {}
+        for node in nodes:
+            calls.setdefault(node["name"].removesuffix("_kernel_time"), []).append(node)
+        return [self._operator(name, called, steps) for name, called in calls.items()]
+
+    def _operator(self, name: str, called: list[dict[str, Any]], steps: int) -> Operator:
+        per_step = max(1, len(called) // (steps + 1))
+        seconds = sum(node["dur"] for node in called[per_step:]) / 1e6 / steps  # without the first step
+        kind, provider = called[0]["args"]["op_name"], called[0]["args"]["provider"]
+        note = "inserted by the runtime: another layout" if kind.startswith("Reorder") else ""
+        if provider != (self._provider if isinstance(self._provider, str) else self._provider[0]):
+            note = f"fell to {provider}"
+        return Operator(name, kind, "", False, seconds, note)
+
     def gpu_probe(self) -> dict[str, float]:
         """Median seconds of a bound run without and with an explicit fence after it."""
         rng = np.random.default_rng(0)
@@ -219,6 +254,8 @@ class Adapter(Backend):
             options.intra_op_num_threads = self._threads
             options.inter_op_num_threads = 1
             options.log_severity_level = 3
+            if self._profile:
+                options.enable_profiling, options.profile_file_prefix = True, self._profile
             options.graph_optimization_level = getattr(self._ort.GraphOptimizationLevel, _LEVELS[self._mode])
             options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
             options.add_session_config_entry("session.set_denormal_as_zero", "1")  # it would keep them for its threads

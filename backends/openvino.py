@@ -8,14 +8,14 @@ batch size, as OpenVINO's manual advises: with a free batch dimension its kernel
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import numpy as np
 
 from backends import onnx_converter
-from backends.base import Backend, Images, Labels, Unsupported
+from backends.base import Backend, Images, Labels, Operator, Unsupported
 
 Shapes: TypeAlias = tuple[tuple[str, tuple[int, ...]], ...]
 """The name and shape of every input."""
@@ -93,6 +93,7 @@ class Adapter(Backend):
         self._path = str(path)
         self._compiled: dict[Shapes, Any] = {}
         self._requests: dict[Shapes, dict[int, Any]] = {}
+        self._counts = False
         model = self._core.read_model(self._path)
         self._inputs = {each.get_any_name(): each.partial_shape for each in model.inputs}
         self._outputs = [each.get_any_name() if each.get_names() else str(n) for n, each in enumerate(model.outputs)]
@@ -160,8 +161,30 @@ class Adapter(Backend):
             self._compiled[shapes] = self._core.compile_model(model, "CPU", self._properties())
         return self._compiled[shapes]
 
+    def operators(self, make_step: Callable[[], Callable[[], object]], steps: int) -> list[Operator]:
+        """By OpenVINO's performance counts of a model that is compiled with them."""
+        compiled, requests = self._compiled, self._requests
+        self._compiled, self._requests, self._counts = {}, {}, True
+        try:
+            step, spent = make_step(), dict[tuple[str, str, str], float]()
+            step()
+            for _ in range(steps):
+                step()
+                for request in (each for free in self._requests.values() for each in free.values()):
+                    for node in request.get_profiling_info():
+                        note = "fell to a reference implementation" if node.exec_type.startswith("ref") else ""
+                        note = note or (
+                            "inserted by the runtime: another layout" if node.node_type == "Reorder" else ""
+                        )
+                        key = (node.node_name, node.node_type, note)
+                        spent[key] = spent.get(key, 0.0) + node.real_time.total_seconds() / steps
+        finally:
+            self._compiled, self._requests, self._counts = compiled, requests, False
+        return [Operator(name, kind, "", False, seconds, note) for (name, kind, note), seconds in spent.items()]
+
     def _properties(self) -> dict[str, Any]:
         return {
+            **({"PERF_COUNT": True} if self._counts else {}),
             "INFERENCE_PRECISION_HINT": _HINTS[self._precision],
             "PERFORMANCE_HINT": self._mode.upper(),
             "NUM_STREAMS": self._threads if self._mode == "throughput" else 1,

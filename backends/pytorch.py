@@ -10,7 +10,7 @@ import copy
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -19,7 +19,18 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from backends.base import Backend, Images, Labels, Optimizer, Training, Unavailable, Unsupported, build_of
+from backends.base import (
+    OUTSIDE,
+    Backend,
+    Images,
+    Labels,
+    Operator,
+    Optimizer,
+    Training,
+    Unavailable,
+    Unsupported,
+    build_of,
+)
 from backends.model import (
     AveragePool2D,
     BatchNorm,
@@ -124,6 +135,8 @@ class Adapter(Backend):
         self._norms = {}
         """Layer name to its batch normalization module."""
         self._before_flatten: Shape | None = None
+        self._layers: dict[str, Any] = {}
+        """Layer name to its module."""
         self._plain = self._sequential(model.placed())
         with torch.no_grad():
             for name, (_, _, to_native, _) in self._native.items():
@@ -255,6 +268,59 @@ class Adapter(Backend):
     def out_of_memory(self, error: BaseException) -> bool:
         return isinstance(error, MemoryError | self._torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
+    def roof_kernels(self, size: int, length: int) -> dict[str, Callable[[], Any]]:
+        torch = self._torch
+        a, b = (torch.ones((size, size), dtype=self._dtype, device=self._device) for _ in range(2))
+        x, y, out = (torch.ones(length, device=self._device) for _ in range(3))
+        return {"product": lambda: a @ b, "triad": lambda: torch.add(x, y, alpha=1.5, out=out)}
+
+    def operators(self, make_step: Callable[[], Callable[[], object]], steps: int) -> list[Operator]:
+        """By torch.profiler: forward operators belong to the layer in whose module they run, backward ones to that of
+        the forward operator with their sequence number."""
+        profiler = self._torch.profiler
+        if self._mode == "compile":
+            raise Unsupported("torch.compile fuses layers: the profiler names kernels that belong to several")
+        activities = [profiler.ProfilerActivity.CPU]
+        if self._device.type == "cuda":
+            activities.append(profiler.ProfilerActivity.CUDA)
+        step, hooks, loss = make_step(), [], getattr(self, "_loss", None)
+        for name, module in self._layers.items():
+            hooks += self._tag(name, module)
+        if loss is not None:
+            self._loss = self._tagged(OUTSIDE["loss"], loss)
+        step()
+        self.synchronize()
+        try:
+            with profiler.profile(activities=activities) as profile:
+                for _ in range(steps):
+                    step()
+                self.synchronize()
+        finally:
+            for hook in hooks:
+                hook.remove()
+            self._loss = loss
+        return _operators(profile.events(), steps, self._device.type == "cuda")
+
+    def _tag(self, name: str, module: Any) -> list[Any]:
+        """Mark what a module runs with its layer's name."""
+        entered: list[Any] = []
+
+        def enter(*_: Any) -> None:
+            entered.append(self._torch.profiler.record_function(_LAYER + name))
+            entered[-1].__enter__()
+
+        def leave(*_: Any) -> None:
+            entered.pop().__exit__(None, None, None)
+
+        return [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
+
+    def _tagged(self, name: str, function: Any) -> Any:
+        def run(*given: Any) -> Any:
+            with self._torch.profiler.record_function(_LAYER + name):
+                return function(*given)
+
+        return run
+
     def gpu_probe(self) -> dict[str, float]:
         torch = self._torch
         one = np.zeros((1, *self._model.input_shape), np.float32)
@@ -298,7 +364,9 @@ class Adapter(Backend):
             module.mask = None if mask is None else mask.to(self._device)
 
     def _sequential(self, layers: Sequence[Placed]) -> Any:
-        return self._torch.nn.Sequential(*(self._module_of(placed) for placed in layers))
+        modules = {placed.name: self._module_of(placed) for placed in layers}
+        self._layers |= modules
+        return self._torch.nn.Sequential(*modules.values())
 
     def _module_of(self, placed: Placed) -> Any:
         """The native layer; its weights are registered in ``_native``."""
@@ -355,6 +423,49 @@ class Adapter(Backend):
         self._native[f"{name}.kernel"] = (module, "weight", *layout)
         if module.bias is not None:
             self._native[f"{name}.bias"] = (module, "bias", _same, _same)
+
+
+_LAYER = "layer:"
+"""How the marks of layers begin in a profile."""
+
+
+def _operators(events: Any, steps: int, on_gpu: bool) -> list[Operator]:
+    """Seconds of a step by operator, layer and direction."""
+    layer_of_sequence: dict[int, str] = {}
+    for event in events:
+        layer = _marked(event)
+        if layer and event.sequence_nr >= 0:
+            layer_of_sequence.setdefault(event.sequence_nr, layer)
+    seconds: dict[tuple[str, str, bool], float] = {}
+    for event in events:
+        layer, backward = _marked(event), False
+        if not layer:
+            outer = _outermost(event)
+            backward = outer.name.startswith("autograd::engine") or "Backward" in outer.name
+            if backward:
+                layer = layer_of_sequence.get(outer.sequence_nr, "")
+            elif outer.name.startswith("Optimizer."):
+                layer = OUTSIDE["optimizer"]
+        spent = event.self_device_time_total if on_gpu else event.self_cpu_time_total
+        name = "of the layer itself" if event.name.startswith(_LAYER) else event.name
+        key = (name, layer, backward)
+        seconds[key] = seconds.get(key, 0.0) + spent / 1e6 / steps
+    return [Operator(name, "", layer, backward, spent) for (name, layer, backward), spent in seconds.items() if spent]
+
+
+def _marked(event: Any) -> str:
+    """The layer in whose module it runs; empty: in none."""
+    while event is not None:
+        if event.name.startswith(_LAYER):
+            return str(event.name.removeprefix(_LAYER))
+        event = event.cpu_parent
+    return ""
+
+
+def _outermost(event: Any) -> Any:
+    while event.cpu_parent is not None:
+        event = event.cpu_parent
+    return event
 
 
 def set_tf32(torch: Any, on: bool) -> None:

@@ -12,16 +12,16 @@ def split_commas(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def seconds(option: str, text: str) -> float:
-    """``90``, ``90s``, ``5m``, ``1.5h`` to seconds.
+    """``90``, ``90s``, ``15ms``, ``5m``, ``1.5h`` to seconds.
 
     Raises:
         UsageError: anything else, or nothing.
     """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", text.strip())
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|[smhd]?)", text.strip())
     value = float(match[1]) * _SECONDS[match[2] or "s"] if match else 0.0
     if value <= 0:
         raise UsageError(f"{option} {text}: not a time such as 90s, 5m or 1h")

@@ -53,6 +53,9 @@ class CareOptions:
     profile: Annotated[str, typer.Option(help="deploy (as users run it) or precise (pinned, for small effects).")] = (
         "precise"
     )
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Profile both sides of a speed that regressed: which layers are slower.")
+    ] = False
 
     @property
     def inconclusive_code(self) -> int:
@@ -186,7 +189,7 @@ def _checked(chosen: Chosen, store: Store, sitting: Sitting, output: OutputOptio
         files = f"{len(changes)} uncommitted change{'s' * (len(changes) > 1)} ({changes[0]})"
         print(f"note: {files} of this work tree: part of the present side, not of {against}", file=sys.stderr)
     sitting = replace(sitting, options=options.plain(chosen))
-    finished = checking.check(plan, dataset, store, criteria, sides, typed, sitting)
+    finished = checking.check(plan, dataset, store, criteria, sides, typed, sitting, care.explain)
     _show(finished, output, file)
     return options.INTERRUPTED if finished.interrupted else finished.check.exit_code(inconclusive)
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from bench.cli import baseline, bisect, check, history, machine, run, store, stored_runs, sweep
+from bench.cli import baseline, bisect, check, explain, history, machine, run, serve, store, stored_runs, sweep
 from bench.cli.output import drop_output, open_output
 from bench.errors import BenchError
 from bench.machine import speed_variables
@@ -72,8 +72,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 run.register(app)
+serve.register(app)
 machine.register(app)
 check.register(app)
+explain.register(app)
 baseline.register(app)
 bisect.register(app)
 stored_runs.register(app)

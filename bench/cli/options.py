@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from bench.gate.package_index import PackageIndex
     from bench.machine.placement import Placement
     from bench.runner.plan import Plan, Request
+    from bench.runner.run import Sitting
+    from bench.runner.workspace import Inputs
     from bench.store.store import Store
     from bench.workloads.datasets.dataset import Dataset
     from bench.workloads.workload import Workload
@@ -170,19 +172,27 @@ class PlaceOptions:
         str | None,
         typer.Option(metavar="SIZE", help="The largest file that a worker may write (default: what the run needs)."),
     ] = None
+    cpu_quota: Annotated[
+        float | None,
+        typer.Option(metavar="CPUS", min=0.01, help="CPU time of one worker, as a container's, such as 1.5 CPUs."),
+    ] = None
     no_lock: Annotated[bool, typer.Option("--no-lock", help="Do not wait for other timed commands.")] = False
 
     def placement(self, profile: str) -> Placement:
         """Of every worker.
 
         Raises:
-            UsageError: an unknown profile, CPUs that are not available, no such allocator, no size.
+            UsageError: an unknown profile, CPUs that are not available, no such allocator, no size, a
+                quota that cannot be held here.
         """
+        from bench.machine import limits
         from bench.machine.placement import place
 
         memory = None if self.memory is None else quantities.size("--memory", self.memory)
         disk = None if self.disk is None else quantities.size("--disk", self.disk)
-        return place(profile, self.cpus, self.threads, self.allocator, memory, disk, lock=not self.no_lock)
+        if self.cpu_quota is not None:
+            limits.check_quota(self.cpu_quota)
+        return place(profile, self.cpus, self.threads, self.allocator, memory, disk, not self.no_lock, self.cpu_quota)
 
 
 @dataclass(frozen=True)
@@ -405,6 +415,23 @@ def plan_on_data(request: Request) -> tuple[Plan, Dataset]:
     workload = request.workload.on(dataset)
     _check_memory(workload, len(dataset.train_y))
     return make_plan(replace(request, workload=workload)), dataset
+
+
+def measured(
+    plan: Plan, dataset: Dataset, store: Store, format_name: str, sitting: Sitting, inputs: Inputs | None = None
+) -> int:
+    """Run a plan and print its tables; the exit code."""
+    from bench.runner import run as running
+    from reports.content import tables
+    from reports.render.terminal import show, with_notes
+
+    end_as_ctrl_c()
+    finished = running.run(plan, dataset, store, command_line(), inputs, sitting)
+    notes = [f"run {finished.run.name} in {finished.stored_in}"]
+    if finished.goes_on:
+        notes.append(f"it is not whole: {finished.goes_on} does what is missing")
+    show(with_notes(tables.document(finished.run), *notes), format_name)
+    return finished.exit_code
 
 
 def _check_memory(workload: Workload, images: int) -> None:

@@ -28,9 +28,7 @@ from bench.errors import UsageError
 if TYPE_CHECKING:
     from bench.runner.plan import Plan, Request
     from bench.runner.run import Sitting
-    from bench.runner.workspace import Inputs
     from bench.store.store import Store
-    from bench.workloads.datasets.dataset import Dataset
     from bench.workloads.onnx_inputs import InputOptions
 
 
@@ -287,30 +285,13 @@ def _run(request: Request, chosen: Chosen, store: Store, format_name: str, sitti
     if chosen.file.onnx:
         models = onnx_file.describe_all(chosen.file.onnx, chosen.file.inputs)
         plan, inputs = onnx_run.plan(request, models), onnx_run.FileInputs(models)
-        return _measured(plan, onnx_run.no_dataset(), store, format_name, sitting, inputs)
+        return options.measured(plan, onnx_run.no_dataset(), store, format_name, sitting, inputs)
     plan, dataset = options.plan_on_data(request)
     if chosen.start.init is not None:
         plan = _started(plan, store, chosen.start.init, chosen.start.new_head)
         start = replace(chosen.start, init=plan.request.started_from)  # "last" will be another run
         sitting = replace(sitting, options=options.plain(replace(chosen, start=start)))
-    return _measured(plan, dataset, store, format_name, sitting)
-
-
-def _measured(
-    plan: Plan, dataset: Dataset, store: Store, format_name: str, sitting: Sitting, inputs: Inputs | None = None
-) -> int:
-    """Run a plan and print its tables; the exit code."""
-    from bench.runner import run as running
-    from reports.content import tables
-    from reports.render.terminal import show, with_notes
-
-    options.end_as_ctrl_c()
-    finished = running.run(plan, dataset, store, options.command_line(), inputs, sitting)
-    notes = [f"run {finished.run.name} in {finished.stored_in}"]
-    if finished.goes_on:
-        notes.append(f"it is not whole: {finished.goes_on} does what is missing")
-    show(with_notes(tables.document(finished.run), *notes), format_name)
-    return finished.exit_code
+    return options.measured(plan, dataset, store, format_name, sitting)
 
 
 def _started(plan: Plan, store: Store, init: str, new_head: bool) -> Plan:

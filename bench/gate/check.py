@@ -52,8 +52,10 @@ def check(
     sides: tuple[Side, Side],
     command: str,
     sitting: Sitting | None = None,
+    explains: bool = False,
 ) -> FinishedCheck:
     """Measure base and present (``sides``) of every row of the plan; judge and store after every round of pairs.
+    ``explains``: regressions of speeds are followed by profiles of both sides.
 
     Raises:
         BenchError: its data cannot be written, or it cannot go on here.
@@ -78,7 +80,7 @@ def check(
                 command = before.command
             earlier = _earlier(results, resumed, before)
         store.keep_parts(name, resumption.begun(sitting.options, now).part())
-        gate = Gate(results, dataset, base, present, criteria, name, command, progress.keep, earlier)
+        gate = Gate(results, dataset, base, present, criteria, name, command, progress.keep, earlier, explains)
         try:
             gate.run()
         except KeyboardInterrupt:

@@ -36,8 +36,10 @@ from bench.gate.gated_metric import (
 from bench.gate.pair_length import PairLength
 from bench.gate.validity import Validity
 from bench.machine.host import fingerprint
+from bench.records.explanation import Explained
 from bench.records.gate_result import Check, Environment, MetricVerdict, Pair, Sides
 from bench.records.record import Resumption
+from bench.runner import explaining
 from bench.runner.interleaving import MeasuredRound
 from bench.runner.plan import Plan, Row, Side
 from bench.runner.results import Results
@@ -110,10 +112,14 @@ class Gate:
     keep: Callable[[Check, Mapping[str, bytes]], None] = lambda check, parts: None
     earlier: Earlier | None = None
     """What an earlier sitting measured; None: this is the first."""
+    explains: bool = False
+    """Whether a regression of a speed is followed by profiles of both sides."""
     too_short: str = ""
     """Why the budget cannot do; then nothing is measured, and every verdict is inconclusive."""
     pairs: dict[GatedMetric, list[Pair]] = field(default_factory=dict)
     verdicts: dict[GatedMetric, Verdict] = field(default_factory=dict)
+    explained: dict[GatedMetric, Explained] = field(default_factory=dict)
+    """Why regressed metrics changed."""
     seconds: float = 0.0
     """Wall time of measuring pairs."""
     _lengths: dict[str, PairLength] = field(default_factory=dict)
@@ -135,6 +141,8 @@ class Gate:
         """Certify, fit and measure. KeyboardInterrupt passes through; the verdicts so far remain."""
         with self.certified():
             self.measure()
+            if self.explains:
+                self._explain()
         self._machine_at_end = fingerprint()  # unpinned, as at the start
 
     @contextmanager
@@ -171,6 +179,18 @@ class Gate:
             self._judge(look)
             if number < look:
                 break
+
+    def _explain(self) -> None:
+        """Profile both sides of every speed that regressed."""
+        timed = {(m.name, m.task, m.batch_size, m.boundary): m for m in self.results.plan.metrics}
+        for metric, verdict in self.verdicts.items():
+            name = "latency" if metric.name.startswith("latency") else metric.name
+            wanted = timed.get((name, metric.task, metric.batch_size, metric.boundary))  # type: ignore[arg-type]
+            if verdict.kind == "regression" and wanted is not None:
+                sides = self._sides(metric.row)
+                announce = self.results.announcer("explain")
+                timeout = self.results.plan.request.timeout
+                self.explained[metric] = explaining.compare(self._workspace, sides, wanted, timeout, announce)
 
     def _take_up(self, pairs: Mapping[GatedMetric, Sequence[Pair]], start: int, stop: int) -> None:
         """Add the pairs of earlier rounds from ``start`` to ``stop``."""
@@ -358,6 +378,7 @@ class Gate:
             return MetricVerdict(**fields, verdict="inconclusive", reason=f"{len(pairs)} pairs are too few: {hint}")
         low, change, high = (as_change(metric, value) for value in (verdict.low, verdict.harm, verdict.high))
         fields |= {"low": min(low, high), "high": max(low, high), "change": change, "smallest": verdict.smallest}
+        fields["explained"] = self.explained.get(metric)
         return MetricVerdict(**fields, verdict=verdict.kind, reason=verdict.reason)
 
     def _why_invalid(self, metric: GatedMetric) -> str:

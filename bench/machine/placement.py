@@ -60,6 +60,8 @@ class Placement:
     """The most bytes of a file that it may write; None: what the run needs and some more."""
     lock: bool = True
     """Whether to wait for other timed commands on this machine (``bench.machine.turn``)."""
+    cpu_quota: float | None = None
+    """CPUs whose time one worker may use (``bench.machine.limits``); None: no quota."""
 
 
 def place(
@@ -70,6 +72,7 @@ def place(
     memory: int | None = None,
     file: int | None = None,
     lock: bool = True,
+    cpu_quota: float | None = None,
 ) -> Placement:
     """The placement of these options; the profile gives those that are None.
 
@@ -91,7 +94,7 @@ def place(
         malloc = allocators.SYSTEM
     if allocator is None and (preloaded := allocators.preloaded()) is not None:
         malloc = preloaded  # workers inherit it, whatever the profile
-    return Placement(chosen, threads, workers, _cpus_of_parent(workers), malloc, memory, file, lock)
+    return Placement(chosen, threads, workers, _cpus_of_parent(workers), malloc, memory, file, lock, cpu_quota)
 
 
 def parse_cpus(text: str) -> tuple[int, ...]:

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.machine import nvml, process_tree
+from bench.machine import energy, nvml, process_tree
 
 LIMITS = {
     "steal": 0.02,
@@ -87,6 +87,12 @@ class Noise:
     """Involuntary context switches of the worker."""
     stops: int | None = None
     """1: the worker was stopped from outside (SIGSTOP) and continued."""
+    joules: float | None = None
+    """Energy between the two readings: of the processor packages, for a row on a GPU of its board."""
+    joules_wall: float | None = None
+    """Wall seconds between these two readings."""
+    held_back: float | None = None
+    """Seconds for which a quota of CPU time kept threads from running, summed over the CPUs. None: no quota."""
     slept: float | None = None
     """Seconds in which the machine was suspended: its clocks of uptime and of boot time part by so much. Nothing if it
     was not, so that records stay as they were."""
@@ -115,6 +121,8 @@ class Reading:
     """``PID/TID`` to the seconds that this thread of the worker's tree has run and waited."""
     slept: float
     """Of the machine, suspended."""
+    energy: Mapping[str, tuple[int, int]]
+    """Of the packages, or of the GPU's board (``bench.machine.energy.read``)."""
 
 
 class Watch:
@@ -134,14 +142,24 @@ class Watch:
             self._pressure(),
             self._threads(),
             suspended(),
+            self._energy(),
         )
+
+    def _energy(self) -> dict[str, tuple[int, int]]:
+        if self._gpu_uuid is None:
+            return energy.read(self._root)
+        board = nvml.energy(self._gpu_uuid)
+        return {} if board is None else {self._gpu_uuid: (round(1e6 * board), 0)}
 
     def since(self, before: Reading, asleep: bool | None, counters: Mapping[str, int | None]) -> Noise:
         """The load since ``before``; ``counters``: the ones that the worker read about itself."""
         after = self.read()
         ran, waited = _ran_and_waited(before.threads, after.threads)
         busy = _difference(before.busy, after.busy)
+        used = energy.joules(before.energy, after.energy)
         return Noise(
+            joules=used,
+            joules_wall=None if used is None else after.at - before.at,
             steal=_difference(before.steal, after.steal),
             others=None if busy is None or ran is None else max(0.0, busy - ran),
             waited=waited,
@@ -217,7 +235,7 @@ def reasons(noise: Noise, seconds: float, cpus: int, fastest: Noise | None = Non
         causes.append(f"the hypervisor took {_share(noise.steal, cores)} of its cores (steal)")
     if noise.others is not None and noise.others > max(LIMITS["others"] * cores, TICK_ERROR * tick):
         causes.append(f"other processes used {_share(noise.others, cores)} of its cores")
-    if noise.waited is not None and noise.ran is not None:
+    if noise.waited is not None and noise.ran is not None and noise.held_back is None:  # a quota makes them wait
         ready = noise.ran + noise.waited
         if noise.waited > LIMITS["waited"] * ready and (noise.others is None or noise.others > tick):
             causes.append(f"its threads waited {_share(noise.waited, ready)} of their time for a core")
@@ -231,7 +249,8 @@ def reasons(noise: Noise, seconds: float, cpus: int, fastest: Noise | None = Non
         causes.append(f"the machine was suspended for {noise.slept:.0f} s")
     if noise.stops:
         causes.append("it was stopped from outside (SIGSTOP)")
-    if noise.ran is not None and noise.waited is not None and noise.gpu_clock is None:  # on a GPU it waits for that
+    # On a GPU it waits for that, under a quota for the next period.
+    if noise.ran is not None and noise.waited is not None and noise.gpu_clock is None and noise.held_back is None:
         wall = seconds if noise.wall is None else noise.wall
         idle = wall - noise.ran - noise.waited
         if idle > max(IDLE_LIMIT * wall, IDLE_SECONDS):

@@ -6,6 +6,7 @@ from typing import Any, Literal, TypeAlias
 
 from pydantic import Field, computed_field, model_validator
 
+from bench.records.explanation import Explained
 from bench.records.record import Data, Frozen, Record, Resumption
 from bench.records.upgrade import renamed
 from bench.worker.protocol import Boundary, Task
@@ -60,6 +61,8 @@ class MetricVerdict(Frozen):
     smallest: float | None = None
     """The smallest true harm that this many pairs would have called a regression with a chance of 80%."""
     pairs: list[Pair] = Field(default_factory=list)
+    explained: Explained | None = None
+    """Null: nobody asked, or it is no regression of a speed."""
 
     @computed_field  # type: ignore[prop-decorator]
     @property

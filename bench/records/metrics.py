@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 CONFIDENCE = 0.95
 """Of every interval in a record."""
 
-Group: TypeAlias = Literal["throughput", "latency", "start and size", "outcome"]
+Group: TypeAlias = Literal["load", "throughput", "latency", "energy", "start and size", "outcome"]
 """The table in which a metric stands."""
 
 
@@ -36,6 +36,8 @@ class Quantity:
 RATE = Quantity("images/s", "images/s", 1, ",.0f")
 SAMPLE_RATE = Quantity("samples/s", "samples/s", 1, ",.0f")
 """Of a user's file, whose inputs need not be images."""
+REQUEST_RATE = Quantity("requests/s", "requests/s", 1, ",.4g")
+ENERGY = Quantity("J/image", "mJ/image", 1e3, ".3g")
 SECONDS = Quantity("s", "s", 1, ".3g")
 MILLISECONDS = Quantity("s", "ms", 1e3, ".3g")
 MEGABYTES = Quantity("bytes", "MB", 1e-6, ",.0f")
@@ -43,6 +45,7 @@ KILOBYTES = Quantity("bytes", "kB", 1e-3, ",.0f")
 FRACTION = Quantity("fraction", "", 1, ".4f", absolute=True)
 NATS = Quantity("nats", "nats", 1, ".4f", absolute=True)
 COUNT = Quantity("count", "", 1, ",.0f")
+BYTES = Quantity("bytes/image", "", 1, ",.0f")
 FLOP = Quantity("FLOP/image", "", 1, ",.0f")
 
 
@@ -197,6 +200,68 @@ _ALL = (
         compared=True,
     ),
     Metric(
+        "server_rate",
+        "server rate",
+        REQUEST_RATE,
+        "load",
+        "Highest rate of requests of one image, arriving at random (Poisson), at which the bound of the latency holds:"
+        " where a logistic curve through the tests of a process crosses the share of late requests that the bound"
+        " allows. Latency is counted from the scheduled arrival (LoadGen's server scenario).",
+        direction="higher",
+        spread_over="processes",
+        prominent=True,
+        plotted=True,
+        compared=True,
+        questions={"infer": "Bears the most requests"},
+    ),
+    Metric(
+        "offline_throughput",
+        "offline",
+        RATE,
+        "load",
+        "Images over the wall time of a test in which all of them wait from the start (LoadGen's offline scenario), in"
+        " batches of at most the given size.",
+        direction="higher",
+        spread_over="processes",
+        prominent=True,
+        plotted=True,
+        compared=True,
+    ),
+    *(
+        Metric(
+            f"{name}_p{percent}",
+            f"{title} p{percent}",
+            MILLISECONDS,
+            "load",
+            f"Latency of queries of {what}, each issued when the one before it is answered (LoadGen's {title}"
+            f" scenario): its {percent}th percentile.",
+            direction="lower",
+            spread_over="processes",
+            ranked=True,
+            prominent=percent == 90,
+            compared=percent == 90,
+        )
+        for name, title, what in (
+            ("single_stream", "single-stream", "one image"),
+            ("multi_stream", "multi-stream", "eight images"),
+        )
+        for percent in (50, 90, 99)
+    ),
+    Metric(
+        "energy",
+        "energy",
+        ENERGY,
+        "energy",
+        "Energy of an image (of a user's file: of a sample) in the slices of throughput, by counters: on the CPU of all"
+        " processor packages and their memory (RAPL), whatever else they do; on a GPU of its board (NVML). Never"
+        " estimated from a rated power.",
+        direction="lower",
+        spread_over="processes",
+        by_task=True,
+        plotted=True,
+        compared=True,
+    ),
+    Metric(
         "cold_start",
         "cold start",
         SECONDS,
@@ -327,6 +392,14 @@ _ALL = (
         "start and size",
         "Floating-point operations of one image's forward pass: 2 per multiply-accumulate of convolutions and dense"
         " layers, nothing else.",
+    ),
+    Metric(
+        "io_bytes",
+        "bytes per image",
+        BYTES,
+        "start and size",
+        "Bytes that must move for one image of inference at least, beside the weights once a step: the image and its"
+        " logits in float32.",
     ),
 )
 

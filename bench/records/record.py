@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict, computed_field, model_validator
 
 from bench.records.metrics import METRICS
-from bench.worker.protocol import Boundary, Job, RowKey, Task
+from bench.worker.protocol import Boundary, Job, RowKey, Scenario, Task
 
 SCHEMA = 4
 """1: one slice per process and figure. 2: slices in turns with what was read meanwhile, disturbance, warm-up. 3: what
@@ -202,6 +202,8 @@ class Disturbance(Frozen):
     """Share of the time that the worker's threads ran or were ready to in which they waited for a core."""
     pressure: float | None = None
     """Share of the wall time in which some task of the system waited for a CPU."""
+    held_back: float | None = None
+    """Share of the row's CPU time for which a quota (``--cpu-quota``) kept threads from running."""
     switches: float | None = None
     """Involuntary context switches per second."""
     minor_faults: float | None = None
@@ -260,6 +262,56 @@ class Training(Frozen):
     """Seconds of training steps until the target accuracy was seen; null: not reached, or no target."""
 
 
+class LoadTest(Frozen):
+    """One test by LoadGen in one process."""
+
+    round: int
+    scenario: Scenario
+    rate: float | None = None
+    """Requests per second that were to arrive (server)."""
+    achieved: float
+    """Images per second."""
+    queries: int
+    samples: int
+    seconds: float
+    percentiles: dict[str, float]
+    """Of latencies, seconds: ``50`` to ``99.9``."""
+    bound: float | None = None
+    """Seconds within which ``percent`` of the latencies shall lie."""
+    percent: float | None = None
+    late: int | None = None
+    """Requests beyond the bound."""
+    late_share: tuple[float, float] | None = None
+    """95% interval of their share; late requests come in clusters, which makes it wider."""
+    verdict: Literal["holds", "fails", "undecided"] | None = None
+    """Null: no bound, or the test is invalid."""
+    searched: bool = False
+    """Whether the search for the highest rate chose its rate."""
+    slip: float
+    """99th percentile of what queries were issued too late, seconds."""
+    batch: float
+    """Mean size of the batches."""
+    invalid: str = ""
+    """Why it does not count; empty: it does."""
+    disturbed: bool | None = None
+    reasons: list[str] = []
+    summary: str
+    """LoadGen's own."""
+
+
+class Roof(Frozen):
+    """What the machine does at most: the best rates of a run's rows of one device, precision and number of threads."""
+
+    product: float
+    """Of a large matrix product, FLOP/s."""
+    triad: float
+    """Of a memory triad on arrays that caches do not hold, bytes/s."""
+    cached_triad: float
+    """The same on arrays that they hold."""
+    by: dict[str, str]
+    """Ids of the rows whose frameworks reached them."""
+
+
 class Phase(Frozen):
     """One worker's life."""
 
@@ -303,6 +355,11 @@ class Record(Frozen):
     parity: Parity | None = None
     outcome: Outcome | None = None
     disturbance: Disturbance = Disturbance()
+    load: list[LoadTest] = []
+    """Tests under load (``bench serve``)."""
+    kernels: dict[str, float] = {}
+    """Rates that this row's framework reached, as in ``Roof``; empty where they were not measured."""
+    roof: Roof | None = None
     arena: list[Ratio] = []
     """Throughput with ``--allocator arena`` over that with the system's, from workers alive together; only where
     page faults made it worth a try."""

@@ -32,6 +32,7 @@ def summarize(figures: Sequence[Figure], cpus: Sequence[int] | None) -> Disturba
         others=_divide(_sum(slices, "others"), cores),
         waited=None if ran is None or waited is None else _divide(waited, ran + waited),
         pressure=_divide(_sum(slices, "pressure"), seconds),
+        held_back=_divide(_sum(slices, "held_back"), cores),
         switches=_divide(_sum(slices, "switches"), seconds),
         minor_faults=_divide(_sum(slices, "minor_faults"), seconds),
         major_faults=_divide(_sum(slices, "major_faults"), seconds),

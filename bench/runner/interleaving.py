@@ -21,6 +21,7 @@ from bench.machine import nvml, process_tree, speed_variables
 from bench.machine.host import available_cpus
 from bench.machine.placement import slice_seconds
 from bench.machine.slice_noise import Noise, Watch, reasons
+from bench.runner.load import LoadTest
 from bench.runner.plan import Row
 from bench.runner.timing import Timing
 from bench.runner.worker_process import WorkerError, WorkerProcess
@@ -51,6 +52,8 @@ PEAK_SLACK = 0.01
 """Share by which a peak may fall: the kernel keeps its page counts per processor."""
 PACE_SECONDS = 1.0
 """The pace of two clocks is compared over at least this time: replies may wait for a core."""
+QUOTA_SECONDS = 1.0
+"""A slice lasts so long under a quota of CPU time, ten of its periods: in less, what was saved up would count."""
 STEPS_KEPT = 2
 """Steps of a slice whose outputs are kept. Two, so that an output that a later step overwrites is seen."""
 MEMORY_SHARE = 0.7
@@ -113,6 +116,8 @@ class MeasuredRound:
     device_memory: DeviceMemory | Missing
     clock_pace: float | None = None
     """Seconds of the worker's clock per second of the parent's, from its first reply to its last."""
+    load: list[LoadTest] = field(default_factory=list)
+    """Tests by LoadGen, in their order."""
 
 
 @dataclass
@@ -136,6 +141,8 @@ class Block:
     """The request for steps after the last slice of a training metric."""
     cuts: dict[tuple[str, TimedMetric], int] = field(default_factory=dict)
     """By row id and metric: the warm-up steps after which an earlier worker's were steady."""
+    load: Callable[[Turns], None] | None = None
+    """Tests under load, after the metrics."""
     slice_seconds: dict[TimedMetric, float] = field(default_factory=dict)
     """What one slice of every row has cost in the last block, with its inputs and waits."""
 
@@ -144,15 +151,17 @@ class Block:
     ) -> dict[str, MeasuredRound | WorkerError]:
         """The measurements of every row's worker, or its error, by row id. ``announce`` is called for each part."""
         with ExitStack() as stack:
-            turns = _Turns(self, stack, announce)
+            turns = Turns(self, stack, announce)
             turns.prepare(rows)
             for metric in metrics:
                 turns.measure(metric)
+            if self.load is not None:
+                self.load(turns)
             return turns.finish()
 
 
 @dataclass
-class _Live:
+class Live:
     """A live worker and its measurements so far."""
 
     row: Row
@@ -164,6 +173,7 @@ class _Live:
     """By the parent's clock."""
     alive_with: tuple[str, ...] = ()
     readings: list[MetricReadings] = field(default_factory=list)
+    load: list[LoadTest] = field(default_factory=list)
     fastest: Noise = field(default_factory=Noise)
     gpu_pids: frozenset[int] = frozenset()
     gpu_growth: int = 0
@@ -183,32 +193,35 @@ class _Live:
         return reply
 
 
-class _Turns:
-    """The live workers of one block, which take turns."""
+class Turns:
+    """The live workers of one block, which take turns.
+
+    ``live``: those that have not ended; ``announce``: is called for each part.
+    """
 
     def __init__(self, block: Block, stack: ExitStack, announce: Callable[[str], None]) -> None:
-        self._block, self._stack, self._announce = block, stack, announce
-        self._live: list[_Live] = []
+        self._block, self._stack, self.announce = block, stack, announce
+        self.live: list[Live] = []
         self._ended: dict[str, MeasuredRound | WorkerError] = {}
         self._last: WorkerProcess | None = None
 
     def prepare(self, rows: Sequence[Row]) -> None:
         """Spawn and prepare the workers, one after the other."""
         for row in rows:
-            self._announce(row.name)
-            self._wait_asleep(None)
+            self.announce(row.name)
+            self.wait_asleep(None)
             try:
-                self._live.append(self._start_worker(row))
+                self.live.append(self._start_worker(row))
             except WorkerError as error:
                 self._ended[row.id] = error
-        for live in self._live:
-            live.alive_with = tuple(other.row.id for other in self._live if other is not live)
+        for live in self.live:
+            live.alive_with = tuple(other.row.id for other in self.live if other is not live)
 
-    def _start_worker(self, row: Row) -> _Live:
+    def _start_worker(self, row: Row) -> Live:
         pids = frozenset() if row.gpu_uuid is None else nvml.pids(row.gpu_uuid)
         worker = self._stack.enter_context(self._block.open_worker(row))
         cpus = tuple(row.job.cpus or available_cpus())
-        live = _Live(row, worker, Watch(worker.pid, cpus, row.gpu_uuid), len(cpus))
+        live = Live(row, worker, Watch(worker.pid, cpus, row.gpu_uuid), len(cpus))
         self._last = worker
         live.prepared = live.ask(self._block.prepare(row), self._block.timeout)
         live.prepared_at = time.perf_counter()
@@ -218,36 +231,36 @@ class _Turns:
 
     def measure(self, metric: TimedMetric) -> None:
         """Warm up and time one metric in all workers whose backend supports its task."""
-        able = [live for live in self._live if metric.task in live.row.tasks and self._fits(live, metric)]
+        able = [live for live in self.live if metric.task in live.row.tasks and self._fits(live, metric)]
         if able:
-            self._announce(f"{metric.task} {metric.name} {metric.boundary}")
+            self.announce(f"{metric.task} {metric.name} {metric.boundary}")
         for live in able:
-            self._attempt(live, metric, partial(self._warm_up, live, metric))
-        able = [live for live in able if live in self._live and isinstance(live.readings[-1].warm_up, WarmedUp)]
+            self.attempt(live, partial(self._warm_up, live, metric), metric)
+        able = [live for live in able if live in self.live and isinstance(live.readings[-1].warm_up, WarmedUp)]
         begin, slices = time.monotonic(), self._block.slices(metric)
         for turn in range(2 * slices):  # twice as many turns as slices: disturbed slices are repeated
             order = able if turn % 2 == 0 else list(reversed(able))
             for live in order:
-                if live in self._live and _count_undisturbed(live) < slices:
-                    self._attempt(live, metric, partial(self._time_slice, live, turn))
+                if live in self.live and _count_undisturbed(live) < slices:
+                    self.attempt(live, partial(self._time_slice, live, turn), metric)
         self._block.slice_seconds[metric] = (time.monotonic() - begin) / slices
-        for live in [live for live in able if live in self._live]:
-            self._attempt(live, metric, partial(self._refuse_impossible, live, metric))
-        for live in [live for live in able if live in self._live]:
-            self._attempt(live, metric, partial(self._close, live, metric))
+        for live in [live for live in able if live in self.live]:
+            self.attempt(live, partial(self._refuse_impossible, live, metric), metric)
+        for live in [live for live in able if live in self.live]:
+            self.attempt(live, partial(self._close, live, metric), metric)
 
-    def _refuse_impossible(self, live: _Live, metric: TimedMetric) -> None:
+    def _refuse_impossible(self, live: Live, metric: TimedMetric) -> None:
         """A worker may wait in its warm-up and not in its slices."""
         steps = [one.noise.step for one in live.readings[-1].slices if one.noise.step is not None]
         if steps and (why := self._block.why_impossible(live.row, metric, statistics.median(steps))):
             raise WorkerError("failed", why)
 
-    def _close(self, live: _Live, metric: TimedMetric) -> None:
+    def _close(self, live: Live, metric: TimedMetric) -> None:
         request = self._block.closing(live.row, metric)
         if request is not None:
             live.readings[-1].closing = request, live.ask(request, self._block.timeout)
 
-    def _fits(self, live: _Live, metric: TimedMetric) -> bool:
+    def _fits(self, live: Live, metric: TimedMetric) -> bool:
         """Whether no batch of this size or smaller has run out of memory before."""
         limit = self._block.too_large.get((live.row.id, metric.task))
         if limit is None or metric.batch_size < limit:
@@ -255,7 +268,7 @@ class _Turns:
         live.readings.append(MetricReadings(metric, Missing(f"out of memory: batch {limit} did not fit into memory")))
         return False
 
-    def _note_too_large(self, live: _Live, metric: TimedMetric) -> bool:
+    def _note_too_large(self, live: Live, metric: TimedMetric) -> bool:
         """Whether a smaller batch of this task was tried; if so, note this size as too large; the row goes on."""
         done = [readings.metric for readings in live.readings]
         smaller = any(other.task == metric.task and other.batch_size < metric.batch_size for other in done)
@@ -265,12 +278,13 @@ class _Turns:
 
     def finish(self) -> dict[str, MeasuredRound | WorkerError]:
         """Finish every worker and return its measurements, or its error, by row id."""
-        for live in list(self._live):
-            self._attempt(live, None, partial(self._finish, live))
+        for live in list(self.live):
+            self.attempt(live, partial(self._finish, live))
         return self._ended
 
-    def _attempt(self, live: _Live, metric: TimedMetric | None, job: Callable[[], None]) -> None:
-        """Do a job of a worker. An error ends only this worker; a batch that does not fit is noted for the next try."""
+    def attempt(self, live: Live, job: Callable[[], object], metric: TimedMetric | None = None) -> None:
+        """Do a job of a worker. An error ends only this worker; a batch of a metric that does not fit is noted for the
+        next try."""
         try:
             job()
             if damage := self._block.damage(live.row):
@@ -279,11 +293,11 @@ class _Turns:
             if error.status == "out-of-memory" and metric is not None:
                 self._note_too_large(live, metric)
             live.worker.kill()
-            self._live.remove(live)
+            self.live.remove(live)
             self._ended[live.row.id] = error
 
-    def _warm_up(self, live: _Live, metric: TimedMetric) -> None:
-        self._wait_asleep(live.worker)
+    def _warm_up(self, live: Live, metric: TimedMetric) -> None:
+        self.wait_asleep(live.worker)
         warm_up = live.ask(WarmUp(metric=metric, cut=self._known_cut(live, metric)), self._block.timeout)
         if isinstance(warm_up, NotTaken):
             warm_up = Missing(f"the file does not take batch size {warm_up.batch_size}: {warm_up.why}")
@@ -299,7 +313,7 @@ class _Turns:
             self._block.cuts[live.row.id, metric] = warm_up.cut
         live.readings.append(MetricReadings(metric, warm_up))
 
-    def _known_cut(self, live: _Live, metric: TimedMetric) -> int | None:
+    def _known_cut(self, live: Live, metric: TimedMetric) -> int | None:
         """Steps after which a metric is steady: none, if the same step was timed just before at the other boundary."""
         before = live.readings[-1] if live.readings else None
         other = before is not None and replace(before.metric, boundary=metric.boundary) == metric
@@ -307,25 +321,28 @@ class _Turns:
             return 0
         return self._block.cuts.get((live.row.id, metric))
 
-    def _time_slice(self, live: _Live, turn: int) -> None:
+    def _time_slice(self, live: Live, turn: int) -> None:
         readings, timing = live.readings[-1], self._block.timing
         assert isinstance(readings.warm_up, WarmedUp)
         seconds = slice_seconds(readings.warm_up.step_seconds)
-        asleep = self._wait_asleep(live.worker)
+        if live.row.job.cpu_quota is not None:
+            seconds = max(seconds, QUOTA_SECONDS)
+        asleep = self.wait_asleep(live.worker)
         seed = secrets.randbits(32)
         live.worker.ask(Renew(seconds=seconds, seed=seed, keep=_shares()), self._block.timeout)
-        before = live.watch.read()
+        before, held_back = live.watch.read(), live.worker.throttled()
         begin, cpu = time.perf_counter(), time.process_time()
         timed = live.worker.ask(TimeSlice(seconds=seconds), self._block.timeout + seconds)
         timing.timed += time.perf_counter() - begin
         timing.parent_cpu_while_timed += time.process_time() - cpu
         noise = live.watch.since(before, asleep, timed.counters)
+        noise = replace(noise, held_back=_more(held_back, live.worker.throttled()))
         elapsed = None if os.environ.get(speed_variables.SIMULATED_TIME) else timed.elapsed
         step = timed.seconds * readings.metric.batch_size / timed.images
         noise = replace(noise, elapsed=elapsed, ready=timed.ready, step=step, after=self._cpu_after(live.worker))
         live.fastest = _highest_clocks(live.fastest, noise)
         why_disturbed = reasons(noise, timed.elapsed, live.cpus, live.fastest)
-        self._watch_peak(live, readings.metric.task)
+        self.watch_peak(live, readings.metric.task)
         asked, kept, outputs = self._block.read_kept(live.row, readings.metric), None, None
         if asked is not None:
             outputs = live.worker.ask(asked, self._block.timeout)
@@ -334,7 +351,7 @@ class _Turns:
             noise = replace(noise, read=outputs.seconds[0])
         readings.slices.append(SliceReading(timed, turn, noise, why_disturbed, kept))
 
-    def _watch_peak(self, live: _Live, task: str) -> None:
+    def watch_peak(self, live: Live, task: str) -> None:
         """Keep the largest sum of the peaks of the worker's tree, with the shared memory that none of it maps.
 
         Raises:
@@ -359,16 +376,18 @@ class _Turns:
         end = process_tree.cpu_seconds(worker.pid)
         return None if begin is None or end is None else end - begin
 
-    def _finish(self, live: _Live) -> None:
+    def _finish(self, live: Live) -> None:
         assert live.prepared is not None
         memory = _device_memory(live)
         finished = live.ask(Finish(), self._block.timeout)
         pace = _clock_pace(live.prepared, finished, time.perf_counter() - live.prepared_at)
         peaks = {task: max(peak, live.seen.get(task, 0)) for task, peak in finished.peak_rss.items()}
         finished = replace(finished, peak_rss=peaks)
-        self._ended[live.row.id] = MeasuredRound(live.prepared, live.alive_with, live.readings, finished, memory, pace)
+        self._ended[live.row.id] = MeasuredRound(
+            live.prepared, live.alive_with, live.readings, finished, memory, pace, live.load
+        )
 
-    def _wait_asleep(self, next_worker: WorkerProcess | None) -> bool | None:
+    def wait_asleep(self, next_worker: WorkerProcess | None) -> bool | None:
         """Wait until the last worker sleeps, unless the same worker runs next."""
         last, self._last = self._last, next_worker or self._last
         if last is None or last is next_worker:
@@ -387,7 +406,11 @@ def _shares() -> tuple[float, ...]:
     return tuple(secrets.SystemRandom().random() for _ in range(STEPS_KEPT))
 
 
-def _count_undisturbed(live: _Live) -> int:
+def _more(before: float | None, after: float | None) -> float | None:
+    return None if before is None or after is None else after - before
+
+
+def _count_undisturbed(live: Live) -> int:
     """Number of slices of the current metric without a known disturbance."""
     return sum(not reading.reasons for reading in live.readings[-1].slices)
 
@@ -408,7 +431,7 @@ def _clock_pace(prepared: Prepared, finished: Finished, elapsed: float) -> float
     return (finished.clock - prepared.clock) / elapsed if elapsed >= PACE_SECONDS else None
 
 
-def _device_memory(live: _Live) -> DeviceMemory | Missing:
+def _device_memory(live: Live) -> DeviceMemory | Missing:
     """The worker's GPU memory after its last slice (allocators keep the peak)."""
     if live.row.gpu_uuid is None:
         return Missing("this row runs on the CPU")

@@ -66,4 +66,4 @@ def _without_outputs(measured: MeasuredRound) -> MeasuredRound:
         replace(readings, slices=[replace(each, kept=None) for each in readings.slices], closing=None)
         for readings in measured.metrics
     ]
-    return replace(measured, metrics=metrics)
+    return replace(measured, metrics=metrics, load=[replace(test, served=None) for test in measured.load])

@@ -9,6 +9,7 @@ from pathlib import Path
 from backends.model import ModelSpec, Weights
 from bench.machine.placement import Placement, place
 from bench.runner.budget import default_seconds
+from bench.runner.load import Load
 from bench.worker.protocol import Job, Task, TimedMetric
 from bench.workloads.onnx_file import OnnxModel
 from bench.workloads.workload import Workload
@@ -55,6 +56,8 @@ class Request:
     """The run and row that ``init`` comes from."""
     freeze: bool = False
     """Whether only the last dense layer is trained."""
+    load: Load | None = None
+    """Under what load rows are tested; None: they are timed."""
     timeout: float = 600.0
     data_dir: Path | None = None
     pythons: dict[str, str] = field(default_factory=dict)

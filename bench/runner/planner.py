@@ -265,9 +265,11 @@ def _make_job(request: Request, name: str, device: str, precision: str, mode: st
         cpus=request.placement.cpus,
         allocator=request.placement.allocator,
         profile=request.placement.profile.name,
+        cpu_quota=request.placement.cpu_quota,
         validation=request.workload.recipe.validation,
         started_from=request.started_from,
         frozen=request.freeze,
+        serving="" if request.load is None else request.load.text,
         environment=speed_variables.in_effect(),
         seed=request.seed,
     )
@@ -295,7 +297,9 @@ def _add_names(rows: list[Row]) -> list[Row]:
 
 def timed_metrics(request: Request, first_batches: Sequence[int] = (1,)) -> list[TimedMetric]:
     """The metrics that are timed in every round: throughput at every batch size, and the latency of inference at the
-    batch sizes of the rows' first calls."""
+    batch sizes of the rows' first calls. None where rows are tested under load."""
+    if request.load is not None:
+        return []
     boundaries: tuple[Boundary, ...] = ("end-to-end", "device")
     metrics = []
     for task in request.tasks:

@@ -83,6 +83,16 @@ class Bar:
             self.store_error = error
 
 
+class Shown(Bar):
+    """Shows progress, and stores nothing."""
+
+    def changed(self, records: Sequence[Record], parts: Mapping[str, bytes]) -> None:
+        """Nothing is kept."""
+
+    def trained(self, row: str, weights: Path) -> None:
+        """Nothing is kept."""
+
+
 def not_ended(record: Record) -> Record:
     """The record as it is stored until its run ends: whatever ends the process, it is not taken for a whole one."""
     if record.status != "ok":

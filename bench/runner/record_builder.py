@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from pydantic import ValidationError
 
+from backends.model import ModelSpec
 from bench.analysis import intervals
+from bench.machine import energy
 from bench.records.metrics import METRICS, SAMPLE_RATE
 from bench.records.record import Check, Data, Figure, Outcome, Parity, Phase, Ratio, Record, Sample, Slice, Training
-from bench.runner import disturbance, invariants, onnx_run
+from bench.runner import disturbance, invariants, load_record, onnx_run
 from bench.runner.interleaving import DeviceMemory, MetricReadings, SliceReading
 from bench.runner.judges.result import worst_of
 from bench.runner.judges.scoring import Scores
+from bench.runner.over_processes import over_processes
 from bench.runner.plan import batch_of_first_call
 from bench.runner.row_result import RowResult
 from bench.values import Missing
@@ -78,7 +81,11 @@ def _from_workers(result: RowResult) -> dict[str, Any]:
     figures = _all_metrics(result)
     return {
         "figures": figures,
-        "disturbance": disturbance.summarize(figures, result.row.job.cpus),
+        "load": load_record.tests(result),
+        "kernels": {} if result.certified is None else dict(result.certified.kernels),
+        "disturbance": load_record.disturbance(result)
+        if result.plan.request.load is not None
+        else disturbance.summarize(figures, result.row.job.cpus),
         "arena": [_arena_ratio(metric, ratios) for metric, ratios in result.arena],
         "parity": _parity(result),
         "outcome": _class_outcome(result),
@@ -139,7 +146,15 @@ def _certificate(result: RowResult) -> Parity | None:
 
 def _all_metrics(result: RowResult) -> list[Figure]:
     timed = [figure for metric in result.plan.metrics for figure in _timed_metrics(result, metric)]
-    return timed + _start_metrics(result) + _training_metrics(result) + _memory_metrics(result) + _size_metrics(result)
+    load = [] if result.plan.request.load is None else load_record.figures(result, result.plan.request.load)
+    return (
+        load
+        + timed
+        + _start_metrics(result)
+        + _training_metrics(result)
+        + _memory_metrics(result)
+        + _size_metrics(result)
+    )
 
 
 def _timed_metrics(result: RowResult, metric: TimedMetric) -> list[Figure]:
@@ -155,7 +170,8 @@ def _timed_metrics(result: RowResult, metric: TimedMetric) -> list[Figure]:
     readings = [(number, r) for number, r in measured_in_round if isinstance(r.warm_up, WarmedUp)]
     if metric.name == "throughput":
         rate = _speed_metric("throughput", metric, readings, throughput, missing)
-        return [rate if result.row.file is None else rate.model_copy(update={"unit": SAMPLE_RATE.unit})]
+        rate = rate if result.row.file is None else rate.model_copy(update={"unit": SAMPLE_RATE.unit})
+        return [rate, _energy(result, metric, readings, missing)]
     return [_speed_metric(f"latency_p{p}", metric, readings, percentile(p), missing) for p in PERCENTILES]
 
 
@@ -171,6 +187,26 @@ def percentile(percent: int) -> Callable[[Sequence[Slice]], float]:
     )
 
 
+def _energy(
+    result: RowResult, metric: TimedMetric, readings: Sequence[tuple[int, MetricReadings]], missing: Missing
+) -> Figure:
+    """Joules of an image: the counters are read somewhat before and after a slice, so each counts by its share."""
+    samples = []
+    for number, one in readings:
+        slices = [piece for piece in one.slices if piece.noise.joules and piece.noise.joules_wall and not piece.reasons]
+        images = sum(piece.timed.images for piece in slices)
+        used = math.fsum(
+            (piece.noise.joules or 0.0) * piece.timed.seconds / (piece.noise.joules_wall or 1.0) for piece in slices
+        )
+        if images and used > 0:
+            samples.append(Sample(round=number, value=used / images))
+    if readings and not samples:
+        on_gpu = result.row.gpu_uuid is not None
+        missing = Missing("not visible here: this GPU has no energy counter" if on_gpu else energy.why_invisible())
+    place = {"task": metric.task, "batch_size": metric.batch_size, "boundary": metric.boundary}
+    return over_processes("energy", samples, missing, **place)
+
+
 def _speed_metric(
     name: str,
     metric: TimedMetric,
@@ -180,7 +216,7 @@ def _speed_metric(
 ) -> Figure:
     samples = [sample(number, one, value, METRICS[name].decisive) for number, one in readings]
     place = {"task": metric.task, "batch_size": metric.batch_size, "boundary": metric.boundary}
-    return _over_processes(name, samples, missing, **place)
+    return over_processes(name, samples, missing, **place)
 
 
 def sample(number: int, readings: MetricReadings, value: Callable[[Sequence[Slice]], float], keep: bool) -> Sample:
@@ -219,19 +255,6 @@ def _arena_ratio(metric: TimedMetric, ratios: Sequence[float]) -> Ratio:
     return Ratio.model_validate({**asdict(metric), **asdict(estimate), "against": "--allocator system"})
 
 
-def _over_processes(name: str, samples: list[Sample], missing: Missing, **place: Any) -> Figure:
-    """Geometric mean over processes with a Student t interval of the logarithms, for a ranked metric of enough
-    processes their median with one of order statistics, or the reason for a missing value."""
-    if not samples:
-        return Figure(name=name, unit=METRICS[name].unit, value=None, reason=missing.reason, **place)
-    metric, values = METRICS[name], [sample.value for sample in samples]
-    ranked = metric.ranked and len(values) >= intervals.FEWEST_RANKED
-    estimate = intervals.median(values) if ranked else intervals.geometric_mean(values)
-    if metric.ranked and not ranked and not metric.decisive:  # a tail: Student's t does not hold
-        estimate = replace(estimate, low=None, high=None)
-    return Figure(name=name, unit=METRICS[name].unit, **asdict(estimate), samples=samples, **place)
-
-
 def _over_seeds(name: str, values: Sequence[float] | Missing, first_seed: int, **place: Any) -> Figure:
     """Mean over seeds with a Student t interval, or the reason for a missing value."""
     if isinstance(values, Missing):
@@ -253,7 +276,7 @@ def _start_metrics(result: RowResult) -> list[Figure]:
     first = batch_of_first_call(result.row.first_batch, batch)
     place = {"task": "infer", "batch_size": first, "boundary": "end-to-end"}
     return [
-        _over_processes(
+        over_processes(
             name,
             [Sample(round=i, value=getattr(measured.prepared, name)) for i, measured in result.rounds.items()],
             result.why_missing(),
@@ -377,7 +400,7 @@ def _memory_metrics(result: RowResult) -> list[Figure]:
             for i, measured in result.rounds.items()
             if task in measured.finished.peak_rss
         ]
-        figures.append(_over_processes("peak_rss", samples, result.why_missing(task), task=task))
+        figures.append(over_processes("peak_rss", samples, result.why_missing(task), task=task))
     on_device = [
         Sample(round=i, value=measured.device_memory.bytes)
         for i, measured in result.rounds.items()
@@ -386,7 +409,7 @@ def _memory_metrics(result: RowResult) -> list[Figure]:
     last = result.last_round
     on_last = None if last is None else last.device_memory
     missing = on_last if isinstance(on_last, Missing) else result.why_missing()
-    return [*figures, _over_processes("peak_device_memory", on_device, missing)]
+    return [*figures, over_processes("peak_device_memory", on_device, missing)]
 
 
 def _size_metrics(result: RowResult) -> list[Figure]:
@@ -396,7 +419,16 @@ def _size_metrics(result: RowResult) -> list[Figure]:
         _single_value("model_size", _model_size(result)),
         _single_value("parameters", float(model.parameters)),
         _single_value("flops", flops),
+        _single_value("io_bytes", _io_bytes(result)),
     ]
+
+
+def _io_bytes(result: RowResult) -> float | Missing:
+    """Bytes of an image and its logits in float32."""
+    model = result.plan.request.workload.model
+    if result.row.file is not None or not isinstance(model, ModelSpec):
+        return Missing("not counted for a user's file")
+    return 4.0 * (math.prod(model.input_shape) + model.classes)
 
 
 def _model_size(result: RowResult) -> float | Missing:

@@ -24,8 +24,8 @@ from bench.store.checkpoints import BEGUN
 from bench.store.store import Store
 from bench.worker.coding import decode, encode
 
-CHECK, SWEEP = "check-", "sweep-"
-"""The names of checks and sweeps begin with these; those of runs with their time."""
+CHECK, SWEEP, SERVE = "check-", "sweep-", "serve-"
+"""The names of checks, sweeps and runs under load begin with these; those of other runs with their time."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +145,7 @@ def circumstances(plan: Plan, data: str, machine: Mapping[str, Any], more: Any =
         asdict(request.workload.recipe),
         [(row.id, row.file, row.requested) for row in plan.rows],
         plan.metrics,
+        request.load,
         request.started_from,
         more,
     ]
@@ -163,8 +164,13 @@ def begun(options: Mapping[str, Any], now: Circumstances) -> Begun:
 
 
 def kind_of(name: str) -> str:
-    """``run``, ``check`` or ``sweep``."""
-    return next((prefix[:-1] for prefix in (CHECK, SWEEP) if name.startswith(prefix)), "run")
+    """The command: ``run``, ``check``, ``sweep`` or ``serve``."""
+    return next((prefix[:-1] for prefix in (CHECK, SWEEP, SERVE) if name.startswith(prefix)), "run")
+
+
+def command(name: str) -> str:
+    """That goes on with a run, check or sweep that stopped."""
+    return f"bench {kind_of(name)} --resume {name}"
 
 
 def unended(store: Store) -> dict[str, Begun]:
@@ -187,7 +193,7 @@ def unended_lines(store: Store) -> list[str]:
         if begun.owner.machine == begun.circumstances.machine and begun.owner.lives:
             lines.append(f"{name} is still going on, in process {begun.owner.process}")
         else:
-            lines.append(f"{name} stopped early: bench {kind_of(name)} --resume {name} does what is missing")
+            lines.append(f"{name} stopped early: {command(name)} does what is missing")
     return lines
 
 

@@ -7,7 +7,7 @@ import secrets
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import backends
@@ -26,11 +26,20 @@ from bench.runner.budget import (
     rounds_left,
     slices_of_round,
 )
-from bench.runner.interleaving import MEMORY_SHARE, MOST_ALIVE, Block, MeasuredRound, MetricReadings, alive_together
+from bench.runner.interleaving import (
+    MEMORY_SHARE,
+    MOST_ALIVE,
+    Block,
+    MeasuredRound,
+    MetricReadings,
+    Turns,
+    alive_together,
+)
 from bench.runner.judges import timed_file, timed_outputs, timed_training
 from bench.runner.judges.file_certificate import allowed_of_file
 from bench.runner.judges.result import Result
 from bench.runner.judges.timed_outputs import rows_asked
+from bench.runner.load_turns import LoadTurns
 from bench.runner.plan import Row
 from bench.runner.record_builder import sample, throughput
 from bench.runner.results import Results
@@ -142,7 +151,15 @@ class Rounds:
             self.workspace.damage,
             self._closing,
             self._cuts,
+            self._load,
         )
+
+    @property
+    def _load(self) -> Callable[[Turns], None] | None:
+        request = self.results.plan.request
+        if request.load is None or not isinstance(request.workload.model, ModelSpec):
+            return None
+        return LoadTurns(request.load, request.workload.model, request.timeout, self.workspace.folder).measure
 
     def _closing(self, row: Row, metric: TimedMetric) -> Close | None:
         judge = self.workspace.timed_training

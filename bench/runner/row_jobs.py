@@ -163,7 +163,9 @@ class RowJobs:
         expected = None
         if row.source is None and isinstance(plan.workload.model, ModelSpec):
             expected = self.workspace.expected(row)
-        request = Certify(work=self.workspace.work(row), out=folder, batches=sizes)
+        # A check compares, and tells no limit of the machine; under a quota of CPU time none is seen.
+        limit = row.side is None and bool(self.results.plan.metrics) and row.job.cpu_quota is None
+        request = Certify(work=self.workspace.work(row), out=folder, batches=sizes, kernels=limit)
         result.certified = self.workspace.ask_fresh_worker(row, "certify", request)
         if row.file is not None:
             self._judge.file(row, result, result.certified)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 from bench.machine import process_tree
-from bench.machine.limits import BY_GROUP, BY_RLIMIT, Limits, make_group
+from bench.machine.limits import BY_GROUP, BY_RLIMIT, Group, Limits, make_groups
 from bench.machine.limits import environment as limits_environment
 from bench.secrecy import hide
 from bench.worker.coding import ProtocolError
@@ -68,8 +68,8 @@ class WorkerProcess:
     ) -> None:
         limits = limits or Limits()
         self._log, self._limits = log, limits
-        self._group = None if limits.memory is None else make_group(limits.memory)
-        environment = {**environment, **limits_environment(limits, self._group)}
+        self._groups = make_groups(limits)
+        environment = {**environment, **limits_environment(limits, self._groups)}
         self._peak: int | None = None
         self._oom_kills = _count_oom_kills()
         variables = {**os.environ, **environment, "EVENBENCH_PARENT": str(os.getpid())}
@@ -96,6 +96,15 @@ class WorkerProcess:
     def pid(self) -> int:
         """Process id of the worker."""
         return self._process.pid
+
+    def _group_of(self, limit: str) -> Group | None:
+        """The control group that holds this limit."""
+        return next((group for group in self._groups if limit in group.holds), None)
+
+    def throttled(self) -> float | None:
+        """Seconds for which a quota has kept its threads from running, summed over the CPUs; None: it has no quota."""
+        group = self._group_of("cpu")
+        return None if group is None else group.throttled
 
     def ask(self, request: Request[Reply], timeout: float) -> Reply:
         """Send a request and block until its reply, at most ``timeout`` seconds without a sign of life.
@@ -151,8 +160,8 @@ class WorkerProcess:
         self._process.wait()
         while not self._lines.empty():  # whoever waits to add one goes on, and ends
             self._lines.get_nowait()
-        if self._group is not None:
-            self._group.remove()
+        for group in self._groups:
+            group.remove()
         assert self._process.stdin is not None
         try:
             self._process.stdin.close()
@@ -180,7 +189,8 @@ class WorkerProcess:
         if code is None:
             self.kill()
             return self._error("crashed", f"the worker closed its pipe during {command}")
-        kills, peak = (0, self._peak) if self._group is None else (self._group.kills, self._group.peak or self._peak)
+        group = self._group_of("memory")
+        kills, peak = (0, self._peak) if group is None else (group.kills, group.peak or self._peak)
         self.kill()
         at_peak = "" if peak is None else f" at a peak of {peak / 1e6:,.0f} MB"
         if kills:

@@ -272,7 +272,8 @@ class Workspace:
         return folder
 
     def spawn(self, row: Row, kind: str, limited: bool = True) -> WorkerProcess:
-        """Start a fresh worker of a row; ``kind`` names its log. ``limited``: the user's limit of memory holds.
+        """Start a fresh worker of a row; ``kind`` names its log. ``limited``: the user's limits of memory and CPU time
+        hold.
 
         Raises:
             WorkerError: the interpreter cannot be started.
@@ -280,7 +281,9 @@ class Workspace:
         log = self.scratch / f"{_slug(row.id)}-{_slug(kind)}.log"
         try:
             placement = self.plan.request.placement
-            allowed = Limits(placement.memory if limited else None, placement.file or self._largest_file())
+            allowed = Limits(file=placement.file or self._largest_file())
+            if limited:
+                allowed = replace(allowed, memory=placement.memory, cpu=placement.cpu_quota)
             return WorkerProcess(row.python, worker_environment(row, self.scratch), log, allowed)
         except OSError as error:
             raise WorkerError("unavailable", f"cannot start {row.python}: {error.strerror}") from error

@@ -22,6 +22,8 @@ from bench.worker.coding import ProtocolError, decode, encode
 
 Task: TypeAlias = Literal["train", "infer"]
 Boundary: TypeAlias = Literal["end-to-end", "device"]
+Scenario: TypeAlias = Literal["single-stream", "multi-stream", "offline", "server"]
+"""Of MLPerf's inference rules."""
 Json: TypeAlias = Mapping[str, Any]
 """A JSON object that is passed on unchanged."""
 EXPECTED = "expected.npz"
@@ -91,6 +93,8 @@ class Job:
     """The logical CPUs that the worker is pinned to; None: not pinned."""
     allocator: str = "system"
     profile: str = "deploy"
+    cpu_quota: float | None = None
+    """CPUs whose time the worker may use; None: no quota."""
     validation: float = 0.0
     """Share of the training split that is held out."""
     started_from: str | None = None
@@ -99,6 +103,8 @@ class Job:
     """Only the last dense layer was trained."""
     inputs: str = ""
     """The inputs of a user's ONNX file: names, shapes, types and values; empty: a data set."""
+    serving: str = ""
+    """How the model is served under load: batches, instances, and the bound; empty: it is not."""
     environment: str = ""
     """The user's environment variables that decide speed (``bench.machine.speed_variables``)."""
     seed: int = 0
@@ -219,6 +225,17 @@ class Certified:
     """The batch size of the outputs of a user's file."""
     batch: int | None = None
     """The batch size of the first call of a user's file."""
+    kernels: Mapping[str, float] = field(default_factory=dict)
+    """Rates of kernels that tell the machine's limit (``bench.worker.roof``); empty: none were asked for, or the
+    backend has none."""
+    report: WorkerReport
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoofRates:
+    """As ``Certified.kernels``."""
+
+    kernels: Mapping[str, float]
     report: WorkerReport
 
 
@@ -323,6 +340,54 @@ class Recomputed:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Started:
+    """The instances of a server are ready. ``seconds``: of the fastest call at every batch size, from 1."""
+
+    seconds: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probed:
+    """What LoadGen measured in one test."""
+
+    latencies: tuple[float, ...]
+    """Seconds of every query, in the order of their schedule, from the scheduled time to the answer; of offline, whose
+    one query has all samples, of every sample."""
+    slips: tuple[float, ...]
+    """Seconds by which LoadGen issued every query later than scheduled."""
+    samples: int
+    batches: int
+    """In which they were served."""
+    seconds: float
+    """Wall time of the whole test."""
+    summary: str
+    """LoadGen's own summary."""
+    counters: Mapping[str, int] = field(default_factory=dict)
+    """As of ``TimedSlice``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimedOperator:
+    """As ``backends.base.Operator``."""
+
+    name: str
+    kind: str
+    layer: str
+    backward: bool
+    seconds: float
+    note: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profiled:
+    """Operators of a step under the framework's profiler, and seconds of a step without it and with it."""
+
+    operators: tuple[TimedOperator, ...]
+    plain: float
+    profiled: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Closed:
     """The losses of the steps after the timed ones."""
 
@@ -384,6 +449,15 @@ class Certify(Request[Certified]):
     """Folder for the outputs."""
     batches: tuple[int, ...] = ()
     """The batch sizes that are timed."""
+    kernels: bool = False
+    """Whether to measure the machine's limit."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasureRoof(Request[RoofRates]):
+    """Measure the machine's limit again (``bench.worker.roof``)."""
+
+    work: Work
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -495,6 +569,55 @@ class Close(Request[Closed]):
 
 
 @dataclass(frozen=True, kw_only=True)
+class StartServer(Request[Started]):
+    """Load further instances of the model that was prepared, and call each at every batch size up to ``max_batch``."""
+
+    instances: int
+    max_batch: int
+    max_delay: float
+    """Seconds that the first sample of a batch waits for others at most."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe(Request[Probed]):
+    """One test by LoadGen (``bench.worker.load``), on images that are drawn from this seed."""
+
+    scenario: Scenario
+    rate: float
+    """Queries per second: those that arrive (server), or samples per second that are expected (the others)."""
+    seconds: float
+    queries: int
+    """It lasts at least so long, and has at least so many queries."""
+    samples: int
+    """Of a multi-stream query."""
+    bound: float
+    """Seconds within which ``percent`` of the latencies shall lie, for LoadGen's own verdict (server)."""
+    percent: float
+    seed: int
+    images: int
+    """Of which the queries are."""
+    log: Path
+    """Folder for LoadGen's files."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadServed(Request[KeptOutputs]):
+    """The logits that were served last for ``count`` of these images of the last probe; an image that no query was of
+    has none. The reply's ``steps`` are the images."""
+
+    images: tuple[int, ...]
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile(Request[Profiled]):
+    """Run the metric that was warmed up last under the framework's profiler, for about so many seconds."""
+
+    seconds: float
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Finish(Request[Finished]):
     """Read the memory; the worker ends after this request."""
 
@@ -510,6 +633,7 @@ class ProbeGpu(Request[GpuFacts]):
 REQUESTS: dict[str, type[Request[Any]]] = {
     "expect": Expect,
     "certify": Certify,
+    "measure_roof": MeasureRoof,
     "show_values": ShowValues,
     "fit": Fit,
     "prepare": Prepare,
@@ -519,6 +643,10 @@ REQUESTS: dict[str, type[Request[Any]]] = {
     "read_kept": ReadKept,
     "recompute": Recompute,
     "close": Close,
+    "profile": Profile,
+    "start_server": StartServer,
+    "load": Probe,
+    "read_served": ReadServed,
     "finish": Finish,
     "probe": ProbeGpu,
 }

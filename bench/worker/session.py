@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -26,9 +27,10 @@ from bench.array_files import read_arrays
 from bench.machine import allocators, denormals, limits, memory, stops
 from bench.secrecy import hide
 from bench.values import Missing
-from bench.worker import clock, file_outputs, protocol, reference_outputs, training
+from bench.worker import clock, file_outputs, onnx_layers, protocol, reference_outputs, roof, training
 from bench.worker.certificate_outputs import Candidate
 from bench.worker.inputs import batch_of, read_inputs, sample_of
+from bench.worker.load import Server
 from bench.worker.protocol import (
     Certified,
     Certify,
@@ -41,17 +43,27 @@ from bench.worker.protocol import (
     Fit,
     GpuFacts,
     KeptOutputs,
+    MeasureRoof,
     NotTaken,
     Prepare,
     Prepared,
+    Probe,
+    Probed,
     ProbeGpu,
+    Profile,
+    Profiled,
     ReadKept,
+    ReadServed,
     Recompute,
     Recomputed,
     Renew,
     Renewed,
+    RoofRates,
     ShowedValues,
     ShowValues,
+    Started,
+    StartServer,
+    TimedOperator,
     TimedSlice,
     TimeSlice,
     Trained,
@@ -113,7 +125,17 @@ class Session:
         outputs = candidate.compute()
         with self._phase("certify"):
             outputs.write(request.out / protocol.CERTIFICATE_OUTPUTS)
-        return self._certified(backend)
+        kernels = self._roof_rates() if request.kernels else {}
+        return replace(self._certified(backend), kernels=kernels)
+
+    def _roof_rates(self) -> dict[str, float]:
+        with self._phase("roof"):
+            return roof.rates(self.backend, self._work.job.device)
+
+    def measure_roof(self, request: MeasureRoof) -> RoofRates:
+        """The rates of a row's kernels once more."""
+        self._open(request.work)
+        return RoofRates(kernels=self._roof_rates(), report=self._report())
 
     def _certify_runtime(self, backend: Backend, request: Certify) -> Certified:
         work = request.work
@@ -203,10 +225,7 @@ class Session:
         backend = self._open(request.work)
         self._weights_file = request.weights
         with self._phase("build"):
-            if backend.READS:
-                backend.load(_model_file(request.work))
-            else:
-                backend.build(self._model, self._weights(), None)
+            self._fill(backend)
         x, _ = batch_of(request.work, request.batch or request.work.first_batch)
         with self._phase("first_call"):
             begin = clock.now()
@@ -298,6 +317,70 @@ class Session:
             np.savez(request.out, **arrays)
         return Closed(losses=tuple(map(_finite, losses)))
 
+    def profile(self, request: Profile) -> Profiled:
+        """Seconds of every operator of the metric's step."""
+        steps, profiled = clock.steps_of(request.seconds, self._step_seconds), list[float]()
+
+        def make_step() -> Callable[[], object]:
+            self._step.renew(request.seed, steps + 1)  # and one to warm up
+
+            def step() -> None:
+                begin = clock.now()
+                self._step()
+                self.backend.synchronize()
+                profiled.append(clock.now() - begin)
+
+            return step
+
+        with self._phase("profile"):
+            self._step.renew(request.seed, steps + 1)
+            fence = self.backend.synchronize
+            plain = clock.throughput_slice(self._step, fence, request.seconds, self._step_seconds, 1)
+            operators = self.backend.operators(make_step, steps)
+        work = self._work
+        if work.file is not None and work.inputs is None:
+            operators = onnx_layers.named(operators, _model_file(work), self._model, self._initial_weights())
+        return Profiled(
+            operators=tuple(TimedOperator(**each._asdict()) for each in operators),
+            plain=plain.seconds / plain.images,
+            profiled=statistics.fmean(profiled[1:]),
+        )
+
+    def start_server(self, request: StartServer) -> Started:
+        """Load the other instances of the prepared model, and call all at every batch size."""
+        self._task = "infer"  # its memory is that of serving
+        instances = [self.backend]
+        with self._phase("build"):
+            for _ in range(1, request.instances):
+                instance = self._create()
+                self._fill(instance)
+                instances.append(instance)
+        self._server = Server(instances, request.max_batch, request.max_delay)
+        with self._phase("warm_up"):
+            return Started(seconds=self._server.warm_up(lambda size: batch_of(self._work, size)[0]))
+
+    def load(self, request: Probe) -> Probed:
+        """One test by LoadGen."""
+        with self._phase("inputs"):
+            ((images, _),) = self._draw(request.seed, request.images, 1)
+        stops.stops()  # before the test does not count
+        before = memory.usage()
+        with self._phase("timed"):
+            probed = self._server.probe(request, images)
+        after = memory.usage()
+        counters = {} if before is None or after is None else {name: after[name] - before[name] for name in after}
+        stopped = stops.stops()
+        return replace(probed, counters=counters if stopped is None else counters | {"stops": stopped})
+
+    def read_served(self, request: ReadServed) -> KeptOutputs:
+        """Logits that were served last."""
+        outputs, served = self._server.outputs, self._server.served
+        images = [image for image in request.images if served[image]][: request.count]
+        values = np.where(np.isfinite(outputs[images]), outputs[images], file_outputs.LARGEST)
+        return KeptOutputs(
+            steps=tuple(images), batches=(0,), count=1, values=(tuple(tuple(row) for row in values.tolist()),)
+        )
+
     def finish(self, request: Finish) -> Finished:
         """Read the memory and the time by phase of the whole process."""
         rss = memory.current_rss()  # before the peak, which may still grow
@@ -312,21 +395,28 @@ class Session:
 
         backend = self._open(request.work)
         self._weights_file = None
-        if backend.READS:
-            backend.load(_model_file(request.work))
-        else:
-            backend.build(self._model, self._weights(), None)
+        self._fill(backend)
         x, _ = backend.to_device(batch_of(request.work, reference_outputs.BATCH)[0])
         return gpu_probe.collect_facts(backend, lambda: backend.forward(x), request.gpu_uuid, self._report)
 
     def _open(self, work: Work) -> Backend:
         """Create the backend; this imports its framework."""
         self._read(work)
-        job = work.job
         with self._phase("import"):
-            adapter = backends.load(job.backend)
-            self.backend = adapter(job.device.partition(":")[0], job.precision, job.mode, job.threads, job.seed)
+            self.backend = self._create()
         return self.backend
+
+    def _create(self) -> Backend:
+        job = self._work.job
+        device = job.device.partition(":")[0]
+        return backends.load(job.backend)(device, job.precision, job.mode, job.threads, job.seed)
+
+    def _fill(self, backend: Backend) -> None:
+        """Load the model's file, or build it with the fitted weights for inference."""
+        if backend.READS:
+            backend.load(_model_file(self._work))
+        else:
+            backend.build(self._model, self._weights(), None)
 
     def _read(self, work: Work) -> None:
         """Read what the work is."""

@@ -10,7 +10,10 @@ from bench.records.record import Figure, Record
 
 def process_count(records: Sequence[Record]) -> str:
     """The number of processes that the speeds of a run were measured in: ``n = 3 processes, ± 95%``."""
-    counts = {figure.n for record in records for figure in record.figures if figure.name in decisive()} - {0}
+    names = decisive()
+    if not any(figure.name in names for record in records for figure in record.figures):  # under load
+        names = {metric.name for metric in METRICS.values() if metric.group == "load"}
+    counts = {figure.n for record in records for figure in record.figures if figure.name in names} - {0}
     if not counts:
         return "no process"
     low, high = min(counts), max(counts)

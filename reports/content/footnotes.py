@@ -28,11 +28,20 @@ def lines(run: Run) -> list[str]:
     counted = process_count(run.records)
     if counted == "n = 1 process":
         notes.append("no intervals: one process has no spread between processes; --rounds 3 gives one")
-    notes += _batches_above_the_data(run) + form_differences(run) + _all_right(run)
+    notes += _no_energy(run) + _batches_above_the_data(run) + form_differences(run) + _all_right(run)
     for record in run.records:
         if record.data.note and f"data: {record.data.note}" not in notes:
             notes.append(f"data: {record.data.note}")
     return notes
+
+
+def _no_energy(run: Run) -> list[str]:
+    """Why no row has an energy."""
+    figures = [figure for record in run.records for figure in record.figures if figure.name == "energy"]
+    if not figures or any(figure.value is not None for figure in figures):
+        return []
+    reasons = dict.fromkeys(figure.reason for figure in figures if figure.reason and "visible" in figure.reason)
+    return [f"energy: not measured: {reason}" for reason in reasons]
 
 
 def _conditions(run: Run) -> list[str]:

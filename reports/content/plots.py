@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from bench.analysis.intervals import percentile
 from bench.records.metrics import Group
 from bench.records.record import Record, Run, label
-from reports.content import phase_plots, training_plots
+from reports.content import load_plots, phase_plots, roofs, training_plots
 from reports.content.cells import half_width
 from reports.content.places import TASKS, Place, places
 from reports.content.training_plots import Named
@@ -21,8 +21,15 @@ def run_sections(run: Run) -> list[Section]:
     """The sections that have plots."""
     named = named_rows(run)
     sections = [
+        Section("load", "Load", "Every point is one test of LoadGen, of at least as many requests as its percentile"
+                " needs. Latency is counted from the scheduled arrival.",
+                (*_bars(named, "load"), *load_plots.curves(named))),
         Section("throughput", "Throughput", "Bars are geometric means over processes with 95% intervals; every"
                 " process is a point.", tuple(_bars(named, "throughput"))),
+        Section("roofline", "Distance from the machine's limit", "The roof is the best rate of a matrix product and of"
+                " a memory triad in any framework of the run; a point is a throughput of a row, with its model's own"
+                " FLOPs and least bytes.",
+                tuple(roofs.rooflines(named))),
         Section("batch-sizes", "Throughput against batch size", "A missing batch size did not fit into memory.",
                 tuple(_sweeps(named))),
         Section("latency", "Latency", "Bars are geometric means of the processes' medians with 95% intervals; the"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from bench.records.metrics import Group, Metric
 from bench.records.record import Figure, Ratio, Record, Run, label
-from reports.content import footnotes
+from reports.content import footnotes, roofs
 from reports.content.accuracy import same_accuracy
 from reports.content.cells import process_count, value_with_interval, why_not_measured
 from reports.content.notes import Notes
@@ -33,9 +33,10 @@ def build(run: Run, notes: Notes) -> list[Table]:
     tables = [_outcome(rows)]
     if (compared := same_accuracy(run)) is not None:
         tables.append(compared)
+    tables += _load(rows)
     for task in (*TASKS, None):
         tables += [*_speeds(rows, "throughput", task), *_speeds(rows, "latency", task)]
-    return [*tables, *_start_and_size(rows)]
+    return [*tables, *roofs.tables(rows.names, rows.records), *_energy(rows), *_start_and_size(rows)]
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,28 @@ def _start_and_size(rows: Rows) -> list[Table]:
         return []
     headers = ["row", *(column.head for column in columns)]
     heading = f"Start, memory, size ({process_count(rows.records)})"
+    return [Table(heading, headers, rows.cells(columns), numbers_from=1, optional_columns=_optional(columns))]
+
+
+def _energy(rows: Rows) -> list[Table]:
+    """The energy of an image. Where nothing is visible the notes say why (``footnotes``)."""
+    measured = any(f.name == "energy" and f.value is not None for record in rows.records for f in record.figures)
+    columns = _columns(rows, "energy") if measured else []
+    if not columns:
+        return []
+    headers = ["row", *(column.head for column in columns)]
+    heading = f"Energy ({process_count(rows.records)})"
+    return [Table(heading, headers, rows.cells(columns), numbers_from=1, optional_columns=_optional(columns))]
+
+
+def _load(rows: Rows) -> list[Table]:
+    """The tests under load, with how the models were served."""
+    columns = _columns(rows, "load")
+    if not columns:
+        return []
+    served = dict.fromkeys(record.job.serving for record in rows.records if record.job.serving)
+    heading = f"Load ({'; '.join([*served, process_count(rows.records)])})"
+    headers = ["row", *(column.head for column in columns)]
     return [Table(heading, headers, rows.cells(columns), numbers_from=1, optional_columns=_optional(columns))]
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from bench.analysis.bisection import Bisection
 from bench.records.gate_result import Check, MetricVerdict
 from bench.records.metrics import METRICS
+from reports.content import explanations
 from reports.content.cells import with_unit
 from reports.content.comparison import metric_name
 from reports.content.footnotes import not_alone, went_on
@@ -25,6 +26,7 @@ def document(check: Check) -> Document:
         headers = ["row", "metric", "verdict", "change", "interval", "pairs", "could find", "base", "present"]
         rows = [_row(one) for one in check.figures]
         tables.append(Table("Verdicts", headers, rows, numbers_from=3, optional_columns=(7, 8, 6)))
+    tables += explanations.tables(check)
     differing = [
         [name, check.base.versions.get(name, "not there"), check.present.versions.get(name, "not there")]
         for name in sorted({*check.base.versions, *check.present.versions})
@@ -102,6 +104,7 @@ def _notes(check: Check) -> list[str]:
         disturbed = sum(not pair.counts for pair in one.pairs)
         if disturbed and one.verdict != "invalid":
             lines.append(f"{one.label}, {one.name}: {disturbed} disturbed pairs do not count (they are in the record)")
+    lines += explanations.sentences(check)
     lines += not_alone(check.turn) + went_on(check.resumed, "rounds of pairs")
     margins = {f"{one.name} {100 * one.margin:.2g}{unit(one)}" for one in check.figures}
     lines.append(f"margins: {', '.join(sorted(margins))}; measured for {check.seconds:.0f} s; check {check.name}")

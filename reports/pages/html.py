@@ -16,7 +16,19 @@ from bench.analysis.trends import LevelShift
 from bench.records.gate_result import Check
 from bench.records.record import Run
 from bench.records.series import Series
-from reports.content import advice, answers, columns, details, footnotes, forest, history, plots, trend_plots, verdicts
+from reports.content import (
+    advice,
+    answers,
+    columns,
+    details,
+    explanations,
+    footnotes,
+    forest,
+    history,
+    plots,
+    trend_plots,
+    verdicts,
+)
 from reports.content import comparison as compared
 from reports.content.definitions import definitions
 from reports.plot import Plot, Section
@@ -47,7 +59,12 @@ def run_page(run: Run) -> str:
 def check_page(check: Check) -> str:
     """The page of a check: the verdicts, then the forest plots."""
     document = verdicts.document(check)
-    return _comparison(document, document.headline or check.name, forest.check_sections(check), check.command)
+    return _comparison(
+        document,
+        document.headline or check.name,
+        [*forest.check_sections(check), *explanations.sections(check)],
+        check.command,
+    )
 
 
 def comparison_page(comparison: Comparison, margins: Mapping[str, float], command: str) -> str:

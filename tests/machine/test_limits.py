@@ -29,11 +29,10 @@ def kernel(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def test_a_control_group_holds_memory(kernel: tuple[Path, Path]) -> None:
-    group = limits.make_group(10**9, *kernel)
-    assert group is not None
+    (group,) = limits.make_groups(Limits(10**9), *kernel)
     assert group.folder.parent == kernel[0] / "user" / "session"
     assert (group.folder / "memory.max").read_text() == "1000000000"
-    told = {name: value for name, value in limits.environment(Limits(10**9), group).items() if value is not None}
+    told = {name: value for name, value in limits.environment(Limits(10**9), [group]).items() if value is not None}
     assert limits.in_effect(told) == {"memory_limit": {"bytes": 10**9, "held_by": BY_GROUP}}
     assert (group.kills, group.peak) == (0, None)
     (group.folder / "memory.events").write_text("low 0\noom 3\noom_kill 2\n")
@@ -42,8 +41,8 @@ def test_a_control_group_holds_memory(kernel: tuple[Path, Path]) -> None:
 
 
 def test_every_worker_has_a_group_of_its_own(kernel: tuple[Path, Path]) -> None:
-    groups = [limits.make_group(10**9, *kernel) for _ in range(3)]
-    assert len({group.folder for group in groups if group is not None}) == 3
+    groups = [group for _ in range(3) for group in limits.make_groups(Limits(10**9), *kernel)]
+    assert len({group.folder for group in groups}) == 3
 
 
 def test_where_no_group_can_be_made_there_is_none(
@@ -56,11 +55,48 @@ def test_where_no_group_can_be_made_there_is_none(
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "write_text", refused)
-        assert limits.make_group(10**9, root, groups) is None
+        assert not limits.make_groups(Limits(10**9, cpu=1.5), root, groups)
     assert [folder for folder in (root / "user" / "session").iterdir() if folder.is_dir()] == []
     groups.write_text("4:memory:/x\n")
-    assert limits.make_group(10**9, root, groups) is None, "cgroup v1"
-    assert limits.make_group(10**9, root, tmp_path / "none") is None
+    assert not limits.make_groups(Limits(10**9), root, groups), "cgroup v1"
+    assert not limits.make_groups(Limits(10**9, cpu=1.0), root, tmp_path / "none")
+
+
+def test_one_group_holds_memory_and_cpu_time(kernel: tuple[Path, Path]) -> None:
+    asked = Limits(10**9, cpu=1.5)
+    (group,) = limits.make_groups(asked, *kernel)
+    assert (group.folder / "cpu.max").read_text() == "150000 100000"
+    told = {name: value for name, value in limits.environment(asked, [group]).items() if value is not None}
+    assert limits.in_effect(told) == {
+        "memory_limit": {"bytes": 10**9, "held_by": BY_GROUP},
+        "cpu_quota": {"cpus": 1.5, "held_by": BY_GROUP},
+    }
+    assert group.throttled is None
+    (group.folder / "cpu.stat").write_text("usage_usec 7\nnr_periods 3\nnr_throttled 2\nthrottled_usec 1500000\n")
+    assert group.throttled == 1.5
+
+
+def test_cpu_time_is_held_by_cgroup_v1_where_v2_has_no_controller(kernel: tuple[Path, Path]) -> None:
+    root, groups = kernel
+    (root / "cgroup.controllers").unlink()
+    (root / "cpu" / "pod").mkdir(parents=True)
+    groups.write_text("3:memory:/other\n1:cpu,cpuacct:/pod\n0::/\n")
+    asked = Limits(10**9, cpu=0.5)
+    (group,) = limits.make_groups(asked, root, groups)
+    assert group.folder.parent == root / "cpu" / "pod"
+    assert (group.folder / "cpu.cfs_quota_us").read_text() == "50000"
+    assert (group.folder / "cpu.cfs_period_us").read_text() == "100000"
+    (group.folder / "cpu.stat").write_text("nr_periods 3\nnr_throttled 2\nthrottled_time 2500000000\n")
+    assert group.throttled == 2.5
+    told = {name: value for name, value in limits.environment(asked, [group]).items() if value is not None}
+    assert limits.in_effect(told)["memory_limit"]["held_by"] == BY_RLIMIT
+    assert limits.in_effect(told)["cpu_quota"]["held_by"] == BY_GROUP
+
+
+def test_a_quota_that_cannot_be_held_is_a_usage_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "make_groups", lambda *_: [])
+    with pytest.raises(UsageError, match=r"--cpu-quota needs a control group .* docker run --cpus"):
+        limits.check_quota(1.0)
 
 
 def limited(code: str, **told: str) -> subprocess.CompletedProcess[str]:

@@ -66,6 +66,9 @@ class FakeWorker:
         self.events.append(f"{self.name} asleep")
         return True
 
+    def throttled(self) -> None:
+        """It has no quota of CPU time."""
+
     def ask(self, request: Request[Any], timeout: float) -> Any:
         command = command_of(request)
         self.events.append(f"{self.name} {command}")

@@ -9,7 +9,7 @@ from worker_replies import CONTEXT, FAILED, QUIET, result, spoil_round, spoil_sl
 
 from bench.analysis.ratios import with_ratios
 from bench.records.record import Sample
-from bench.runner import record_builder
+from bench.runner.over_processes import over_processes
 from bench.runner.record_builder import to_record
 from bench.values import Missing
 from bench.worker.protocol import Prepared
@@ -108,7 +108,7 @@ def test_percentiles_over_processes_stay_in_order(processes: int) -> None:
     p50 = [1.0] * (processes - 1) + [10.0]
     metric = {"task": "infer", "batch_size": 1, "boundary": "device"}
     figures = [
-        record_builder._over_processes(
+        over_processes(
             name, [Sample(round=i, value=factor * value) for i, value in enumerate(p50)], Missing(""), **metric
         )
         for name, factor in (("latency_p50", 1.0), ("latency_p90", 1.01), ("latency_p99", 1.02))

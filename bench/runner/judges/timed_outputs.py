@@ -30,6 +30,7 @@ from bench.worker.timed_inputs import Draw
 
 if TYPE_CHECKING:
     from bench.runner.interleaving import Kept, MeasuredRound, SliceReading
+    from bench.runner.load import Served
 
 Logits: TypeAlias = npt.NDArray[np.float64]
 Pixels: TypeAlias = Callable[[npt.NDArray[np.int64]], Images]
@@ -84,6 +85,9 @@ class TimedOutputs:
             if metric.task == "infer" and pairs:
                 count += sum(len(want) for _, want in pairs)
                 errors[f"{metric.name} {metric.boundary}, batch {metric.batch_size}"] = relative_l2_of_all(pairs)
+        if pairs := [self._served(network, test.served) for test in measured.load if test.served is not None]:
+            count += sum(len(want) for _, want in pairs)
+            errors["tests under load"] = relative_l2_of_all(pairs)
         if not count:
             return Missing("no outputs were kept")
         worst = max(errors, key=lambda place: errors[place])
@@ -123,6 +127,12 @@ class TimedOutputs:
             (np.asarray(values), network.logits(draw.batch(self.images, batch, rows)))
             for batch, values in zip(outputs.batches, outputs.values, strict=True)
         ]
+
+    def _served(self, network: Network, served: Served) -> tuple[Logits, Logits]:
+        """What was answered under load, and what should have been."""
+        rows = np.asarray(served.outputs.steps)
+        batch = Draw.of(served.seed, len(self.images), served.drawn, 1).batch(self.images, 0, rows)
+        return np.asarray(served.outputs.values[0]), network.logits(batch)
 
 
 def chosen(slices: list[SliceReading]) -> list[Kept]:

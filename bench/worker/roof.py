@@ -1,0 +1,49 @@
+"""What this machine can do at most in this framework: the rate of a large matrix product, and of a memory triad.
+
+The triad is STREAM's (McCalpin 1995): a = b + s c. Of each kernel the fastest of many calls counts: a limit is not a
+mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from backends.base import Backend
+from bench.worker import clock
+
+SIZE = {"cpu": 1536, "cuda": 8192}
+"""Sides of the matrices."""
+MEMORY, CACHE = 2**23, 2**16
+"""Numbers of each of the triad's arrays: 32 MiB, more than caches hold; 256 KiB, which they hold."""
+SECONDS, CALLS = 0.25, 5
+"""Of every kernel, at least."""
+TRIAD_BYTES = 12
+"""Two float32 numbers are read, one is written."""
+
+
+def rates(backend: Backend, device: str) -> dict[str, float]:
+    """``product`` (FLOP/s), ``triad`` and ``cached_triad`` (bytes/s); empty: the backend has no such kernels."""
+    size = SIZE["cpu" if device == "cpu" else "cuda"]
+    found = {}
+    for name, length, work in (
+        ("product", CACHE, 2.0 * size**3),
+        ("triad", MEMORY, float(TRIAD_BYTES * MEMORY)),
+        ("cached_triad", CACHE, float(TRIAD_BYTES * CACHE)),
+    ):
+        kernels = backend.roof_kernels(size if name == "product" else 1, length)
+        if kernels:
+            found[name] = work / _fastest(backend, kernels[name.removeprefix("cached_")])
+    return found
+
+
+def _fastest(backend: Backend, kernel: Callable[[], object]) -> float:
+    """Seconds of the fastest call, after one that may compile."""
+    kernel()
+    backend.synchronize()
+    seconds, end = list[float](), clock.now() + SECONDS
+    while len(seconds) < CALLS or clock.now() < end:
+        begin = clock.now()
+        kernel()
+        backend.synchronize()
+        seconds.append(clock.now() - begin)
+    return min(seconds)

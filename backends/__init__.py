@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from backends.description import Description
 
 ENTRY_POINT_GROUP = "evenbench.backends"
-_NOT_BACKENDS = {"base", "description", "keras_engines", "layers", "model", "onnx_converter", "optimizers"}
+_NOT_BACKENDS = {"base", "description", "keras_engines", "layers", "model", "onnx_converter", "optimizers", "xplane"}
 
 
 def names() -> list[str]:

@@ -8,13 +8,16 @@ and requires the package onnxruntime, whose files overwrite those of onnxruntime
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from backends.base import Backend, Images, Labels, Training, Unavailable, Unsupported, build_of
+from backends import xplane
+from backends.base import Backend, Images, Labels, Operator, Training, Unavailable, Unsupported, build_of
 from backends.model import (
     AveragePool2D,
     BatchNorm,
@@ -129,48 +132,55 @@ class Adapter(Backend):
     def _run_layers(
         self, layers: Sequence[Placed], weights: Mapping[str, Any], x: Any, masks: Any, statistics: dict[str, Any]
     ) -> Any:
-        lax, jnp, training = self._jax.lax, self._jax.numpy, masks is not None
         for placed in layers:
-            parts = {name.rpartition(".")[2]: weights[name].astype(x.dtype) for name in placed.weight_shapes}
-            match placed.layer:
-                case Conv2D(_, _, stride, padding, _):
-                    x = lax.conv_general_dilated(
-                        x, parts["kernel"], (stride, stride), padding.upper(), dimension_numbers=_LAYOUT
-                    )
-                case DepthwiseConv2D(_, stride, padding, _):
-                    channels = x.shape[-1]
-                    kernel = parts["kernel"].reshape(*parts["kernel"].shape[:2], 1, channels)
-                    x = lax.conv_general_dilated(
-                        x, kernel, (stride, stride), padding.upper(), dimension_numbers=_LAYOUT,
-                        feature_group_count=channels,
-                    )  # fmt: skip
-                case Dense():
-                    x = x @ parts["kernel"]
-                case BatchNorm():
-                    x = self._normalize(placed, weights, x, training, statistics)
-                case ReLU():
-                    x = jnp.maximum(x, 0)
-                case Dropout():
-                    x = x * masks[placed.name].astype(x.dtype) if training else x
-                case MaxPool2D(size):
-                    x = self._pool(x, lax.max, -np.inf, size, placed.layer.step)
-                case AveragePool2D(size):
-                    x = self._pool(x, lax.add, 0.0, size, placed.layer.step) / (size * size)
-                case GlobalAveragePool():
-                    x = x.mean(axis=(1, 2))
-                case Flatten():
-                    x = x.reshape(len(x), -1)
-                case ZeroPadShortcut(filters, stride):
-                    extra = filters - placed.input_shape[-1]
-                    x = jnp.pad(x[:, ::stride, ::stride, :], ((0, 0), (0, 0), (0, 0), (0, extra)))
-                case Residual():
-                    x = self._run_layers(placed.body, weights, x, masks, statistics) + self._run_layers(
-                        placed.shortcut, weights, x, masks, statistics
-                    )
-                case _:
-                    raise Unsupported(f"no layer {type(placed.layer).__name__} in the JAX adapter")
-            if "bias" in parts:
-                x = x + parts["bias"]
+            with self._jax.named_scope(placed.name):
+                x = self._run_layer(placed, weights, x, masks, statistics)
+        return x
+
+    def _run_layer(
+        self, placed: Placed, weights: Mapping[str, Any], x: Any, masks: Any, statistics: dict[str, Any]
+    ) -> Any:
+        lax, jnp, training = self._jax.lax, self._jax.numpy, masks is not None
+        parts = {name.rpartition(".")[2]: weights[name].astype(x.dtype) for name in placed.weight_shapes}
+        match placed.layer:
+            case Conv2D(_, _, stride, padding, _):
+                x = lax.conv_general_dilated(
+                    x, parts["kernel"], (stride, stride), padding.upper(), dimension_numbers=_LAYOUT
+                )
+            case DepthwiseConv2D(_, stride, padding, _):
+                channels = x.shape[-1]
+                kernel = parts["kernel"].reshape(*parts["kernel"].shape[:2], 1, channels)
+                x = lax.conv_general_dilated(
+                    x, kernel, (stride, stride), padding.upper(), dimension_numbers=_LAYOUT,
+                    feature_group_count=channels,
+                )  # fmt: skip
+            case Dense():
+                x = x @ parts["kernel"]
+            case BatchNorm():
+                x = self._normalize(placed, weights, x, training, statistics)
+            case ReLU():
+                x = jnp.maximum(x, 0)
+            case Dropout():
+                x = x * masks[placed.name].astype(x.dtype) if training else x
+            case MaxPool2D(size):
+                x = self._pool(x, lax.max, -np.inf, size, placed.layer.step)
+            case AveragePool2D(size):
+                x = self._pool(x, lax.add, 0.0, size, placed.layer.step) / (size * size)
+            case GlobalAveragePool():
+                x = x.mean(axis=(1, 2))
+            case Flatten():
+                x = x.reshape(len(x), -1)
+            case ZeroPadShortcut(filters, stride):
+                extra = filters - placed.input_shape[-1]
+                x = jnp.pad(x[:, ::stride, ::stride, :], ((0, 0), (0, 0), (0, 0), (0, extra)))
+            case Residual():
+                x = self._run_layers(placed.body, weights, x, masks, statistics) + self._run_layers(
+                    placed.shortcut, weights, x, masks, statistics
+                )
+            case _:
+                raise Unsupported(f"no layer {type(placed.layer).__name__} in the JAX adapter")
+        if "bias" in parts:
+            x = x + parts["bias"]
         return x
 
     def _normalize(
@@ -280,6 +290,48 @@ class Adapter(Backend):
 
     def to_numpy(self, tensor: Any) -> Any:
         return np.asarray(tensor)
+
+    def operators(self, make_step: Callable[[], Callable[[], object]], steps: int) -> list[Operator]:
+        """By JAX's profiler. It names XLA's fused operators; the compiled module says which layer's scope they have."""
+        jax, seen = self._jax, dict[str, Any]()
+        originals = {name: getattr(self, name) for name in ("_run", "_step")}
+
+        def watched(name: str) -> Any:
+            def run(*given: Any) -> Any:
+                seen[name] = jax.tree.map(lambda each: jax.ShapeDtypeStruct(np.shape(each), each.dtype), given)
+                return originals[name](*given)
+
+            return run
+
+        try:
+            for name in originals:
+                setattr(self, name, watched(name))
+            step = make_step()
+            step()
+        finally:
+            for name, original in originals.items():
+                setattr(self, name, original)
+        self.synchronize()
+        options = jax.profiler.ProfileOptions()
+        options.python_tracer_level = 0
+        with tempfile.TemporaryDirectory() as folder:
+            with jax.profiler.trace(folder, profiler_options=options):
+                for _ in range(steps):
+                    step()
+                self.synchronize()
+            profile = jax.profiler.ProfileData.from_file(str(xplane.profile_file(Path(folder))))
+            events = [
+                xplane.Event(event.name, event.duration_ns / 1e9, {})
+                for plane in profile.planes
+                for line in plane.lines
+                for event in line.events
+                if "hlo_op" in dict(event.stats)
+            ]
+        scopes: dict[str, list[str]] = {}
+        for name, shapes in seen.items():
+            scopes |= xplane.scopes(originals[name].lower(*shapes).compile().as_text())
+
+        return xplane.by_name(events, steps, lambda name: xplane.place_of(scopes.get(name, []), self._model))
 
     def roof_kernels(self, size: int, length: int) -> dict[str, Callable[[], Any]]:
         jax, ones = self._jax, self._jax.numpy.ones

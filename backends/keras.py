@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from backends import keras_engines
-from backends.base import Backend, Images, Labels, Optimizer, Training, Unsupported
+from backends.base import Backend, Images, Labels, Operator, Optimizer, Training, Unsupported
 from backends.model import (
     AveragePool2D,
     BatchNorm,
@@ -196,6 +196,9 @@ class Adapter(Backend):
                 return kernel(*given)
 
         return {"product": lambda: run(product, a), "triad": lambda: run(triad, x, y)}
+
+    def operators(self, make_step: Callable[[], Callable[[], object]], steps: int) -> list[Operator]:
+        return self._engine.operators(self._model, make_step, steps)
 
     def device_memory(self) -> dict[str, int]:
         return self._engine.device_memory()

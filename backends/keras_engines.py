@@ -7,17 +7,22 @@ The modules of engines are imported in ``__init__`` only.
 from __future__ import annotations
 
 import os
+import re
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from backends.base import Unavailable, Unsupported, build_of
+from backends import xplane
+from backends.base import Operator, Unavailable, Unsupported, build_of
 from backends.jax import start, versions
+from backends.model import ModelSpec
 from backends.pytorch import set_tf32
 
 if TYPE_CHECKING:
@@ -132,6 +137,41 @@ class TensorFlow:
 
     def write_back(self) -> None:
         """Nothing to do: the variables hold what was trained."""
+
+    def operators(self, model: ModelSpec, make_step: Callable[[], Callable[[], object]], steps: int) -> list[Operator]:
+        """By TensorFlow's profiler, whose operators have the path of their layer."""
+        if self._mode == "xla":
+            raise Unsupported("XLA fuses layers: TensorFlow's profiler names no operators of them")
+        from tensorflow.tsl.profiler.protobuf import xplane_pb2
+
+        step = make_step()
+        step()
+        with tempfile.TemporaryDirectory() as folder:
+            options = self._tf.profiler.experimental.ProfilerOptions(python_tracer_level=0)
+            self._tf.profiler.experimental.start(folder, options=options)
+            for _ in range(steps):
+                step()
+            self.synchronize()
+            self._tf.profiler.experimental.stop()
+            space = xplane_pb2.XSpace.FromString(xplane.profile_file(Path(folder)).read_bytes())
+        wanted = "/device:GPU" if self.on_gpu else "/host:CPU"
+        events = [
+            xplane.Event(plane.event_metadata[event.metadata_id].name, event.duration_ps / 1e12, {})
+            for plane in space.planes
+            if plane.name.startswith(wanted)
+            for line in plane.lines
+            for event in line.events
+        ]
+
+        def place(name: str) -> xplane.Place | None:
+            path, colon, kind = name.rpartition(":")
+            if not colon or not re.fullmatch(r"_?[A-Z]\w*", kind) or "::" in name or " " in name:
+                return None
+            backward = path.startswith("gradient_tape")
+            layer = xplane.layer_in(path, model) or xplane.outside(path)
+            return xplane.Place(layer if backward else xplane.with_kernel(layer, kind, model), backward)
+
+        return xplane.by_name(events, steps, place)
 
     def compiled(self, function: Callable[..., Any]) -> Any:
         """The function as the engine's users compile it."""
@@ -277,6 +317,10 @@ class Jax:
                     variable.assign(np.asarray(value))
             self._stale = False
 
+    def operators(self, *_: Any) -> list[Operator]:
+        """None yet."""
+        raise Unsupported("no profile of Keras on this engine is read; bench explain shows the engine's own backend")
+
     def compiled(self, function: Callable[..., Any]) -> Any:
         """The function as the engine's users compile it."""
         jitted = self._jax.jit(function)
@@ -375,6 +419,10 @@ class Torch:
 
     def write_back(self) -> None:
         """Nothing to do: the variables hold what was trained."""
+
+    def operators(self, *_: Any) -> list[Operator]:
+        """None yet."""
+        raise Unsupported("no profile of Keras on this engine is read; bench explain shows the engine's own backend")
 
     def compiled(self, function: Callable[..., Any]) -> Any:
         """The function as the engine's users run it, without gradients."""

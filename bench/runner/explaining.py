@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from bench.analysis.attribution import BETWEEN, UNMAPPED, Blame, Part, attribute
 from bench.analysis.attribution import Profile as SideProfile
-from bench.analysis.intervals import arithmetic_mean, geometric_mean
+from bench.analysis.intervals import arithmetic_mean
 from bench.records.explanation import Explained, Explanation, OperatorTime, PartTime, StepProfile
 from bench.runner.plan import Plan, Row
 from bench.runner.progress import Shown
@@ -114,13 +114,12 @@ def _summarized(row: Row, metric: TimedMetric, found: Sequence[Profiled]) -> Ste
     sides = [side(profiled) for profiled in found]
     parts = []
     for part in {part for one in sides for part in one.parts}:
-        seconds = [one.parts.get(part, 0.0) for one in sides]
-        estimate = geometric_mean(seconds) if min(seconds) > 0 else arithmetic_mean(seconds)
+        estimate = arithmetic_mean([one.parts.get(part, 0.0) for one in sides])
         operators = [] if part[0] == BETWEEN else _operators(part, found)
         layer, backward = part
         parts.append(
             PartTime(
-                layer=layer, backward=backward, seconds=estimate.value, low=estimate.low, high=estimate.high,
+                layer=layer, backward=backward, seconds=estimate.value, low=None if estimate.low is None else max(0.0, estimate.low), high=estimate.high,
                 operators=operators,
             )
         )  # fmt: skip

@@ -33,6 +33,21 @@ def test_a_file_by_layers_and_what_its_exporter_inserted(bench: Bench) -> None:
     assert "(Transpose): inserted by the exporter" in done.stdout
 
 
+def test_jax_by_layers_and_what_xla_fused(bench: Bench) -> None:
+    done = bench("explain", "jax", "--task", "train", "--processes", "2", *QUICK)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for part in ("conv2d_1", "conv2d_2 backward", "dense_2"):
+        assert f"\n{part} " in done.stdout, part
+
+
+@pytest.mark.long
+def test_keras_by_layers(bench: Bench) -> None:
+    done = bench("explain", "keras", "--task", "train", "--processes", "2", *QUICK)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for part in ("conv2d_1", "conv2d_2 backward", "(loss)", "(optimizer)"):
+        assert f"\n{part} " in done.stdout, part
+
+
 def test_openvino_by_layers(bench: Bench) -> None:
     done = bench("explain", "openvino<-pytorch", "--processes", "2", *QUICK)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -112,17 +112,7 @@ def explain_row(plan: Plan, row: Row, dataset: Dataset, count: int) -> StepProfi
 
 def _summarized(row: Row, metric: TimedMetric, found: Sequence[Profiled]) -> StepProfile:
     sides = [side(profiled) for profiled in found]
-    parts = []
-    for part in {part for one in sides for part in one.parts}:
-        estimate = arithmetic_mean([one.parts.get(part, 0.0) for one in sides])
-        operators = [] if part[0] == BETWEEN else _operators(part, found)
-        layer, backward = part
-        parts.append(
-            PartTime(
-                layer=layer, backward=backward, seconds=estimate.value, low=None if estimate.low is None else max(0.0, estimate.low), high=estimate.high,
-                operators=operators,
-            )
-        )  # fmt: skip
+    parts = [_part(part, sides, found) for part in {part for one in sides for part in one.parts}]
     return StepProfile(
         name=row.name,
         task=metric.task,
@@ -131,6 +121,18 @@ def _summarized(row: Row, metric: TimedMetric, found: Sequence[Profiled]) -> Ste
         overhead=overhead(found),
         processes=len(found),
         parts=sorted(parts, key=lambda part: -part.seconds),
+    )
+
+
+def _part(part: Part, sides: Sequence[SideProfile], found: Sequence[Profiled]) -> PartTime:
+    estimate = arithmetic_mean([one.parts.get(part, 0.0) for one in sides])
+    return PartTime(
+        layer=part[0],
+        backward=part[1],
+        seconds=estimate.value,
+        low=None if estimate.low is None else max(0.0, estimate.low),
+        high=estimate.high,
+        operators=[] if part[0] == BETWEEN else _operators(part, found),
     )
 
 

@@ -87,6 +87,7 @@ class LoadTest:
     queries: int
     samples: int
     seconds: float
+    """Of the whole test; offline, where all queries are scheduled at once: until the last answer."""
     percentiles: Mapping[str, float]
     """Of latencies: ``50`` to ``99.9``."""
     slip: float
@@ -130,7 +131,7 @@ def of_probe(scenario: Scenario, rate: float | None, load: Load, probed: Probed)
         rate=rate,
         queries=len(probed.latencies),
         samples=probed.samples,
-        seconds=probed.seconds,
+        seconds=ordered[-1] if scenario == "offline" else probed.seconds,
         percentiles={f"{percent:g}": percentile(ordered, percent) for percent in PERCENTILES},
         slip=slip,
         batches=probed.batches,

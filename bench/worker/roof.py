@@ -31,8 +31,9 @@ def rates(backend: Backend, device: str) -> dict[str, float]:
         ("cached_triad", CACHE, float(TRIAD_BYTES * CACHE)),
     ):
         kernels = backend.roof_kernels(size if name == "product" else 1, length)
-        if kernels:
-            found[name] = work / _fastest(backend, kernels[name.removeprefix("cached_")])
+        seconds = _fastest(backend, kernels[name.removeprefix("cached_")]) if kernels else 0.0
+        if seconds > 0:  # a clock that stands still tells no rate
+            found[name] = work / seconds
     return found
 
 
@@ -41,7 +42,7 @@ def _fastest(backend: Backend, kernel: Callable[[], object]) -> float:
     kernel()
     backend.synchronize()
     seconds, end = list[float](), clock.now() + SECONDS
-    while len(seconds) < CALLS or clock.now() < end:
+    while len(seconds) < CALLS or (clock.now() < end and max(seconds) > 0):
         begin = clock.now()
         kernel()
         backend.synchronize()

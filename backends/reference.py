@@ -294,14 +294,3 @@ class Adapter(Backend):
 
     def counts(self) -> dict[str, int]:
         return {"parameters": sum(self._network.weights[name].size for name in self._model.trained)}
-
-    def roof_kernels(self, size: int, length: int) -> dict[str, Callable[[], Array]]:
-        a, b = np.ones((size, size)), np.ones((size, size))
-        x, y, out = (np.ones(length, np.float32) for _ in range(3))
-
-        def triad() -> Array:
-            np.multiply(y, np.float32(1.5), out=out)
-            np.add(x, out, out=out)
-            return out
-
-        return {"product": lambda: a @ b, "triad": triad}

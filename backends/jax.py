@@ -321,7 +321,7 @@ class Adapter(Backend):
                 self.synchronize()
             profile = jax.profiler.ProfileData.from_file(str(xplane.profile_file(Path(folder))))
             events = [
-                xplane.Event(event.name, event.duration_ns / 1e9, {})
+                xplane.Event(event.name, event.duration_ns / 1e9)
                 for plane in profile.planes
                 for line in plane.lines
                 for event in line.events

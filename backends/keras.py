@@ -219,6 +219,7 @@ class OnJax(Adapter):
     MODES: ClassVar[tuple[str, ...]] = keras_engines.Jax.MODES
     REQUIRES: ClassVar[tuple[tuple[str, ...], ...]] = (("keras",), ("jax",))
     EXTRA: ClassVar[str | None] = "keras-jax"
+    operators = Backend.operators  # no profile of Keras on this engine is read
 
 
 class OnTorch(Adapter):
@@ -229,6 +230,7 @@ class OnTorch(Adapter):
     MODES: ClassVar[tuple[str, ...]] = keras_engines.Torch.MODES
     REQUIRES: ClassVar[tuple[tuple[str, ...], ...]] = (("keras",), ("torch",))
     EXTRA: ClassVar[str | None] = "keras-torch"
+    operators = Backend.operators  # no profile of Keras on this engine is read
 
 
 ADAPTERS = {"keras": Adapter, "keras-jax": OnJax, "keras-torch": OnTorch}

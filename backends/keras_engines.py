@@ -156,7 +156,7 @@ class TensorFlow:
             space = xplane_pb2.XSpace.FromString(xplane.profile_file(Path(folder)).read_bytes())
         wanted = "/device:GPU" if self.on_gpu else "/host:CPU"
         events = [
-            xplane.Event(plane.event_metadata[event.metadata_id].name, event.duration_ps / 1e12, {})
+            xplane.Event(plane.event_metadata[event.metadata_id].name, event.duration_ps / 1e12)
             for plane in space.planes
             if plane.name.startswith(wanted)
             for line in plane.lines
@@ -317,10 +317,6 @@ class Jax:
                     variable.assign(np.asarray(value))
             self._stale = False
 
-    def operators(self, *_: Any) -> list[Operator]:
-        """None yet."""
-        raise Unsupported("no profile of Keras on this engine is read; bench explain shows the engine's own backend")
-
     def compiled(self, function: Callable[..., Any]) -> Any:
         """The function as the engine's users compile it."""
         jitted = self._jax.jit(function)
@@ -419,10 +415,6 @@ class Torch:
 
     def write_back(self) -> None:
         """Nothing to do: the variables hold what was trained."""
-
-    def operators(self, *_: Any) -> list[Operator]:
-        """None yet."""
-        raise Unsupported("no profile of Keras on this engine is read; bench explain shows the engine's own backend")
 
     def compiled(self, function: Callable[..., Any]) -> Any:
         """The function as the engine's users run it, without gradients."""

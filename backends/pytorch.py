@@ -438,6 +438,8 @@ def _operators(events: Any, steps: int, on_gpu: bool) -> list[Operator]:
             layer_of_sequence.setdefault(event.sequence_nr, layer)
     seconds: dict[tuple[str, str, bool], float] = {}
     for event in events:
+        if event.device_type.name != "CPU":
+            continue  # a kernel: it counts for the operator that launched it
         layer, backward = _marked(event), False
         if not layer:
             outer = _outermost(event)

@@ -5,18 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from backends.base import OUTSIDE, Operator
 from backends.model import Conv2D, Dense, DepthwiseConv2D, ModelSpec
 
 
 class Event(NamedTuple):
-    """One event of a profile; ``stats``: what it says besides."""
+    """One event of a profile."""
 
     name: str
     seconds: float
-    stats: dict[str, Any]
 
 
 def profile_file(folder: Path) -> Path:

@@ -3,7 +3,7 @@
 A bound such as *p99 within 15 ms* holds at a rate if at most 1% of the requests are late. A probe shows that it holds,
 or that it fails, where the 95% interval of its share of late requests lies wholly on one side of that 1%; else it is
 undecided. The search widens until the bound holds at one rate and fails at another, and then probes on both sides of
-where a logistic curve through all probes crosses the allowed share, until that rate is known to 1.5%.
+where a logistic curve through all probes crosses the allowed share, until that rate's standard error is 2%.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ FEWEST = 5
 HALF = 0.5
 """Added to counts of late requests: none is no share of which a logarithm can be taken."""
 NORMAL = 1.96
+"""Standard errors of a 95% interval's half-width."""
 LEAST_SLOPE = 5.0
 """Of the curve: late requests grow 1.6-fold at least where the rate grows by a tenth, or the probes are too noisy to
 tell."""

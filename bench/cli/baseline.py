@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bench.cli import check_options, options
+from bench.cli import check_options, measuring, options
 from bench.cli.grouped import command
 from bench.cli.options import DeviceOptions, MetricOptions, RowOptions, WorkloadOptions
 from bench.errors import UsageError
@@ -41,7 +41,7 @@ def save(
     if not name or not name[0].isalpha() or any(character in name for character in "=<>~!@:/\\ ") or len(name) > 64:
         raise UsageError(f"baseline '{name}': begin with a letter; none of = < > ~ ! @ : / and no blank")
     job = CheckJob().with_options(check_options.given(rows, workload, device, metrics))
-    plan, data = options.plan_on_data(check_options.request(job, "precise", device))
+    plan, data = measuring.plan_on_data(check_options.request(job, "precise", device))
     lock = environments.current_lock(sorted({row.job.backend for row in plan.rows if row.problem is None}))
     kept = baselines.Baseline(name, lock, job, data.sha256, git_commit())
     Store(store).put(BASELINES, name, json.dumps(kept.to_dict()))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli import check_options, options
+from bench.cli import check_options, measuring, options
 from bench.cli.grouped import command
 from bench.cli.options import (
     DeviceOptions,
@@ -79,7 +79,7 @@ def bisect(
     searched = replace(metrics, metric=metric, figure=None)
     job = CheckJob().with_options(check_options.given(rows, workload, device, searched))
     criteria = check_options.criteria(job, gate, budget)
-    plan, data = options.plan_on_data(check_options.request(job, "precise", device, place, repeat))
+    plan, data = measuring.plan_on_data(check_options.request(job, "precise", device, place, repeat))
     store = Store(output.store)
     cache, packages = gate.cache or baselines.default_cache(), index.chosen()
     versions = bisection.candidates(environments.list_releases(package, cache, packages), good, bad)

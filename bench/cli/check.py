@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
-from bench.cli import check_options, options
+from bench.cli import check_options, measuring, options
 from bench.cli.grouped import command
 from bench.cli.options import (
     DeviceOptions,
@@ -168,7 +168,7 @@ def _checked(chosen: Chosen, store: Store, sitting: Sitting, output: OutputOptio
     criteria = check_options.criteria(job, gate, care.budget, care.seeds)
     pythons = chosen.interpreters.pythons
     request = check_options.request(job, care.profile, chosen.device, chosen.place, chosen.repeat, pythons)
-    plan, dataset = options.plan_on_data(request)
+    plan, dataset = measuring.plan_on_data(request)
     if saved is not None and saved.data != dataset.sha256:
         raise BenchError(
             f"baseline {against} was saved on other data ({saved.data[:12]}); this is {dataset.sha256[:12]}"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
-from bench.cli import options
+from bench.cli import measuring, options
 from bench.cli.grouped import command
 from bench.cli.options import DeviceOptions, InterpreterOptions, PlaceOptions, RepeatOptions, WorkloadOptions
 from bench.errors import BenchError, UsageError
@@ -54,28 +54,17 @@ def explain(
     Exit code: 0; 2 usage, or the row cannot run or has no profiler; 130 on Ctrl-C.
     """
     from bench.runner.explaining import explain_row
-    from bench.runner.plan import DEFAULT, Request
     from bench.values import Missing
     from reports.content.operators import document
     from reports.render.terminal import show
 
     backend, _, source = (part.strip() for part in row.partition("<-"))
-    request = Request(
-        backends=tuple(name for name in (backend, source) if name),
-        workload=workload.named(),
-        modes=(step.mode or DEFAULT,),
-        precisions=(step.precision or DEFAULT,),
-        task=options.one_of("task", step.task, TASKS),
-        devices=device.device or "auto",
-        batch_sizes=(step.batch_size,),
-        placement=place.placement("deploy"),
-        rounds=1,
-        seed=repeat.seed,
-        timeout=repeat.timeout,
-        data_dir=device.data_dir,
-        pythons=interpreters.pythons,
+    common = measuring.request(
+        f"{backend},{source}", workload.named(), (step.mode, step.precision), device, place, interpreters, repeat
     )
-    plan, dataset = options.plan_on_data(request)
+    task = options.one_of("task", step.task, TASKS)
+    request = replace(common, task=task, batch_sizes=(step.batch_size,), rounds=1)
+    plan, dataset = measuring.plan_on_data(request)
     options.end_as_ctrl_c()
     chosen = _chosen(plan, backend, source)
     try:

@@ -24,11 +24,7 @@ from bench.secrecy import MASK, hide
 if TYPE_CHECKING:
     from bench.gate.package_index import PackageIndex
     from bench.machine.placement import Placement
-    from bench.runner.plan import Plan, Request
-    from bench.runner.run import Sitting
-    from bench.runner.workspace import Inputs
     from bench.store.store import Store
-    from bench.workloads.datasets.dataset import Dataset
     from bench.workloads.workload import Workload
 
 Groups = TypeVar("Groups")
@@ -397,57 +393,6 @@ def one_of(kind: str, value: str, known: tuple[str, ...]) -> str:
     if value not in known:
         raise UsageError(f"unknown {kind} '{value}'; one of {', '.join(known)}")
     return value
-
-
-def plan_on_data(request: Request) -> tuple[Plan, Dataset]:
-    """The plan of a request, and its data set, for whose images the model is made.
-
-    Raises:
-        UsageError: an unknown name (before anything is downloaded), or data that cannot be had or do not fit.
-    """
-    from dataclasses import replace
-
-    from bench.runner.planner import make_plan
-    from bench.workloads.datasets import registry
-
-    make_plan(request)
-    dataset = registry.load(request.workload.dataset, request.data_dir)
-    workload = request.workload.on(dataset)
-    _check_memory(workload, len(dataset.train_y))
-    return make_plan(replace(request, workload=workload)), dataset
-
-
-def measured(
-    plan: Plan, dataset: Dataset, store: Store, format_name: str, sitting: Sitting, inputs: Inputs | None = None
-) -> int:
-    """Run a plan and print its tables; the exit code."""
-    from bench.runner import run as running
-    from reports.content import tables
-    from reports.render.terminal import show, with_notes
-
-    end_as_ctrl_c()
-    finished = running.run(plan, dataset, store, command_line(), inputs, sitting)
-    notes = [f"run {finished.run.name} in {finished.stored_in}"]
-    if finished.goes_on:
-        notes.append(f"it is not whole: {finished.goes_on} does what is missing")
-    show(with_notes(tables.document(finished.run), *notes), format_name)
-    return finished.exit_code
-
-
-def _check_memory(workload: Workload, images: int) -> None:
-    """Raise UsageError if the reference of the certificate needs more memory than there is."""
-    from backends.model import ModelSpec
-    from bench.machine.host import available_memory
-    from bench.worker.reference_outputs import bytes_needed
-
-    assert isinstance(workload.model, ModelSpec), "a file has judges of its own"
-    needed, free = bytes_needed(workload.model, images), available_memory()
-    if needed > free:
-        sides = "x".join(map(str, workload.model.input_shape))
-        raise UsageError(
-            f"certifying {workload.model.name} on {sides} images needs about {needed / 1e9:.1f} GB, this machine has"
-            f" {free / 1e9:.1f} GB free; take smaller images or a smaller model"
-        )
 
 
 def search_key(decides: Sequence[object]) -> str:

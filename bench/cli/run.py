@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import typer
 
 from bench import quantities
-from bench.cli import options
+from bench.cli import measuring, options
 from bench.cli.grouped import command
 from bench.cli.options import (
     DeviceOptions,
@@ -173,32 +173,27 @@ class Chosen:
         Raises:
             UsageError: an option that cannot be read, or does not go with another.
         """
-        from bench.runner.plan import ALL, DEFAULT, Request
+        from bench.runner.plan import ALL
 
         _refuse_contradictions(self.file, self.start, self.care)
         if self.file.onnx:
             _refuse_with_file(self.workload, self.start, self.rows, self.device, self.care)
         rows, care = self.rows, self.care
-        return Request(
-            backends=quantities.split_commas(rows.backend or ALL),
-            workload=self.workload.named(),
-            modes=quantities.split_commas(rows.mode or DEFAULT),
-            precisions=quantities.split_commas(rows.precision or DEFAULT),
+        common = measuring.request(
+            rows.backend or ALL, self.workload.named(), (rows.mode, rows.precision),
+            self.device, self.place, self.interpreters, self.repeat, care.profile,
+        )  # fmt: skip
+        return replace(
+            common,
             task=options.one_of("task", rows.task or "all", options.TASKS),
-            devices=self.device.device or "auto",
             batch_sizes=options.batch_sizes(rows.batch_size),
-            placement=self.place.placement(care.profile),
             rounds=care.rounds,
             precision_target=_share("--precision-target", care.precision_target),
             budget=None if care.budget is None else quantities.seconds("--budget", care.budget),
             freeze=self.start.freeze,
-            seed=self.repeat.seed,
             seeds=care.seeds,
             accuracy_margin=quantities.fraction("--accuracy-margin", care.accuracy_margin),
             target_accuracy=_share("--target-accuracy", care.target_accuracy),
-            timeout=self.repeat.timeout,
-            data_dir=self.device.data_dir,
-            pythons=self.interpreters.pythons,
         )
 
 
@@ -285,13 +280,13 @@ def _run(request: Request, chosen: Chosen, store: Store, format_name: str, sitti
     if chosen.file.onnx:
         models = onnx_file.describe_all(chosen.file.onnx, chosen.file.inputs)
         plan, inputs = onnx_run.plan(request, models), onnx_run.FileInputs(models)
-        return options.measured(plan, onnx_run.no_dataset(), store, format_name, sitting, inputs)
-    plan, dataset = options.plan_on_data(request)
+        return measuring.measured(plan, onnx_run.no_dataset(), store, format_name, sitting, inputs)
+    plan, dataset = measuring.plan_on_data(request)
     if chosen.start.init is not None:
         plan = _started(plan, store, chosen.start.init, chosen.start.new_head)
         start = replace(chosen.start, init=plan.request.started_from)  # "last" will be another run
         sitting = replace(sitting, options=options.plain(replace(chosen, start=start)))
-    return options.measured(plan, dataset, store, format_name, sitting)
+    return measuring.measured(plan, dataset, store, format_name, sitting)
 
 
 def _started(plan: Plan, store: Store, init: str, new_head: bool) -> Plan:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import typer
 
 from bench import quantities
-from bench.cli import options
+from bench.cli import measuring, options
 from bench.cli.grouped import command
 from bench.cli.options import (
     DeviceOptions,
@@ -139,25 +139,14 @@ class Chosen:
         Raises:
             UsageError: an option that cannot be read, or does not go with another.
         """
-        from bench.runner.plan import ALL, DEFAULT, Request
+        from bench.runner.plan import ALL
 
-        load = self.load.load
-        return Request(
-            backends=quantities.split_commas(self.rows.backend or ALL),
-            workload=self.workload.named(),
-            modes=quantities.split_commas(self.rows.mode or DEFAULT),
-            precisions=quantities.split_commas(self.rows.precision or DEFAULT),
-            task="infer",
-            devices=self.device.device or "auto",
-            batch_sizes=(load.max_batch,),
-            placement=self.place.placement("deploy"),
-            rounds=self.load.rounds,
-            seed=self.repeat.seed,
-            timeout=self.repeat.timeout,
-            data_dir=self.device.data_dir,
-            pythons=self.interpreters.pythons,
-            load=load,
-        )
+        load, rows = self.load.load, self.rows
+        common = measuring.request(
+            rows.backend or ALL, self.workload.named(), (rows.mode, rows.precision),
+            self.device, self.place, self.interpreters, self.repeat,
+        )  # fmt: skip
+        return replace(common, task="infer", batch_sizes=(load.max_batch,), rounds=self.load.rounds, load=load)
 
 
 def register(app: typer.Typer) -> None:
@@ -203,5 +192,5 @@ def _serve(request: Request, chosen: Chosen, store: Store, format_name: str, sit
     """
     if find_spec("mlperf_loadgen") is None and not request.pythons:
         raise UsageError("LoadGen is missing: pip install 'evenbench[serving]'")
-    plan, dataset = options.plan_on_data(request)
-    return options.measured(plan, dataset, store, format_name, replace(sitting, options=options.plain(chosen)))
+    plan, dataset = measuring.plan_on_data(request)
+    return measuring.measured(plan, dataset, store, format_name, replace(sitting, options=options.plain(chosen)))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import typer
 
 from bench import quantities
-from bench.cli import options
+from bench.cli import measuring, options
 from bench.cli.grouped import command
 from bench.cli.options import (
     DeviceOptions,
@@ -142,7 +142,7 @@ def _swept(chosen: Chosen, store: Store, format_name: str, restart: bool, anyway
     workloads = [chosen.workload.named(_entries(trial.changes)) for trial in planned]
     if not all(each.recipe.validation for each in workloads):
         raise UsageError("trials are chosen on held-out images, the recipe holds out none; add --set validation=0.1")
-    plan, data = options.plan_on_data(chosen.request())
+    plan, data = measuring.plan_on_data(chosen.request())
     rows = {row.id: row.name for row in plan.rows if row.requested}
     decides = [plan.request.workload.name, sorted(rows), care.seeds, care.seed, data.sha256]
     decides.append([trial.changes for trial in planned])

@@ -29,8 +29,6 @@ from bench.workloads.datasets.dataset import Dataset
 
 SECONDS = 0.5
 """Of a step, repeated, in every process; without the profiler and with it."""
-
-
 PAIRS = 8
 """Of processes, to explain a change."""
 

@@ -44,12 +44,14 @@ def trainings(plan: Plan, row: Row, trains: bool = True) -> int:
 
 @dataclass
 class RowJobs:
-    """Certify and fit rows. ``trains`` False: the seeded initial weights are exported and timed, without training."""
+    """Certify and fit rows. ``trains`` False: the seeded initial weights are exported and timed, without training.
+    ``finds_limit``: each framework also measures the machine's limit."""
 
     workspace: Workspace
     results: Results
     dataset: Dataset
     trains: bool = True
+    finds_limit: bool = False
 
     @cached_property
     def _judge(self) -> RowJudge:
@@ -163,8 +165,7 @@ class RowJobs:
         expected = None
         if row.source is None and isinstance(plan.workload.model, ModelSpec):
             expected = self.workspace.expected(row)
-        # A check compares, and tells no limit of the machine; under a quota of CPU time none is seen.
-        limit = row.side is None and bool(self.results.plan.metrics) and row.job.cpu_quota is None
+        limit = self.finds_limit and bool(self.results.plan.metrics) and row.job.cpu_quota is None  # a quota hides it
         request = Certify(work=self.workspace.work(row), out=folder, batches=sizes, kernels=limit)
         result.certified = self.workspace.ask_fresh_worker(row, "certify", request)
         if row.file is not None:

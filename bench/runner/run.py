@@ -110,8 +110,6 @@ def run(
                 progress.step_seconds = time_left.step_seconds(plan, counts, store)
             try:
                 interrupted = _measure(workspace, results, dataset)
-                if not interrupted:
-                    _look_again_at_roofs(workspace, results)
             except BaseException:
                 again = resumption.command(begun.name)
                 print(f"bench: the run stopped early; {again} does what is missing", file=sys.stderr)
@@ -169,8 +167,9 @@ def _measure(workspace: Workspace, results: Results, dataset: Dataset) -> bool:
     results.report_problems()
     results.began = began = time.monotonic() - results.timing.wall
     try:
-        RowJobs(workspace, results, dataset).run_all()
+        RowJobs(workspace, results, dataset, finds_limit=results.plan.rounds > 0).run_all()
         Rounds(workspace, results, began).run_all()
+        _look_again_at_roofs(workspace, results)
     except KeyboardInterrupt:
         results.interrupt()
         return True

@@ -18,8 +18,9 @@ from bench.worker.protocol import WarmedUp
 
 now = time.perf_counter
 
-MAX_LATENCIES = 500
-"""A latency slice ends after its seconds or this many calls, whichever comes first."""
+MAX_LATENCIES, MAX_UNDER_QUOTA = 500, 5000
+"""A latency slice ends after its seconds or this many calls, whichever comes first; under a quota of CPU time it must
+see the pauses at the ends of its periods."""
 MIN_WARM_UP_STEPS = 3
 MIN_WARM_UP_SECONDS = 0.2
 MAX_WARM_UP_SECONDS = 2.0
@@ -105,14 +106,19 @@ def throughput_slice(
 
 
 def latency_slice(
-    step: Callable[[], object], fence: Callable[[], None], seconds: float, step_seconds: float, images: int
+    step: Callable[[], object],
+    fence: Callable[[], None],
+    seconds: float,
+    step_seconds: float,
+    images: int,
+    most: int = MAX_LATENCIES,
 ) -> Timed:
-    """Time calls one by one, each with its fence. ``seconds`` of the result is the sum over the calls."""
+    """Time calls one by one, each with its fence, at most so many. ``seconds`` of the result is the sum over them."""
     latencies: list[float] = []
     _untimed_step(step, seconds, step_seconds)
     fence()
     end = now() + seconds
-    while len(latencies) < MAX_LATENCIES:
+    while len(latencies) < most:
         begin = now()
         step()
         fence()

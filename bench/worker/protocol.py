@@ -645,7 +645,7 @@ REQUESTS: dict[str, type[Request[Any]]] = {
     "close": Close,
     "profile": Profile,
     "start_server": StartServer,
-    "load": Probe,
+    "probe_load": Probe,
     "read_served": ReadServed,
     "finish": Finish,
     "probe": ProbeGpu,

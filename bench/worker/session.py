@@ -260,9 +260,13 @@ class Session:
         """Draw the inputs of the next slice."""
         steps = clock.steps_of(request.seconds, self._step_seconds) + 1  # and the untimed one
         if self._metric.name == "latency":
-            steps = min(steps, clock.MAX_LATENCIES + 1)
+            steps = min(steps, self._most_latencies + 1)
         with self._phase("inputs"):
             return Renewed(batches=self._step.renew(request.seed, steps, request.keep))
+
+    @property
+    def _most_latencies(self) -> int:
+        return clock.MAX_LATENCIES if self._work.job.cpu_quota is None else clock.MAX_UNDER_QUOTA
 
     def read_kept(self, request: ReadKept) -> KeptOutputs:
         """Outputs of the slice that was timed last."""
@@ -286,7 +290,9 @@ class Session:
 
     def slice(self, request: TimeSlice) -> TimedSlice:
         """Time the metric that was warmed up last."""
-        timer = clock.latency_slice if self._metric.name == "latency" else clock.throughput_slice
+        timer: Callable[..., clock.Timed] = clock.throughput_slice
+        if self._metric.name == "latency":
+            timer = partial(clock.latency_slice, most=self._most_latencies)
         stops.stops()  # before the slice does not count
         before, begin = memory.usage(), clock.now()
         with self._phase("timed"):
@@ -359,7 +365,7 @@ class Session:
         with self._phase("warm_up"):
             return Started(seconds=self._server.warm_up(lambda size: batch_of(self._work, size)[0]))
 
-    def load(self, request: Probe) -> Probed:
+    def probe_load(self, request: Probe) -> Probed:
         """One test by LoadGen."""
         with self._phase("inputs"):
             ((images, _),) = self._draw(request.seed, request.images, 1)

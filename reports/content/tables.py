@@ -92,32 +92,26 @@ def _status(record: Record, notes: Notes) -> str:
 
 
 def _start_and_size(rows: Rows) -> list[Table]:
-    columns = _columns(rows, "start and size")
-    if not columns:
-        return []
-    headers = ["row", *(column.head for column in columns)]
-    heading = f"Start, memory, size ({process_count(rows.records)})"
-    return [Table(heading, headers, rows.cells(columns), numbers_from=1, optional_columns=_optional(columns))]
+    return _of_group(rows, "start and size", "Start, memory, size")
 
 
 def _energy(rows: Rows) -> list[Table]:
     """The energy of an image. Where nothing is visible the notes say why (``footnotes``)."""
     measured = any(f.name == "energy" and f.value is not None for record in rows.records for f in record.figures)
-    columns = _columns(rows, "energy") if measured else []
-    if not columns:
-        return []
-    headers = ["row", *(column.head for column in columns)]
-    heading = f"Energy ({process_count(rows.records)})"
-    return [Table(heading, headers, rows.cells(columns), numbers_from=1, optional_columns=_optional(columns))]
+    return _of_group(rows, "energy", "Energy") if measured else []
 
 
 def _load(rows: Rows) -> list[Table]:
     """The tests under load, with how the models were served."""
-    columns = _columns(rows, "load")
+    return _of_group(rows, "load", "Load", *dict.fromkeys(r.job.serving for r in rows.records if r.job.serving))
+
+
+def _of_group(rows: Rows, group: Group, heading: str, *conditions: str) -> list[Table]:
+    """All metrics of a group in one table; none if no row has any."""
+    columns = _columns(rows, group)
     if not columns:
         return []
-    served = dict.fromkeys(record.job.serving for record in rows.records if record.job.serving)
-    heading = f"Load ({'; '.join([*served, process_count(rows.records)])})"
+    heading = f"{heading} ({'; '.join([*conditions, process_count(rows.records)])})"
     headers = ["row", *(column.head for column in columns)]
     return [Table(heading, headers, rows.cells(columns), numbers_from=1, optional_columns=_optional(columns))]
 

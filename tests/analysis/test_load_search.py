@@ -25,9 +25,9 @@ def waits_less(time: float, rate: float, service: float = SERVICE) -> float:
     )
 
 
-def highest_rate(bound: float, share: float = 0.99) -> float:
+def highest_rate(bound: float, share: float = 0.99, service: float = SERVICE) -> float:
     """At which this share of the latencies of M/D/1 is within the bound."""
-    return float(brentq(lambda rate: waits_less(bound - SERVICE, rate) - share, 1.0, 0.99 * CAPACITY))
+    return float(brentq(lambda rate: waits_less(bound - service, rate, service) - share, 1.0, 0.99 / service))
 
 
 def latencies(rate: float, count: int, rng: np.random.Generator) -> npt.NDArray[np.float64]:

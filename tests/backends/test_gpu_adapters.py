@@ -263,3 +263,25 @@ print(json.dumps(apart))
     apart = told(code)
     assert set(apart) >= {"batch_norm_1.gamma", "batch_norm_1.mean", "batch_norm_1.variance"}
     assert all(0 < difference < 5e-3 for difference in apart.values()), "what is read has been rounded to bfloat16"
+
+
+def test_a_kernel_counts_once_for_the_operator_that_launched_it() -> None:
+    """torch.profiler lists a kernel beside its operator, whose device time is the kernel's."""
+    from backends.pytorch import _operators
+
+    def event(name: str, kind: str, device_us: float, parent: Any = None, sequence: int = -1) -> Any:
+        return types.SimpleNamespace(
+            name=name, device_type=types.SimpleNamespace(name=kind), self_device_time_total=device_us,
+            self_cpu_time_total=9.0, cpu_parent=parent, sequence_nr=sequence,
+        )  # fmt: skip
+
+    layer = event("layer:dense_1", "CPU", 0.0)
+    forward = event("aten::addmm", "CPU", 30.0, layer, sequence=4)
+    engine = event("autograd::engine::evaluate_function: AddmmBackward0", "CPU", 0.0, sequence=4)
+    backward = event("aten::mm", "CPU", 50.0, engine)
+    kernels = [event("sm90_gemm", "CUDA", 30.0), event("sm90_gemm", "CUDA", 50.0)]
+    found = _operators([layer, forward, engine, backward, *kernels], 2, on_gpu=True)
+    assert {(o.name, o.layer, o.backward, round(1e6 * o.seconds, 3)) for o in found} == {
+        ("aten::addmm", "dense_1", False, 15.0),
+        ("aten::mm", "dense_1", True, 25.0),
+    }

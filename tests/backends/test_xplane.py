@@ -68,7 +68,7 @@ def test_what_is_no_layer() -> None:
 
 
 def test_events_are_summed_over_calls_and_shared_by_steps() -> None:
-    events = [Event("a", 0.5, {}), Event("a", 1.5, {}), Event("b", 1.0, {}), Event("no operator", 9.0, {})]
+    events = [Event("a", 0.5), Event("a", 1.5), Event("b", 1.0), Event("no operator", 9.0)]
     places = {"a": Place("conv2d_1", True), "b": Place("", False, "odd")}
     assert xplane.by_name(events, 2, places.get) == [
         Operator("a", "", "conv2d_1", True, 1.0, ""),

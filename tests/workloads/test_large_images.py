@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from bench.cli import options
+from bench.cli import measuring
 from bench.errors import UsageError
 from bench.runner.plan import Request
 from bench.worker.reference_outputs import bytes_needed
@@ -25,9 +25,9 @@ def test_memory_grows_with_the_area_of_the_images() -> None:
 def test_what_needs_more_than_there_is_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     workload = Workload(MODELS["article-keras"], "digits", RECIPES["article-keras"])
     request = Request(("reference",), workload, devices="cpu")
-    options.plan_on_data(request)
+    measuring.plan_on_data(request)
     monkeypatch.setattr("bench.machine.host.available_memory", lambda: 10**8)
     with pytest.raises(
         UsageError, match=r"certifying article-keras on 32x32x3 images needs about 0.3 GB, this machine"
     ):
-        options.plan_on_data(request)
+        measuring.plan_on_data(request)

@@ -10,7 +10,7 @@ from bench.analysis.ratios import widest
 from bench.machine.turn import HELD
 from bench.records.metrics import METRICS, decisive
 from bench.records.record import Ratio, Record, Resumption, Run, label
-from reports.content import modes
+from reports.content import modes, roofs
 from reports.content.cells import percent, process_count
 
 GLOSSARY = (
@@ -28,7 +28,13 @@ def lines(run: Run) -> list[str]:
     counted = process_count(run.records)
     if counted == "n = 1 process":
         notes.append("no intervals: one process has no spread between processes; --rounds 3 gives one")
-    notes += _no_energy(run) + _batches_above_the_data(run) + form_differences(run) + _all_right(run)
+    notes += (
+        _no_energy(run)
+        + roofs.lines(run.records)
+        + _batches_above_the_data(run)
+        + form_differences(run)
+        + _all_right(run)
+    )
     for record in run.records:
         if record.data.note and f"data: {record.data.note}" not in notes:
             notes.append(f"data: {record.data.note}")

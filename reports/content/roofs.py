@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from bench.analysis.roofs import Attained, attained
 from bench.records.record import Record
+from reports.content.cells import half_width, process_count
 from reports.content.places import TASKS
 from reports.content.training_plots import Named
 from reports.plot import Axis, Plot, Series
@@ -26,7 +27,7 @@ def tables(names: Sequence[str], records: Sequence[Record]) -> list[Table]:
     if not cells:
         return []
     headers = ["row", "work", "GFLOP/s", "GB/s", "of the roof", "roof [GFLOP/s]", "triad [GB/s]"]
-    heading = "Distance from the machine's limit (roof: best matrix product and triad of the run's frameworks)"
+    heading = f"Distance from the machine's limit (device; {process_count(records)}; roof: best kernels of the run)"
     return [Table(heading, headers, cells, numbers_from=2, optional_columns=(6, 5, 3))]
 
 
@@ -34,7 +35,32 @@ def _cells(record: Record, one: Attained) -> list[str]:
     roof = record.roof
     work = f"{TASKS[one.figure.task or 'infer'].lower()}, batch {one.figure.batch_size}"
     limits = [NOT_MEASURED] * 2 if roof is None else [f"{roof.product / GIGA:,.3g}", f"{roof.triad / GIGA:,.3g}"]
-    return [work, f"{one.flops / GIGA:,.3g}", f"{one.bytes / GIGA:,.3g}", f"{100 * one.share:.0f}%", *limits]
+    return [
+        work,
+        f"{one.flops / GIGA:,.3g}{half_width(one.figure)}",
+        f"{one.bytes / GIGA:,.3g}",
+        f"{100 * one.share:.0f}%",
+        *limits,
+    ]
+
+
+def lines(records: Sequence[Record]) -> list[str]:
+    """Which rows have no place in that table, and why."""
+    reasons: dict[str, list[str]] = {}
+    for record in records:
+        timed = any(figure.name == "throughput" and figure.value for figure in record.figures)
+        counted = record.figure("io_bytes") is not None  # of a version that measures a limit
+        if record.roof is None and timed and counted and record.status == "ok":
+            reasons.setdefault(_why_no_roof(record), []).append(record.id)
+    return [f"machine's limit not measured: {', '.join(ids)}: {reason}" for reason, ids in reasons.items()]
+
+
+def _why_no_roof(record: Record) -> str:
+    if record.job.cpu_quota is not None:
+        return "a quota of CPU time hides it"
+    if record.job.inputs:
+        return "the work of a user's file is not counted"
+    return f"no framework of the run tells it in {record.job.precision}"
 
 
 def rooflines(named: Named) -> list[Plot]:

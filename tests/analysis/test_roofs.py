@@ -15,6 +15,7 @@ from reports.content.plots import run_sections
 
 FLOPS, IO, PARAMETERS = 1e6, 4000.0, 1000.0
 FAST = {"product": 100e9, "triad": 8e9, "cached_triad": 50e9}
+QUOTA = {"threads": 3, "cpu_quota": 1.5}
 SLOW = {"product": 60e9, "triad": 10e9, "cached_triad": 20e9}
 
 
@@ -65,6 +66,16 @@ def test_a_row_above_the_roof_fails(task: str, rate: float) -> None:
     assert over.error.startswith("self-check roof: 1.2e+11 FLOP/s")
     (under,) = with_roofs([timed("a", rate * 0.8, task, kernels=FAST)])
     assert under.status == "ok"
+
+
+def test_a_row_without_a_limit_says_why() -> None:
+    both = with_roofs(
+        [timed("a", 1e4, kernels=FAST), timed("judge", 1e3, job={"precision": "fp64"}), timed("b", 1e3, job=QUOTA)]
+    )
+    assert roofs.lines(both) == [
+        "machine's limit not measured: judge/cpu/fp64/usual: no framework of the run tells it in fp64",
+        "machine's limit not measured: b/cpu/fp32/usual: a quota of CPU time hides it",
+    ]
 
 
 def test_without_kernels_there_is_no_roof_and_no_table() -> None:

@@ -114,6 +114,14 @@ def test_every_limit(changes: dict[str, object], text: str) -> None:
     assert found == [text]
 
 
+def test_under_a_quota_threads_wait_and_rest() -> None:
+    """Its pauses are what was asked for, no disturbance."""
+    paused = replace(QUIET, ran=0.05, waited=0.05, others=0.015)
+    assert reasons(paused, SLICE, 1) == ["its threads waited 50% of their time for a core"]
+    assert reasons(replace(paused, held_back=0.05), SLICE, 1) == []
+    assert reasons(replace(QUIET, ran=0.05, held_back=0.05), SLICE, 1) == []
+
+
 def test_idle_time_is_of_the_parents_clock_and_not_of_the_workers() -> None:
     """A backend that reports four times the true time ran all the same; one that was frozen says nothing of it."""
     assert reasons(replace(QUIET, wall=0.1), 4 * SLICE, 1) == []

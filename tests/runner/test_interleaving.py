@@ -27,6 +27,7 @@ from bench.worker.protocol import (
     Request,
     TimedMetric,
     TimedSlice,
+    TimeSlice,
     WarmedUp,
     WarmUp,
     Work,
@@ -123,6 +124,25 @@ def measure(
     outcomes = block.measure(rows, metrics, lambda part: None)
     assert all(worker.killed for worker in workers.values())
     return {r.name: outcomes[r.id] for r in rows}, events
+
+
+@pytest.mark.parametrize(("quota", "longer"), [(None, False), (1.5, True)])
+def test_under_a_quota_a_slice_lasts_several_of_its_periods(quota: float | None, longer: bool) -> None:
+    asked: list[float] = []
+
+    class Worker(FakeWorker):
+        def ask(self, request: Request[Any], timeout: float) -> Any:
+            if isinstance(request, TimeSlice):
+                asked.append(request.seconds)
+            return super().ask(request, timeout)
+
+    measured = one("a")
+    measured = replace(measured, job=replace(measured.job, cpu_quota=quota))
+    prepare = Prepare(work=Work(job=measured.job, model=None, recipe={}, data=Path()))
+    block = Block(lambda r: Worker("a", []), lambda r: prepare, 60.0, lambda metric: 2, Timing())  # type: ignore[arg-type,return-value]
+    block.measure([measured], [THROUGHPUT], lambda part: None)
+    assert len(asked) == 2
+    assert (min(asked) >= 1.0) is longer
 
 
 def test_inputs_are_renewed_before_the_clock_and_outputs_read_after_it() -> None:

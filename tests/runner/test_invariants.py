@@ -100,6 +100,18 @@ def test_what_the_kernel_says_is_held_against_the_row(name: str, changes: dict[s
     assert [text.split(":")[0] for text in violations(with_readings(HONEST | changes))] == [name]
 
 
+@pytest.mark.parametrize(("boundary", "broken"), [("end-to-end", []), ("device", ["cpu_time"])])
+def test_end_to_end_a_thread_may_bring_the_next_inputs_meanwhile(boundary: str, broken: list[str]) -> None:
+    """JAX's training on one thread was refused by mistake."""
+
+    def spoil(figure: dict[str, Any]) -> None:
+        figure["boundary"] = boundary
+        for piece in (piece for sample in figure["samples"] for piece in sample["slices"]):
+            piece["noise"] = HONEST | {"cpu": 0.245}
+
+    assert [text.split(":")[0] for text in violations(spoiled("throughput", spoil))] == broken
+
+
 @pytest.mark.parametrize(("pace", "breaks"), [(0.99, False), (0.75, True), (1.1, True)])
 def test_on_a_busy_machine_a_clock_is_compared_over_a_worker_s_life(pace: float, breaks: bool) -> None:
     """There the parent, too, waits for its core in every slice."""

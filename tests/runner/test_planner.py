@@ -89,6 +89,23 @@ def test_a_row_and_its_source_keep_one_name_in_all_variants() -> None:
     assert len(names) == len(rows)
 
 
+def test_under_all_modes_only_the_first_must_run() -> None:
+    """``onnxruntime --mode all`` failed where the wheel of one of its modes was not there."""
+    from bench.runner.plan import Request
+    from bench.runner.planner import make_plan
+    from bench.workloads.models import MODELS
+    from bench.workloads.workload import RECIPES, Workload
+
+    workload = Workload(MODELS["article-pytorch"], "digits", RECIPES["article-keras"])
+
+    def required(*modes: str) -> dict[str, bool]:
+        plan = make_plan(Request(("pytorch", "onnxruntime"), workload, devices="cpu", task="infer", modes=modes))
+        return {row.job.mode: row.required for row in plan.rows if row.requested}
+
+    assert {mode for mode, needed in required("all").items() if needed} == {"eager", "all-optimizations"}
+    assert all(required("eager", "no-optimizations").values())
+
+
 def test_an_unsupported_precision_yields_an_unsupported_row() -> None:
     from bench.runner.plan import Request
     from bench.runner.planner import make_plan

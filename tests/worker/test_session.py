@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +109,19 @@ def test_every_call_of_a_latency_slice_is_fenced(session: Session, recorder: Rec
     assert timed.latencies is not None
     calls = [call for call in recorder.calls if call not in READ_LAST]
     assert calls == ["synchronize", *["forward", "synchronize"] * len(timed.latencies)]
+
+
+def test_under_a_quota_a_latency_slice_sees_several_of_its_periods(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_module.clock, "MAX_LATENCIES", 5)
+    monkeypatch.setattr(session_module.clock, "MAX_UNDER_QUOTA", 30)
+    session.warm_up(WarmUp(metric=TimedMetric("latency", "infer", 1, "device")))
+    counts = []
+    for quota in (None, 1.5):
+        session._work = replace(session._work, job=replace(session._work.job, cpu_quota=quota))
+        counts.append(len(session.slice(TimeSlice(seconds=10.0)).latencies or ()))
+    assert counts == [5, 30]
 
 
 def test_an_error_is_one_reply_and_the_end(

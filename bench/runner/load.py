@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bench.analysis import load_search
@@ -17,6 +17,7 @@ PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9)
 STREAM_QUERIES = 1024
 """Of a single-stream or multi-stream test, at least."""
 TOO_SHORT = "LoadGen's own checks of duration and number of queries failed"
+BEHIND = "the generator fell behind"
 LARGEST_SLIP = 0.1
 """Share of the bound by which one in a hundred queries may be issued late at most: else the generator fell behind. It
 is also the slack, as a share of the median latency, where there is no bound."""
@@ -106,6 +107,11 @@ class LoadTest:
     served: Served | None = field(default=None, compare=False)
 
     @property
+    def fell_behind(self) -> bool:
+        """Whether the generator issued its queries too late."""
+        return self.invalid.startswith(BEHIND)
+
+    @property
     def achieved(self) -> float:
         """Samples per second."""
         return self.samples / self.seconds
@@ -113,6 +119,14 @@ class LoadTest:
     def verdict(self, allowed: float) -> Verdict | None:
         """Whether the bound holds; None: there is none, or the test does not count."""
         return None if self.late is None or self.invalid else self.late.verdict(allowed)
+
+
+def probes(tests: Sequence[LoadTest]) -> list[LoadTest]:
+    """Those that a search goes by. A generator that fell behind at a rate, and not at a higher one, was held up by
+    something else: that test tells nothing."""
+    searched = [test for test in tests if test.searched and test.rate is not None]
+    issued = max((test.rate or 0.0 for test in searched if not test.invalid), default=0.0)
+    return [test for test in searched if not (test.fell_behind and (test.rate or 0.0) <= issued)]
 
 
 def of_probe(scenario: Scenario, rate: float | None, load: Load, probed: Probed) -> LoadTest:
@@ -146,5 +160,5 @@ def _why_invalid(scenario: Scenario, load: Load, slip: float, median: float, sum
         return TOO_SHORT
     allowed = LARGEST_SLIP * (median if load.bound is None else load.bound)
     if scenario == "server" and slip > allowed:
-        return f"the generator fell behind: one in a hundred queries was issued {1e3 * slip:.3g} ms late"
+        return f"{BEHIND}: one in a hundred queries was issued {1e3 * slip:.3g} ms late"
     return ""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from bench.analysis.load_search import RateSearch
 from bench.records.record import Disturbance, Figure, Sample
 from bench.records.record import LoadTest as StoredTest
-from bench.runner.load import SCENARIOS, STREAM_SAMPLES, Load, LoadTest
+from bench.runner.load import SCENARIOS, STREAM_SAMPLES, Load, LoadTest, probes
 from bench.runner.over_processes import over_processes
 from bench.runner.row_result import RowResult
 from bench.values import Missing
@@ -62,16 +62,17 @@ def _percentile(percent: int) -> Callable[[Sequence[LoadTest]], float]:
 
 def _rate(tests: Sequence[LoadTest], load: Load) -> float | Missing:
     """The highest rate at which the bound holds. A rate at which the generator fell behind is no rate of the row's."""
-    search = RateSearch(load.allowed, 1.0, [(t.rate, t.late) for t in tests if t.rate is not None and t.late])
+    tests = probes(tests)
+    search = RateSearch(load.allowed, 1.0, [(test.rate, test.late) for test in tests if test.rate and test.late])
     found = search.result
     if isinstance(found, Missing):
         return found
-    behind = [test.rate for test in tests if test.rate is not None and test.invalid]
-    if behind and min(behind) <= found.value:
-        invalid = next(test.invalid for test in tests if test.invalid)
-        holding = [t.rate for t in tests if t.rate is not None and t.verdict(load.allowed) == "holds"]
-        least = f", it holds at {max(holding):,.4g}" if holding else ""
-        return Missing(f"{invalid}, at {min(behind):,.4g} requests/s{least}: the row may bear more")
+    behind = [(test.rate, test.invalid) for test in tests if test.rate and test.invalid]
+    if behind and min(behind)[0] <= found.value:
+        rate, invalid = min(behind)
+        holding = [test.rate for test in tests if test.rate and test.verdict(load.allowed) == "holds"]
+        least = f"the row bears {max(holding):,.0f} requests/s, and may" if holding else "the row may"
+        return Missing(f"{invalid}, at {rate:,.0f} requests/s: {least} bear more")
     return found.value
 
 

@@ -17,7 +17,7 @@ from bench.machine import speed_variables
 from bench.machine.slice_noise import Noise, reasons
 from bench.runner import roof
 from bench.runner.interleaving import Live, Turns
-from bench.runner.load import STREAM_SAMPLES, TOO_SHORT, Load, LoadTest, Served, of_probe
+from bench.runner.load import STREAM_SAMPLES, TOO_SHORT, Load, LoadTest, Served, of_probe, probes
 from bench.runner.plan import Row
 from bench.runner.worker_process import WorkerError
 from bench.worker.protocol import Probe, ReadServed, Scenario, Started, StartServer, TimedMetric
@@ -27,7 +27,7 @@ IMAGES, IMAGE_BYTES = 1024, 32 * 2**20
 ROWS_ASKED = 8
 """Images of a test whose logits are judged."""
 SECOND_TRIES = 4
-"""Disturbed tests of a row that are made again."""
+"""Tests of a row that are made again, because they were disturbed or the generator fell behind."""
 SPARE, MOST_SPARE = 1.3, 5.0
 """LoadGen is told to expect so many times the rate that is known, so that a test has queries enough; more at most."""
 SLOWER = 20.0
@@ -96,10 +96,8 @@ class LoadTurns:
         test = self._test(turns, live, "server", rate)
         again = self._is_tried_again(live, test)
         live.load.append(replace(test, searched=not again))
-        if not again:
-            assert test.late is not None, "a search has a bound"
-            # A generator that falls behind makes queries late as well: the rate is beyond what can be tested.
-            search.probes.append((rate, test.late))
+        # A generator that falls behind makes queries late as well: such a rate is beyond what can be tested.
+        search.probes = [(each.rate, each.late) for each in probes(live.load) if each.rate and each.late]
 
     def _test_until_quiet(self, turns: Turns, live: Live, scenario: Scenario, rate: float | None) -> None:
         spare, again = SPARE, True
@@ -111,9 +109,9 @@ class LoadTurns:
                 spare, again = 2 * spare, True
 
     def _is_tried_again(self, live: Live, test: LoadTest) -> bool:
-        """Whether a test was disturbed, and the row has a second try left."""
+        """Whether a test was disturbed or issued too late, and the row has a second try left."""
         tries = self._tried_again.get(live.row.id, 0)
-        if not test.reasons or tries >= SECOND_TRIES:
+        if not (test.reasons or test.fell_behind) or tries >= SECOND_TRIES:
             return False
         self._tried_again[live.row.id] = tries + 1
         return True

@@ -63,6 +63,10 @@ def figure(tests: list[LoadTest], name: str = "server_rate") -> Figure:
     return next(each for each in load_record.figures(known, LOAD) if each.name == name)
 
 
+def fallen_behind(test: LoadTest) -> LoadTest:
+    return replace(test, invalid="the generator fell behind: late")
+
+
 AROUND = [searched(rate, late) for rate, late in ((80, 4), (90, 15), (95, 28), (105, 60), (110, 90))]
 
 
@@ -73,12 +77,17 @@ def test_the_rate_is_where_the_curve_crosses_what_is_allowed() -> None:
 
 
 def test_a_rate_that_the_generator_could_not_issue_is_not_told() -> None:
-    behind = [replace(test, invalid="the generator fell behind: late") if test.rate == 90 else test for test in AROUND]
-    missing = figure(behind)
+    missing = figure([fallen_behind(test) if (test.rate or 0) >= 90 else test for test in AROUND])
     assert missing.value is None
-    assert missing.reason == "the generator fell behind: late, at 90 requests/s, it holds at 80: the row may bear more"
-    above = [replace(test, invalid="the generator fell behind: late") if test.rate == 110 else test for test in AROUND]
+    text = "the generator fell behind: late, at 90 requests/s: the row bears 80 requests/s, and may bear more"
+    assert missing.reason == text
+    above = [fallen_behind(test) if test.rate == 110 else test for test in AROUND]
     assert figure(above).value is not None, "beyond the rate that was found it is no matter"
+
+
+def test_a_generator_that_was_held_up_once_tells_nothing_of_a_rate() -> None:
+    held_up = replace(fallen_behind(searched(85, 3000)), reasons=())
+    assert figure([held_up, *AROUND]).value == figure(AROUND).value, "it issued higher rates in time"
 
 
 def test_what_was_made_again_does_not_count() -> None:

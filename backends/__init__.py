@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from backends.description import Description
 
 ENTRY_POINT_GROUP = "evenbench.backends"
-_NOT_BACKENDS = {"base", "description", "keras_engines", "layers", "model", "onnx_converter", "optimizers", "xplane"}
+_NOT_BACKENDS = {
+    "base", "description", "grain_loader", "keras_engines", "layers", "model", "onnx_converter", "optimizers",
+    "tf_data", "torch_loader", "xplane",
+}  # fmt: skip
 
 
 def names() -> list[str]:

@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from backends.model import ModelSpec, Weights
+from backends.model import ModelSpec, Shape, Weights
 
 Images: TypeAlias = npt.NDArray[np.float32]
 Labels: TypeAlias = npt.NDArray[np.int64]
@@ -61,6 +61,51 @@ class Operator(NamedTuple):
 
 OUTSIDE = {"loss": "(loss)", "optimizer": "(optimizer)"}
 """Names in place of a layer's, for what is no layer."""
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """Image files (PNG, without loss) that an input pipeline reads, and what it makes of them."""
+
+    paths: tuple[str, ...]
+    labels: Labels
+    shape: Shape
+    """Of a decoded image: height, width, channels."""
+    crop_padding: int
+    """Width of a border of zeros around the image, out of which a window of the image's size is cut."""
+    flip: bool
+    cutout: int
+    """Side of a square that is set to zero; 0: none is."""
+    mean: float
+    std: float
+    """An input is (pixel / 255 - mean) / std, after all these changes, as float32."""
+
+
+ENTRY = ("file", "top", "left", "flipped", "hole_top", "hole_left")
+"""What an input pipeline gets for each image, in int32: which file it reads; the corner of the window, in the image
+with its border; whether left and right are swapped; the corner of the square, which may lie outside of the image."""
+
+
+class InputPipeline(Protocol):
+    """An endless stream of batches: the framework's own loader, as its users write it. It makes batches ahead while
+    steps run. A batch is asked for by ``ask``, and comes by ``next``, in the order of asking."""
+
+    ahead: int
+    """Batches that must be asked for beyond the one that comes next, so that it can work as it likes."""
+    describes: str
+    """One line: what it consists of."""
+
+    def ask(self, entries: npt.NDArray[np.int32]) -> None:
+        """One more batch of the stream, ``(batch size, len(ENTRY))``."""
+
+    def next(self) -> tuple[Tensor, Tensor]:
+        """The next batch: images and labels as ``train_step`` takes them."""
+
+    def to_host(self, x: Tensor, y: Tensor) -> tuple[Images, Labels]:
+        """A batch on the host, in canonical layout."""
+
+    def close(self) -> None:
+        """End its workers."""
 
 
 class Unsupported(Exception):
@@ -105,7 +150,8 @@ class Backend(Protocol):
     """One framework or runtime on one device."""
 
     TASKS: ClassVar[frozenset[str]]
-    """Some of ``train`` (a training step can be timed), ``infer``, ``fit`` (a whole training)."""
+    """Some of ``train`` (a training step can be timed), ``infer``, ``fit`` (a whole training), ``input`` (it has an
+    input pipeline)."""
     DEVICES: ClassVar[tuple[str, ...]]
     """Some of ``cpu``, ``cuda``."""
     PRECISIONS: ClassVar[tuple[str, ...]]
@@ -242,6 +288,14 @@ class Backend(Protocol):
             Unsupported: no profiler that names operators.
         """
         raise Unsupported("it has no profiler that names operators")
+
+    def input_pipeline(self, files: ImageFiles, batch_size: int, workers: int) -> InputPipeline:
+        """The framework's own loader with so many workers of its kind (processes or threads), 0: none.
+
+        Raises:
+            Unavailable: a package of it is missing.
+        """
+        raise Unsupported("it has no input pipeline")
 
     def gpu_probe(self) -> dict[str, float]:
         """Measurements of a framework on CUDA for ``bench gpu-check``; ``bench.machine.gpu_checks`` lists the keys."""

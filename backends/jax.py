@@ -17,7 +17,19 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from backends import xplane
-from backends.base import Backend, Images, Labels, Operator, Training, Unavailable, Unsupported, build_of
+from backends.base import (
+    Backend,
+    ImageFiles,
+    Images,
+    InputPipeline,
+    Labels,
+    Operator,
+    Training,
+    Unavailable,
+    Unsupported,
+    build_of,
+)
+from backends.grain_loader import GrainLoader
 from backends.model import (
     AveragePool2D,
     BatchNorm,
@@ -80,7 +92,7 @@ class State(NamedTuple):
 
 
 class Adapter(Backend):
-    TASKS: ClassVar[frozenset[str]] = frozenset({"train", "infer", "fit"})
+    TASKS: ClassVar[frozenset[str]] = frozenset({"train", "infer", "fit", "input"})
     DEVICES: ClassVar[tuple[str, ...]] = ("cpu", "cuda")
     PRECISIONS: ClassVar[tuple[str, ...]] = ("fp32", "bf16")
     MODES: ClassVar[tuple[str, ...]] = ("jit",)
@@ -346,6 +358,12 @@ class Adapter(Backend):
 
     def counts(self) -> dict[str, int]:
         return {"parameters": sum(int(np.prod(self._state.weights[name].shape)) for name in self._model.trained)}
+
+    def input_pipeline(self, files: ImageFiles, batch_size: int, workers: int) -> InputPipeline:
+        put = self._jax.device_put
+        return GrainLoader(
+            files, batch_size, workers, lambda x, y: (put(x, self._place), put(y.astype(np.int32), self._place))
+        )
 
     def device_memory(self) -> dict[str, int]:
         statistics = self._place.memory_stats() if self._device == "cuda" else None

@@ -14,7 +14,17 @@ from typing import Any, ClassVar
 import numpy as np
 
 from backends import keras_engines
-from backends.base import Backend, Images, Labels, Operator, Optimizer, Training, Unsupported
+from backends.base import (
+    Backend,
+    ImageFiles,
+    Images,
+    InputPipeline,
+    Labels,
+    Operator,
+    Optimizer,
+    Training,
+    Unsupported,
+)
 from backends.model import (
     AveragePool2D,
     BatchNorm,
@@ -36,7 +46,7 @@ from backends.model import (
 
 
 class Adapter(Backend):
-    TASKS: ClassVar[frozenset[str]] = frozenset({"train", "infer", "fit"})
+    TASKS: ClassVar[frozenset[str]] = frozenset({"train", "infer", "fit", "input"})
     DEVICES: ClassVar[tuple[str, ...]] = ("cpu", "cuda")
     PRECISIONS: ClassVar[tuple[str, ...]] = ("fp32", "bf16", "fp16")
     WRITES: ClassVar[tuple[str, ...]] = ("onnx", "litert")
@@ -200,6 +210,9 @@ class Adapter(Backend):
     def operators(self, make_step: Callable[[], Callable[[], object]], steps: int) -> list[Operator]:
         return self._engine.operators(self._model, make_step, steps)
 
+    def input_pipeline(self, files: ImageFiles, batch_size: int, workers: int) -> InputPipeline:
+        return self._engine.input_pipeline(files, batch_size, workers)
+
     def device_memory(self) -> dict[str, int]:
         return self._engine.device_memory()
 
@@ -212,7 +225,7 @@ class Adapter(Backend):
 
 
 class OnJax(Adapter):
-    TASKS: ClassVar[frozenset[str]] = frozenset({"train", "infer", "fit"})
+    TASKS: ClassVar[frozenset[str]] = frozenset({"train", "infer", "fit", "input"})
     PRECISIONS: ClassVar[tuple[str, ...]] = ("fp32", "bf16")
     WRITES: ClassVar[tuple[str, ...]] = ()
     ENGINE: ClassVar[Any] = keras_engines.Jax
@@ -223,7 +236,7 @@ class OnJax(Adapter):
 
 
 class OnTorch(Adapter):
-    TASKS: ClassVar[frozenset[str]] = frozenset({"train", "infer", "fit"})
+    TASKS: ClassVar[frozenset[str]] = frozenset({"train", "infer", "fit", "input"})
     PRECISIONS: ClassVar[tuple[str, ...]] = ("fp32", "bf16")
     WRITES: ClassVar[tuple[str, ...]] = ()
     ENGINE: ClassVar[Any] = keras_engines.Torch

@@ -20,10 +20,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from backends import xplane
-from backends.base import Operator, Unavailable, Unsupported, build_of
+from backends.base import ImageFiles, InputPipeline, Operator, Unavailable, Unsupported, build_of
+from backends.grain_loader import GrainLoader
 from backends.jax import start, versions
 from backends.model import ModelSpec
 from backends.pytorch import set_tf32
+from backends.tf_data import TfData
+from backends.torch_loader import TorchLoader
 
 if TYPE_CHECKING:
     from backends.keras import Adapter
@@ -195,6 +198,15 @@ class TensorFlow:
         with graph.as_default():
             return tf.compat.v1.profiler.profile(graph, options=options).total_float_ops
 
+    def input_pipeline(self, files: ImageFiles, batch_size: int, workers: int) -> InputPipeline:
+        def finish(x: Any, y: Any) -> tuple[Any, Any]:
+            if not self.on_gpu:
+                return x, y
+            with self.scope():
+                return self._tf.identity(x), self._tf.identity(y)
+
+        return TfData(self._tf, files, batch_size, workers, finish)
+
     def device_memory(self) -> dict[str, int]:
         if not self.on_gpu:
             return {}
@@ -334,6 +346,11 @@ class Jax:
         """None: XLA counts the operations after its fusions, not the model's."""
         return None
 
+    def input_pipeline(self, files: ImageFiles, batch_size: int, workers: int) -> InputPipeline:
+        place = self._jax.devices()[0]
+        put = self._jax.device_put
+        return GrainLoader(files, batch_size, workers, lambda x, y: (put(x, place), put(y, place)))
+
     def device_memory(self) -> dict[str, int]:
         statistics = self._jax.devices()[0].memory_stats() if self.on_gpu else None
         return {"peak_allocated": int(statistics["peak_bytes_in_use"])} if statistics else {}
@@ -432,6 +449,12 @@ class Torch:
         with counter, self._torch.no_grad():
             native(self.tensor(np.zeros((1, *shape), np.float32)), training=False)
         return int(counter.get_total_flops())
+
+    def input_pipeline(self, files: ImageFiles, batch_size: int, workers: int) -> InputPipeline:
+        def finish(x: Any, y: Any) -> tuple[Any, Any]:
+            return x.to(self._device, non_blocking=True), y.to(self._device, non_blocking=True)
+
+        return TorchLoader(files, workers, finish, channels_first=False, pinned=self.on_gpu)
 
     def device_memory(self) -> dict[str, int]:
         if not self.on_gpu:

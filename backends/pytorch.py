@@ -22,7 +22,9 @@ import numpy as np
 from backends.base import (
     OUTSIDE,
     Backend,
+    ImageFiles,
     Images,
+    InputPipeline,
     Labels,
     Operator,
     Optimizer,
@@ -51,10 +53,11 @@ from backends.model import (
     ZeroPadShortcut,
     margins,
 )
+from backends.torch_loader import TorchLoader
 
 
 class Adapter(Backend):
-    TASKS: ClassVar[frozenset[str]] = frozenset({"train", "infer", "fit"})
+    TASKS: ClassVar[frozenset[str]] = frozenset({"train", "infer", "fit", "input"})
     DEVICES: ClassVar[tuple[str, ...]] = ("cpu", "cuda")
     PRECISIONS: ClassVar[tuple[str, ...]] = ("fp32", "bf16", "fp16")
     WRITES: ClassVar[tuple[str, ...]] = ("onnx", "exported-program")
@@ -320,6 +323,17 @@ class Adapter(Backend):
                 return function(*given)
 
         return run
+
+    def input_pipeline(self, files: ImageFiles, batch_size: int, workers: int) -> InputPipeline:
+        torch, on_gpu = self._torch, self._device.type == "cuda"
+        kind = torch.channels_last if self._mode == "channels-last" else torch.contiguous_format
+        dtype = torch.float32 if self._amp else self._dtype
+
+        def finish(x: Any, y: Any) -> tuple[Any, Any]:
+            x = x.to(self._device, dtype, non_blocking=True).contiguous(memory_format=kind)
+            return x, y.to(self._device, non_blocking=True)
+
+        return TorchLoader(files, workers, finish, channels_first=True, pinned=on_gpu)
 
     def gpu_probe(self) -> dict[str, float]:
         torch = self._torch

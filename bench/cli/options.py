@@ -32,6 +32,8 @@ SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")
 INTERRUPTED = 130
 """Exit code on Ctrl-C."""
 TASKS = ("train", "infer", "all")
+INPUT = "input"
+"""The task of ``bench run`` alone: input pipelines."""
 BOUNDARIES = ("end-to-end", "device")
 
 StoreUrl = Annotated[
@@ -131,7 +133,9 @@ class RowOptions:
     precision: Annotated[
         str | None, typer.Option(help="A list: default, all, or names of bench list such as fp32,bf16,int8.")
     ] = None
-    task: Annotated[str | None, typer.Option(help="What to time: train, infer or all (default: all).")] = None
+    task: Annotated[
+        str | None, typer.Option(help="What to time: train, infer, all, or (bench run) input (default: all).")
+    ] = None
     batch_size: Annotated[
         str | None,
         typer.Option(metavar="LIST", help="Of throughput, such as 128 or (bench run) 1,8,32,128 (default: 128)."),

@@ -102,6 +102,41 @@ def _entries(option: str, entries: list[str] | None, form: str, example: str) ->
     return pairs
 
 
+INPUT_WORKERS, MOST_WORKERS = "0,1,2", 1024
+
+
+@dataclass(frozen=True)
+class PipelineOptions:
+    """The input pipelines."""
+
+    PANEL: ClassVar = "What to run"
+
+    input_workers: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LIST",
+            help=f"With --task input: workers of the loaders, each number a row (default: {INPUT_WORKERS}).",
+        ),
+    ] = None
+
+    def counts(self, task: str | None) -> tuple[int, ...]:
+        """The numbers of workers; none if ``task`` times no pipelines.
+
+        Raises:
+            UsageError: not such numbers, or no pipeline is timed.
+        """
+        if task != options.INPUT:
+            if self.input_workers is not None:
+                raise UsageError("--input-workers goes with --task input, whose pipelines have them")
+            return ()
+        counts = []
+        for text in quantities.split_commas(self.input_workers or INPUT_WORKERS):
+            if not text.isdecimal() or int(text) > MOST_WORKERS:
+                raise UsageError(f"--input-workers {text}: not a number from 0 to {MOST_WORKERS}")
+            counts.append(int(text))
+        return tuple(dict.fromkeys(counts))
+
+
 @dataclass(frozen=True)
 class StartOptions:
     """What training begins with."""
@@ -166,6 +201,7 @@ class Chosen:
     interpreters: InterpreterOptions
     care: CareOptions
     repeat: RepeatOptions
+    pipeline: PipelineOptions = PipelineOptions()
 
     def request(self) -> Request:
         """What they ask for.
@@ -185,8 +221,9 @@ class Chosen:
         )  # fmt: skip
         return replace(
             common,
-            task=options.one_of("task", rows.task or "all", options.TASKS),
+            task=options.one_of("task", rows.task or "all", (*options.TASKS, options.INPUT)),
             batch_sizes=options.batch_sizes(rows.batch_size),
+            input_workers=self.pipeline.counts(rows.task),
             rounds=care.rounds,
             precision_target=_share("--precision-target", care.precision_target),
             budget=None if care.budget is None else quantities.seconds("--budget", care.budget),
@@ -202,6 +239,7 @@ def run(
     file: FileOptions,
     start: StartOptions,
     rows: RowOptions,
+    pipeline: PipelineOptions,
     device: DeviceOptions,
     place: PlaceOptions,
     interpreters: InterpreterOptions,
@@ -217,7 +255,7 @@ def run(
     from bench.runner.run import Sitting
     from bench.store.store import Store
 
-    chosen = Chosen(workload, file, start, rows, device, place, interpreters, care, repeat)
+    chosen = Chosen(workload, file, start, rows, device, place, interpreters, care, repeat, pipeline)
     resume.check(chosen, "run")
     if resume.resume is None:
         request = chosen.request()
@@ -258,7 +296,7 @@ def _refuse_with_file(
         "seeds": care.seeds > 1,
         "accuracy-margin": care.accuracy_margin != CareOptions().accuracy_margin,
         "precision": rows.precision,
-        "task": rows.task == "train",
+        "task": rows.task in ("train", options.INPUT),
     }
     named = [f"--{name}" for name, value in given.items() if value]
     if named:

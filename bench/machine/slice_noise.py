@@ -93,6 +93,10 @@ class Noise:
     """Wall seconds between these two readings."""
     held_back: float | None = None
     """Seconds for which a quota of CPU time kept threads from running, summed over the CPUs. None: no quota."""
+    stalled: float | None = None
+    """Seconds in which steps of training waited for their batch."""
+    halves: float | None = None
+    """Rate of an input pipeline in the first half of the slice over that in the second."""
     slept: float | None = None
     """Seconds in which the machine was suspended: its clocks of uptime and of boot time part by so much. Nothing if it
     was not, so that records stay as they were."""

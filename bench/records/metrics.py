@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 CONFIDENCE = 0.95
 """Of every interval in a record."""
 
-Group: TypeAlias = Literal["load", "throughput", "latency", "energy", "start and size", "outcome"]
+Group: TypeAlias = Literal["load", "input", "throughput", "latency", "energy", "start and size", "outcome"]
 """The table in which a metric stands."""
 
 
@@ -111,7 +111,8 @@ class Metric:
     @property
     def interval(self) -> str | None:
         """How the interval of a record is computed; None: there is none."""
-        method = "student-t" if self.spread_over == "seeds" else "student-t of logarithms"
+        plain = self.spread_over == "seeds" or self.quantity.absolute
+        method = "student-t" if plain else "student-t of logarithms"
         method = "order statistics, of six or more," if self.ranked else method
         return None if self.spread_over is None else f"{method} over {self.spread_over}"
 
@@ -155,6 +156,46 @@ _ALL = (
         gate="throughput",
         margin=0.005,
         questions={"train": "Fastest to train", "infer": "Fastest in bulk inference"},
+    ),
+    Metric(
+        "input_throughput",
+        "input pipeline",
+        RATE,
+        "input",
+        "Images that the framework's own loader reads from files (PNG, in the page cache), decodes, augments as the"
+        " recipe says, normalizes and batches, over the wall time, with nothing else to do; batches that were ready"
+        " before the clock began are not counted.",
+        direction="higher",
+        spread_over="processes",
+        prominent=True,
+        plotted=True,
+        compared=True,
+        decisive=True,
+        questions={"input": "Fastest input pipeline"},
+    ),
+    Metric(
+        "fed_throughput",
+        "training fed by it",
+        RATE,
+        "input",
+        "Images per second of training steps on the batches of that pipeline, which makes further ones meanwhile. Each"
+        " step is waited for, as by a loop that looks at its loss.",
+        direction="higher",
+        spread_over="processes",
+        prominent=True,
+        plotted=True,
+        compared=True,
+        decisive=True,
+    ),
+    Metric(
+        "stall",
+        "stall",
+        FRACTION,
+        "input",
+        "Share of the wall time of those steps in which they wait for their batch.",
+        direction="lower",
+        spread_over="processes",
+        prominent=True,
     ),
     Metric(
         "latency_p50",

@@ -443,4 +443,4 @@ def label(job: Job | RowKey, among: Sequence[Job | RowKey]) -> str:
     for field in ("device", "precision", "mode"):
         if len({getattr(peer, field) for peer in peers}) > 1:
             name += f" {getattr(job, field)}"
-    return name
+    return name if job.input_workers is None else f"{name}, {job.input_workers} worker{'s' * (job.input_workers != 1)}"

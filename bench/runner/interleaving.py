@@ -54,6 +54,8 @@ PACE_SECONDS = 1.0
 """The pace of two clocks is compared over at least this time: replies may wait for a core."""
 QUOTA_SECONDS = 1.0
 """A slice lasts so long under a quota of CPU time, ten of its periods: in less, what was saved up would count."""
+INPUT_SECONDS, INPUT_STEPS = 0.5, 8
+"""A slice of an input pipeline lasts so long, and so many steps: its workers must have begun and ended batches."""
 STEPS_KEPT = 2
 """Steps of a slice whose outputs are kept. Two, so that an output that a later step overwrites is seen."""
 MEMORY_SHARE = 0.7
@@ -83,6 +85,8 @@ class SliceReading:
     reasons: list[str] | None
     kept: Kept | None = None
     """Outputs of its steps."""
+    batch_error: float | None = None
+    """Of the batches of an input pipeline (``judges.timed_batches``)."""
 
 
 @dataclass
@@ -143,6 +147,10 @@ class Block:
     """By row id and metric: the warm-up steps after which an earlier worker's were steady."""
     load: Callable[[Turns], None] | None = None
     """Tests under load, after the metrics."""
+    renew_files: Callable[[], object] = lambda: None
+    """Changes the files that an input pipeline reads; called before each of its slices."""
+    batch_error: Callable[[Kept, TimedMetric], float | None] = lambda kept, metric: None
+    """Of batches that were kept, right after their slice."""
     slice_seconds: dict[TimedMetric, float] = field(default_factory=dict)
     """What one slice of every row has cost in the last block, with its inputs and waits."""
 
@@ -327,8 +335,12 @@ class Turns:
         seconds = slice_seconds(readings.warm_up.step_seconds)
         if live.row.job.cpu_quota is not None:
             seconds = max(seconds, QUOTA_SECONDS)
+        if readings.metric.task == "input":
+            seconds = max(seconds, INPUT_SECONDS, INPUT_STEPS * readings.warm_up.step_seconds)
         asleep = self.wait_asleep(live.worker)
         seed = secrets.randbits(32)
+        if readings.metric.task == "input":
+            self._block.renew_files()
         live.worker.ask(Renew(seconds=seconds, seed=seed, keep=_shares()), self._block.timeout)
         before, held_back = live.watch.read(), live.worker.throttled()
         begin, cpu = time.perf_counter(), time.process_time()
@@ -340,16 +352,18 @@ class Turns:
         elapsed = None if os.environ.get(speed_variables.SIMULATED_TIME) else timed.elapsed
         step = timed.seconds * readings.metric.batch_size / timed.images
         noise = replace(noise, elapsed=elapsed, ready=timed.ready, step=step, after=self._cpu_after(live.worker))
+        noise = replace(noise, stalled=timed.stalled, halves=timed.halves)
         live.fastest = _highest_clocks(live.fastest, noise)
         why_disturbed = reasons(noise, timed.elapsed, live.cpus, live.fastest)
         self.watch_peak(live, readings.metric.task)
-        asked, kept, outputs = self._block.read_kept(live.row, readings.metric), None, None
+        asked, kept, outputs, batch_error = self._block.read_kept(live.row, readings.metric), None, None, None
         if asked is not None:
             outputs = live.worker.ask(asked, self._block.timeout)
             kept = Kept(seed, asked, outputs)
+            batch_error = self._block.batch_error(kept, readings.metric)
         if outputs is not None and outputs.seconds:
             noise = replace(noise, read=outputs.seconds[0])
-        readings.slices.append(SliceReading(timed, turn, noise, why_disturbed, kept))
+        readings.slices.append(SliceReading(timed, turn, noise, why_disturbed, kept, batch_error))
 
     def watch_peak(self, live: Live, task: str) -> None:
         """Keep the largest sum of the peaks of the worker's tree, with the shared memory that none of it maps.

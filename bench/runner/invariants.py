@@ -13,6 +13,11 @@ from collections.abc import Callable, Iterator
 from bench.records.metrics import METRICS
 from bench.records.record import Record, Slice
 
+RATES = ("throughput", "input_throughput", "fed_throughput")
+"""Metrics that are images over the seconds of slices."""
+PREFETCHED = 1.3
+"""Rate of an input pipeline in the first half of a slice over that in the second (median), at most: it would be above 1
+if batches were ready before the clock began."""
 TIMER_SLACK = 1.001
 """Tolerance for rounding: a sum of many clock readings against one outer reading."""
 TIMER_ERROR = 0.001
@@ -48,7 +53,7 @@ def violations(record: Record) -> list[str]:
 def _throughput(record: Record) -> Iterator[str]:
     """Throughput equals images over summed time."""
     for figure in record.figures:
-        for sample in figure.samples if figure.name == "throughput" else []:
+        for sample in figure.samples if figure.name in RATES else []:
             seconds = math.fsum(piece.seconds for piece in sample.used)
             images = sum(piece.images for piece in sample.used)
             if seconds <= 0 or not math.isclose(sample.value, images / seconds, rel_tol=1e-6):
@@ -155,9 +160,13 @@ def _cpu_time(record: Record) -> Iterator[str]:
     for name, slices in _slices_by_metric(record):
         pairs = [(piece.reading("cpu"), piece.reading("wall")) for piece in slices]
         used = [cpu / wall for cpu, wall in pairs if cpu is not None and wall]
+        workers = record.job.input_workers
+        threads = record.job.threads + (workers or 0)
         host = HOST_SHARE if "end-to-end" in name else 0.0
-        if used and statistics.median(used) > CPU_SHARE * record.job.threads + host:
-            yield f"{statistics.median(used):.2f} CPU seconds per second on {record.job.threads} threads in {name}"
+        if used and statistics.median(used) > CPU_SHARE * threads + host:
+            and_workers = "" if workers is None else f" and {workers} workers"
+            where = f"{record.job.threads} threads{and_workers}"
+            yield f"{statistics.median(used):.2f} CPU seconds per second on {where} in {name}"
 
 
 def _affinity(record: Record) -> Iterator[str]:
@@ -168,11 +177,11 @@ def _affinity(record: Record) -> Iterator[str]:
 
 
 def _asynchronous(record: Record) -> Iterator[str]:
-    """Work is done when the clock stops."""
+    """Work is done when the clock stops. An input pipeline goes on with the batches that were asked for ahead."""
     for name, slices in _slices_by_metric(record):
         pairs = [(piece.reading("after"), piece.reading("cpu")) for piece in slices]
         known = [(after, cpu) for after, cpu in pairs if after is not None and cpu is not None]
-        if not known:
+        if not known or record.job.input_workers:
             continue
         after, cpu = statistics.median(after for after, _ in known), statistics.median(cpu for _, cpu in known)
         threads = record.job.threads
@@ -189,6 +198,14 @@ def _late(record: Record) -> Iterator[str]:
             if reads and steps and statistics.median(reads) > max(READ_SECONDS, READ_SHARE * statistics.median(steps)):
                 read, step = statistics.median(reads), statistics.median(steps)
                 yield f"reading an output took {read:.3g} s after steps of {step:.3g} s in {name} (medians)"
+
+
+def _prefetched(record: Record) -> Iterator[str]:
+    """What an input pipeline is timed for, it does while the clock runs."""
+    for name, slices in _slices_by_metric(record):
+        ratios = [ratio for piece in slices if (ratio := piece.reading("halves")) is not None]
+        if ratios and statistics.median(ratios) > PREFETCHED:
+            yield f"the first half of a slice was {statistics.median(ratios):.2f} times as fast as the second in {name}"
 
 
 def _slices_by_metric(record: Record) -> Iterator[tuple[str, list[Slice]]]:
@@ -217,4 +234,5 @@ CHECKS: dict[str, Callable[[Record], Iterator[str]]] = {
     "affinity": _affinity,
     "asynchronous": _asynchronous,
     "late": _late,
+    "prefetched": _prefetched,
 }

@@ -91,6 +91,9 @@ class FileInputs:
     def _place(self, folder: Path, model: OnnxModel) -> Path:
         return folder / f"user-file-{self.models.index(model)}"
 
+    def pictures(self, plan: Plan) -> None:
+        """A file has inputs of its own."""
+
     def sample(self, plan: Plan) -> None:
         """There are no images."""
 

@@ -20,6 +20,8 @@ def worst_metric(record: Record, metrics: Sequence[TimedMetric]) -> TimedMetric 
         return None
     shares = []
     for metric in metrics:
+        if metric.task == "input":
+            continue  # the faults are those of its workers
         figure = record.figure(metric.name, metric.task, metric.boundary, metric.batch_size)
         if figure is not None and figure.value and figure.faults_per_step is not None:
             step_seconds = metric.batch_size / figure.value

@@ -20,6 +20,7 @@ DEFAULT = "default"
 BEST = "best"
 """All modes; the report names the fastest."""
 TASKS: tuple[Task, ...] = ("infer", "train")
+"""Of ``all``, in this order. The task ``input`` is timed alone."""
 TARGET_BUDGET = 300.0
 """Seconds for a precision target, if the user gives no budget."""
 
@@ -56,6 +57,8 @@ class Request:
     """The run and row that ``init`` comes from."""
     freeze: bool = False
     """Whether only the last dense layer is trained."""
+    input_workers: tuple[int, ...] = ()
+    """Of the input pipelines: each number is a row of its own."""
     load: Load | None = None
     """Under what load rows are tested; None: they are timed."""
     timeout: float = 600.0
@@ -73,7 +76,7 @@ class Request:
     @property
     def tasks(self) -> tuple[Task, ...]:
         """The tasks in order: inference first, so that its memory is read before training adds to it."""
-        return tuple(task for task in TASKS if self.task in (task, "all"))
+        return ("input",) if self.task == "input" else tuple(task for task in TASKS if self.task in (task, "all"))
 
 
 def batch_of_first_call(usual: int, certified: int | None) -> int:

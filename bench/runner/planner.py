@@ -125,6 +125,12 @@ def _make_rows(request: Request) -> list[Row]:
                 if adapter.WRITES:
                     exporter = _make_row(request, name, device, gpu, _default_variant(adapter))
                     trained.append(replace(exporter, requested=False, required=name in requested))
+    if request.task == "input":
+        rows = [row for row in trained if row.requested] + [
+            _make_row(request, name, device, gpu, _default_variant(adapters[name])) for name, device, gpu in runtimes
+        ]
+        able = [row for row in rows if "input" in adapters[row.job.backend].TASKS or not under_all]
+        return [_with_workers(row, count) for row in able for count in request.input_workers]
     trained = list({row.job.row: row for row in reversed(trained)}.values())[::-1]  # requested before needed
     rows = list(trained)
     for name, device, gpu in runtimes:
@@ -146,6 +152,11 @@ def _make_rows(request: Request) -> list[Row]:
         ]
         rows += _drop_sourceless(runtime_rows) or [_row_without_source(request, name, device, gpu, name in requested)]
     return _drop_unread_sources(list({row.job.row: row for row in rows}.values()))
+
+
+def _with_workers(row: Row, count: int) -> Row:
+    """The row with so many workers of its input pipeline, which alone is timed."""
+    return replace(row, job=replace(row.job, input_workers=count), tasks=row.tasks & {"input"})
 
 
 Variant = tuple[str, str, str]
@@ -282,7 +293,8 @@ def _problem(name: str, adapter: Description, job: Job, request: Request) -> tup
     if kind not in adapter.DEVICES:
         return "unsupported", f"{name} runs on {', '.join(adapter.DEVICES)} only"
     if adapter.TASKS.isdisjoint(request.tasks):
-        return "unsupported", f"{name} does not {request.task}"
+        does = "has no input pipeline" if request.task == "input" else f"does not {request.task}"
+        return "unsupported", f"{name} {does}"
     missing = [] if name in request.pythons else backends.installed(adapter)[1]
     if missing:
         return "unavailable", backends.missing_packages(adapter, missing)
@@ -297,12 +309,18 @@ def _add_names(rows: list[Row]) -> list[Row]:
 
 def timed_metrics(request: Request, first_batches: Sequence[int] = (1,)) -> list[TimedMetric]:
     """The metrics that are timed in every round: throughput at every batch size, and the latency of inference at the
-    batch sizes of the rows' first calls. None where rows are tested under load."""
+    batch sizes of the rows' first calls; of input pipelines their batches, and training steps fed by them. None where
+    rows are tested under load."""
     if request.load is not None:
         return []
     boundaries: tuple[Boundary, ...] = ("end-to-end", "device")
     metrics = []
     for task in request.tasks:
+        if task == "input":
+            for size in request.batch_sizes:
+                metrics.append(TimedMetric("input_throughput", task, size, "end-to-end"))
+                metrics.append(TimedMetric("fed_throughput", task, size, "end-to-end"))
+            continue
         kinds = [("throughput", size) for size in request.batch_sizes]
         if task == "infer":
             kinds += [("latency", size) for size in first_batches]

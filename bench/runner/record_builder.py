@@ -172,12 +172,23 @@ def _timed_metrics(result: RowResult, metric: TimedMetric) -> list[Figure]:
         rate = _speed_metric("throughput", metric, readings, throughput, missing)
         rate = rate if result.row.file is None else rate.model_copy(update={"unit": SAMPLE_RATE.unit})
         return [rate, _energy(result, metric, readings, missing)]
+    if metric.name == "fed_throughput":
+        fed = _speed_metric(metric.name, metric, readings, throughput, missing)
+        return [fed, _speed_metric("stall", metric, readings, stall, missing)]
+    if metric.task == "input":
+        return [_speed_metric(metric.name, metric, readings, throughput, missing)]
     return [_speed_metric(f"latency_p{p}", metric, readings, percentile(p), missing) for p in PERCENTILES]
 
 
 def throughput(slices: Sequence[Slice]) -> float:
     """Images per second: all images over the sum of the slices' seconds (not over a mean latency)."""
     return sum(piece.images for piece in slices) / math.fsum(piece.seconds for piece in slices)
+
+
+def stall(slices: Sequence[Slice]) -> float:
+    """Share of the slices' seconds in which a training step waited for its batch."""
+    waited = math.fsum(piece.reading("stalled") or 0.0 for piece in slices)
+    return waited / math.fsum(piece.seconds for piece in slices)
 
 
 def percentile(percent: int) -> Callable[[Sequence[Slice]], float]:

@@ -19,8 +19,11 @@ TRAINING = 2
 
 
 def least_seconds(model: ModelSpec, job: Job, metric: TimedMetric) -> float:
-    """The least seconds of a step: its FLOPs over the rate that no hardware of this kind exceeds."""
-    flops = model.flops * metric.batch_size * (TRAINING if metric.task == "train" else 1)
+    """The least seconds of a step: its FLOPs over the rate that no hardware of this kind exceeds. A batch of an input
+    pipeline has no FLOPs."""
+    if metric.task == "input" and not metric.trains:
+        return 0.0  # it computes nothing of the model
+    flops = model.flops * metric.batch_size * (TRAINING if metric.trains else 1)
     if job.device != "cpu":
         return flops / GPU
     return flops / (job.threads * CORE * (1 if job.precision in ("fp32", "fp64") else LOWER_PRECISION))

@@ -30,12 +30,13 @@ from bench.runner.interleaving import (
     MEMORY_SHARE,
     MOST_ALIVE,
     Block,
+    Kept,
     MeasuredRound,
     MetricReadings,
     Turns,
     alive_together,
 )
-from bench.runner.judges import timed_file, timed_outputs, timed_training
+from bench.runner.judges import timed_batches, timed_file, timed_outputs, timed_training
 from bench.runner.judges.file_certificate import allowed_of_file
 from bench.runner.judges.result import Result
 from bench.runner.judges.timed_outputs import rows_asked
@@ -152,7 +153,16 @@ class Rounds:
             self._closing,
             self._cuts,
             self._load,
+            self.workspace.renew_files,
+            self._batch_error,
         )
+
+    def _batch_error(self, kept: Kept, metric: TimedMetric) -> float | None:
+        files, recipe = self.workspace.pictures, self.results.plan.request.workload.recipe
+        if metric.task != "input" or files is None:
+            return None
+        with self.workspace.timing.judges(timed_batches.NAME):
+            return timed_batches.error(kept, files, metric.batch_size, recipe)
 
     @property
     def _load(self) -> Callable[[Turns], None] | None:
@@ -163,7 +173,7 @@ class Rounds:
 
     def _closing(self, row: Row, metric: TimedMetric) -> Close | None:
         judge = self.workspace.timed_training
-        if judge is None or metric.task != "train":
+        if judge is None or not metric.trains:
             return None
         if row.id not in self._closings:
             self._closings[row.id] = self._draw_closing(row)
@@ -177,7 +187,7 @@ class Rounds:
     def _draw_closing(self, row: Row) -> TimedMetric | None:
         """The training metric of this worker that closing steps follow; None: none."""
         judged = len(self.results[row].rounds) < ROUNDS_JUDGED or secrets.randbelow(LATER_JUDGED) == 0
-        metrics = [metric for metric in self.results.plan.metrics if metric.task == "train"]
+        metrics = [metric for metric in self.results.plan.metrics if metric.trains]
         return secrets.choice(metrics) if judged and metrics else None
 
     def _why_impossible(self, row: Row, metric: TimedMetric, seconds: float) -> str:
@@ -188,6 +198,11 @@ class Rounds:
         """What is asked for of a slice's outputs."""
         if metric.task == "train":
             return None
+        if metric.task == "input":
+            files = self.workspace.pictures
+            assert files is not None
+            count = timed_batches.rows_asked(metric.batch_size, files.pixels[0].size)
+            return ReadKept(rows=tuple(sorted(secrets.SystemRandom().sample(range(metric.batch_size), count))))
         if row.file is not None:
             return ReadKept(elements=secrets.randbits(32)) if self.results[row].repeats else None
         judge = self.workspace.timed_outputs
@@ -222,6 +237,8 @@ class Rounds:
             with self.workspace.timing.judges(timed_outputs.NAME):
                 verdict = outputs.judge(row, (row.source or row).fit_id, outcome)
             checks += [] if isinstance(verdict, Missing) else [verdict]
+        batches = timed_batches.judge(outcome)
+        checks += [] if isinstance(batches, Missing) else [batches]
         if training is not None and closings:
             with self.workspace.timing.judges(timed_training.NAME):
                 checks.append(training.judge(row.job.precision, *secrets.choice(closings)))
@@ -348,7 +365,7 @@ def _with_earlier_steps(measured: MeasuredRound) -> Iterator[tuple[MetricReading
     """The metrics of training, and how many updates the worker had made when each of them ended, at least."""
     steps = 0
     for readings in measured.metrics:
-        if readings.metric.task == "train" and isinstance(readings.warm_up, WarmedUp):
+        if readings.metric.trains and isinstance(readings.warm_up, WarmedUp):
             images = sum(one.timed.images for one in readings.slices)
             steps += readings.warm_up.steps + images // readings.metric.batch_size
             yield readings, steps

@@ -167,7 +167,9 @@ def _measure(workspace: Workspace, results: Results, dataset: Dataset) -> bool:
     results.report_problems()
     results.began = began = time.monotonic() - results.timing.wall
     try:
-        RowJobs(workspace, results, dataset, finds_limit=results.plan.rounds > 0).run_all()
+        of_models = results.plan.request.task != "input"
+        finds_limit = of_models and results.plan.rounds > 0
+        RowJobs(workspace, results, dataset, trains=of_models, finds_limit=finds_limit).run_all()
         Rounds(workspace, results, began).run_all()
         _look_again_at_roofs(workspace, results)
     except KeyboardInterrupt:

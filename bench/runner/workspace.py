@@ -25,6 +25,7 @@ from bench.errors import BenchError
 from bench.machine import nvml, reaper, speed_variables, turn
 from bench.machine.host import pinned
 from bench.machine.limits import Limits
+from bench.runner.image_files import FOLDER, PictureFiles
 from bench.runner.judges.file_certificate import FileJudge
 from bench.runner.judges.timed_outputs import TimedOutputs
 from bench.runner.judges.timed_training import TimedTraining
@@ -50,7 +51,7 @@ PREFIX = "evenbench-"
 """Of the scratch folders' names."""
 OWNER = "owner.lock"
 """The file in a scratch folder that its run holds locked."""
-KEPT_SUFFIXES = {".npy", ".npz", *SUFFIXES.values()}
+KEPT_SUFFIXES = {".npy", ".npz", ".png", *SUFFIXES.values()}
 """Of the files that no worker but their own may change."""
 COPIES = 20
 """Of a model's weights that a row has in scratch at most: of its certificate, watched steps and closing steps, the
@@ -79,6 +80,9 @@ class Inputs(Protocol):
     def sample(self, plan: Plan) -> tuple[Images, Labels] | None:
         """The normalized images for timing and certificates, and their labels; None: the inputs are of a user's file,
         and what their outputs must be is not known here."""
+
+    def pictures(self, plan: Plan) -> PictureFiles | None:
+        """The image files that input pipelines read; None: none is timed."""
 
 
 @dataclass(frozen=True)
@@ -119,10 +123,18 @@ class DatasetInputs:
         chosen = np.random.default_rng(request.seed).permutation(trained)[:size]
         return normalize(data.train_x[chosen], recipe.mean, recipe.std), data.train_y[chosen]
 
+    def pictures(self, plan: Plan) -> PictureFiles | None:
+        """Random images of the training split."""
+        request = plan.request
+        if "input" not in request.tasks:
+            return None
+        held_out = request.workload.recipe.held_out(len(self.dataset.train_y))
+        return PictureFiles.of(self.dataset, held_out, request.seed)
+
     def files(self, folder: Path, row: Row) -> dict[str, Any]:
-        """The starting weights, if there are any."""
-        start = folder / "start.npz"
-        return {"start": start if start.exists() else None}
+        """The starting weights and the image files, if there are any."""
+        start, images = folder / "start.npz", folder / FOLDER
+        return {"start": start if start.exists() else None, "images": images if images.exists() else None}
 
 
 class Workspace:
@@ -156,6 +168,17 @@ class Workspace:
         recipe = request.workload.recipe
         training = replace(recipe.training, frozen=frozenset(request.frozen))
         return TimedTraining(request.workload.model, training, *sample)
+
+    @cached_property
+    def pictures(self) -> PictureFiles | None:
+        """The image files that input pipelines read; None: none is timed."""
+        return self._inputs.pictures(self.plan)
+
+    def renew_files(self) -> None:
+        """Change some of the image files."""
+        if self.pictures is not None:
+            for path in self.pictures.renew(self.scratch):
+                self._files[path] = _state(path)
 
     @contextmanager
     def opened(self) -> Iterator[None]:
@@ -208,13 +231,18 @@ class Workspace:
 
     def _write_inputs(self) -> None:
         try:
-            self._inputs.write(self.scratch, self.plan)
+            self._write_to(self.scratch)
             self._files = self._snapshot()
         except OSError as error:
             reason = error.strerror or error
             raise BenchError(
                 f"cannot write the data for the workers to {self.scratch}: {reason}; set TMPDIR"
             ) from error
+
+    def _write_to(self, folder: Path) -> None:
+        self._inputs.write(folder, self.plan)
+        if self.pictures is not None:
+            self.pictures.write(folder)
 
     def expected(self, row: Row) -> Expected:
         """The reference's outputs for the certificates, computed once, by a worker of this interpreter that loads no
@@ -240,7 +268,7 @@ class Workspace:
         changed = [path for path, state in self._files.items() if now.get(path) != state and own not in path.parents]
         if changed:
             with tempfile.TemporaryDirectory(dir=self.scratch.parent) as folder:
-                self._inputs.write(Path(folder), self.plan)
+                self._write_to(Path(folder))
                 for path in changed:
                     again = Path(folder) / path.relative_to(self.scratch)
                     if again.exists():
@@ -261,8 +289,7 @@ class Workspace:
             if TEMPORARY in folders:  # of many files, and of no row
                 folders.remove(TEMPORARY)
             for path in (Path(folder, name) for name in names if os.path.splitext(name)[1] in KEPT_SUFFIXES):
-                state = path.stat()
-                found[path] = (state.st_ino, state.st_ctime_ns)
+                found[path] = _state(path)
         return found
 
     def folder(self, row: Row) -> Path:
@@ -341,6 +368,11 @@ class Workspace:
     def keep_peak(self, key: str, held: int) -> None:
         """Remember the most bytes that a row's workers held (``held_bytes``)."""
         self.held_bytes[key] = max(self.held_bytes.get(key, 0), held)
+
+
+def _state(path: Path) -> tuple[int, int]:
+    state = path.stat()
+    return state.st_ino, state.st_ctime_ns
 
 
 def wrong_life(report: WorkerReport, elapsed: float) -> str:

@@ -31,6 +31,7 @@ from bench.records.record import SCHEMA, Record, Run
 from bench.records.upgrade import upgraded_record, upgraded_run
 from bench.store import checkpoints
 from bench.store.schema import CHECKS, FIGURES, HEAD, RECORDS, RUNS, SIDES, TAGS, WEIGHTS
+from bench.worker.protocol import RowKey
 
 ENVIRONMENT = "BENCH_STORE"
 MIGRATION_LOCK = 0x6576656E
@@ -335,7 +336,7 @@ def _put(connection: sa.Connection, table: sa.Table, name: str, content: str) ->
 
 def _write_record(connection: sa.Connection, run_id: int, record: Record) -> None:
     values = {"status": record.status, "schema": SCHEMA, "content": record.model_dump_json(exclude={"ratios"})}
-    row_key = json.dumps(record.job.row)
+    row_key = _row_key(record.job.row)
     same = (RECORDS.c.run_id == run_id) & (RECORDS.c.row_key == row_key)
     record_id = connection.scalar(sa.select(RECORDS.c.id).where(same))
     if record_id is None:
@@ -344,6 +345,11 @@ def _write_record(connection: sa.Connection, run_id: int, record: Record) -> Non
     else:
         connection.execute(RECORDS.update().where(RECORDS.c.id == record_id).values(**values))
     _write_metrics(connection, record_id, record)
+
+
+def _row_key(row: RowKey) -> str:
+    """As text. A row without input workers has the text that it had before there were any."""
+    return json.dumps(row if row.input_workers is not None else row[: RowKey._fields.index("input_workers")])
 
 
 def _write_metrics(connection: sa.Connection, record_id: int, record: Record) -> None:

@@ -20,7 +20,7 @@ from bench.machine.gpu_checks import Energy
 from bench.values import Missing
 from bench.worker.coding import ProtocolError, decode, encode
 
-Task: TypeAlias = Literal["train", "infer"]
+Task: TypeAlias = Literal["train", "infer", "input"]
 Boundary: TypeAlias = Literal["end-to-end", "device"]
 Scenario: TypeAlias = Literal["single-stream", "multi-stream", "offline", "server"]
 """Of MLPerf's inference rules."""
@@ -64,12 +64,14 @@ class RowKey(NamedTuple):
     device: str
     precision: str
     mode: str
+    input_workers: int | None = None
 
     @property
     def id(self) -> str:
         """Such as ``onnxruntime<-keras/cpu/fp32/all-optimizations``; independent of the other rows of the run."""
         source = "" if self.source is None else f"<-{self.source}"
-        return f"{self.backend}{source}/{self.device}/{self.precision}/{self.mode}"
+        workers = "" if self.input_workers is None else f"/{self.input_workers}-workers"
+        return f"{self.backend}{source}/{self.device}/{self.precision}/{self.mode}{workers}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +107,8 @@ class Job:
     """The inputs of a user's ONNX file: names, shapes, types and values; empty: a data set."""
     serving: str = ""
     """How the model is served under load: batches, instances, and the bound; empty: it is not."""
+    input_workers: int | None = None
+    """Workers of the input pipeline that is timed, 0: the thread that asks for a batch makes it; None: none is."""
     environment: str = ""
     """The user's environment variables that decide speed (``bench.machine.speed_variables``)."""
     seed: int = 0
@@ -116,17 +120,23 @@ class Job:
     @property
     def row(self) -> RowKey:
         """The row's key within its run."""
-        return RowKey(self.backend, self.source, self.device, self.precision, self.mode)
+        return RowKey(self.backend, self.source, self.device, self.precision, self.mode, self.input_workers)
 
 
 @dataclass(frozen=True)
 class TimedMetric:
-    """A metric that is timed in slices: ``throughput`` or ``latency`` of a task at a batch size and boundary."""
+    """A metric that is timed in slices, of a task at a batch size and boundary: ``throughput``, ``latency``,
+    ``input_throughput`` (batches of an input pipeline), ``fed_throughput`` (training steps on them)."""
 
     name: str
     task: Task
     batch_size: int
     boundary: Boundary
+
+    @property
+    def trains(self) -> bool:
+        """Whether its steps are those of training."""
+        return self.task == "train" or self.name == "fed_throughput"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,6 +154,8 @@ class Work:
     """Folder with the data set, written by the parent."""
     start: Path | None = None
     """Weights that training starts from (npz); None: drawn from the job's seed."""
+    images: Path | None = None
+    """Folder of the image files that an input pipeline reads (``image_files``); None: none is timed."""
     file: Path | None = None
     """The model file that a runtime reads: of its source, or a user's ONNX file."""
     converted: Path | None = None
@@ -303,6 +315,11 @@ class TimedSlice:
     ready: float | None
     """Seconds to read the last step's output, right after the fence: the rest of its work, if it was not done. None: it
     was not kept (``TimedSteps.read_last``)."""
+    stalled: float | None = None
+    """Seconds in which steps of training waited for their batch; None: they do not."""
+    halves: float | None = None
+    """Rate of the first half of the steps of an input pipeline over that of the second: above 1 if batches were ready
+    before the clock began. None: too few steps, or no pipeline."""
 
 
 @dataclass(frozen=True, kw_only=True)

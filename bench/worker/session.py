@@ -29,6 +29,7 @@ from bench.secrecy import hide
 from bench.values import Missing
 from bench.worker import clock, file_outputs, onnx_layers, protocol, reference_outputs, roof, training
 from bench.worker.certificate_outputs import Candidate
+from bench.worker.input_steps import InputSteps, InputStream, image_files
 from bench.worker.inputs import batch_of, read_inputs, sample_of
 from bench.worker.load import Server
 from bench.worker.protocol import (
@@ -63,6 +64,7 @@ from bench.worker.protocol import (
     ShowValues,
     Started,
     StartServer,
+    TimedMetric,
     TimedOperator,
     TimedSlice,
     TimeSlice,
@@ -93,6 +95,7 @@ class Session:
         self._phases: dict[str, float] = {"import": time.monotonic() - started, "spawn": started - spawned_at}
         self._peak_rss: dict[str, int] = {}
         self._task: str | None = None
+        self._stream: InputStream | None = None
 
     def expect(self, request: Expect) -> Computed:
         """Compute the reference's outputs. No backend is loaded: none has a part in what it is held against."""
@@ -239,7 +242,7 @@ class Session:
         if self._metric.task != self._task:
             self._switch_task(self._metric.task)
         try:
-            self._step = TimedSteps(self.backend, self._metric, self._recipe.learning_rate, self._draw)
+            self._step = self._steps_of(self._metric)
             with self._phase("warm_up"):
                 fence, renew = self.backend.synchronize, self._step.renew_if_used
                 if request.cut is None:
@@ -255,6 +258,24 @@ class Session:
             raise
         self._step_seconds = warmed_up.step_seconds
         return warmed_up
+
+    def _steps_of(self, metric: TimedMetric) -> TimedSteps | InputSteps:
+        rate, work = self._recipe.learning_rate, self._work
+        if metric.task != "input":
+            return TimedSteps(self.backend, metric, rate, self._draw)
+        if self._stream is None or self._stream.batch_size != metric.batch_size:
+            self._end_stream()
+            assert work.images is not None
+            assert work.job.input_workers is not None
+            files = image_files(work.images, self._model.input_shape, self._recipe)
+            opened = self.backend.input_pipeline(files, metric.batch_size, work.job.input_workers)
+            self._stream = InputStream(opened, files, metric.batch_size, self._recipe)
+        return InputSteps(self.backend, self._stream, metric, rate)
+
+    def _end_stream(self) -> None:
+        if self._stream is not None:
+            self._stream.pipeline.close()
+            self._stream = None
 
     def renew(self, request: Renew) -> Renewed:
         """Draw the inputs of the next slice."""
@@ -295,6 +316,8 @@ class Session:
             timer = partial(clock.latency_slice, most=self._most_latencies)
         stops.stops()  # before the slice does not count
         before, begin = memory.usage(), clock.now()
+        with self._phase("inputs"):
+            self._step.settle()
         with self._phase("timed"):
             timed = timer(
                 self._step, self.backend.synchronize, request.seconds, self._step_seconds, self._metric.batch_size
@@ -305,9 +328,10 @@ class Session:
         stopped = stops.stops()
         if stopped is not None:
             counters["stops"] = stopped
+        steps = timed.images // self._metric.batch_size
         return TimedSlice(
             seconds=timed.seconds, images=timed.images, latencies=timed.latencies, counters=counters, elapsed=elapsed,
-            ready=ready,
+            ready=ready, stalled=self._step.stalled(steps), halves=self._step.halves(steps),
         )  # fmt: skip
 
     def close(self, request: Close) -> Closed:
@@ -393,6 +417,7 @@ class Session:
         self._switch_task(None)
         on_device = self.backend.device_memory()
         report = self._report()
+        self._end_stream()
         return Finished(peak_rss=self._peak_rss, rss=rss, framework_memory=on_device, report=report, clock=clock.now())
 
     def probe(self, request: ProbeGpu) -> GpuFacts:
@@ -446,6 +471,8 @@ class Session:
         cpus = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
         own = {"cpus": cpus, "allocator": allocators.active(dict(os.environ)), **limits.in_effect(os.environ)}
         settings, flushes = self.backend.settings(), denormals.state()
+        if self._stream is not None:
+            settings = {**settings, "input_pipeline": self._stream.pipeline.describes}
         if self._work.job.device == "cpu" and flushes is not None:
             settings = {"denormals": flushes, **settings}
         return {**settings, **own}
@@ -477,7 +504,7 @@ class Session:
         if self._task is not None:
             self._peak_rss[self._task] = memory.peak_rss()
         self._task = task
-        if task == "train":
+        if task in ("train", "input"):
             memory.reset_peak_rss()
             with self._phase("build"):
                 self.backend.build(self._model, self._weights(), self._training)

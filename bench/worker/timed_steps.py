@@ -79,6 +79,15 @@ class TimedSteps:
             self._last = output
         self._number = number + 1
 
+    def settle(self) -> None:
+        """Nothing to do: every step has its batch."""
+
+    def stalled(self, steps: int) -> None:
+        """No step waits for its batch."""
+
+    def halves(self, steps: int) -> None:
+        """Nothing is made ahead."""
+
     def read_last(self) -> float | None:
         """Seconds to bring the output of the last step to the host: next to none, if its work is done. None: a slice of
         latency ended before its last step; each of its steps was waited for."""

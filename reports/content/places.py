@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from bench.records.metrics import METRICS, Group, Metric, in_unit
 from bench.records.record import Figure, Record
 
-TASKS = {"train": "training", "infer": "inference"}
+TASKS = {"train": "training", "infer": "inference", "input": "input pipelines"}
 BOUNDARIES = ("end-to-end", "device")
 
 
@@ -65,12 +65,12 @@ def title(place: Place, among: Sequence[Place], short: bool = False) -> str:
     metric = place.metric
     peers = [peer for peer in among if peer.metric.name == metric.name]
     words = [metric.head if short and metric.head else metric.title]
-    if place.task and (metric.by_task or len({peer.task for peer in peers}) > 1):
+    if place.task and metric.group != "input" and (metric.by_task or len({peer.task for peer in peers}) > 1):
         words.append(TASKS[place.task])
     if place.boundary == "device":
         words.append(place.boundary)
     if place.batch_size is not None and (
-        metric.group in ("throughput", "latency") or len({peer.batch_size for peer in peers}) > 1
+        metric.group in ("throughput", "latency", "input") or len({peer.batch_size for peer in peers}) > 1
     ):
         words.append(f"batch {place.batch_size}")
     return ", ".join(words)

@@ -24,6 +24,9 @@ def run_sections(run: Run) -> list[Section]:
         Section("load", "Load", "Every point is one test of LoadGen, of at least as many requests as its percentile"
                 " needs. Latency is counted from the scheduled arrival.",
                 (*_bars(named, "load"), *load_plots.curves(named))),
+        Section("input", "Input pipelines", "Bars are geometric means over processes with 95% intervals. A row is a"
+                " loader with so many workers; batches come from files, decoded and augmented.",
+                (*_bars(named, "input"), *_sweeps(named, "input"))),
         Section("throughput", "Throughput", "Bars are geometric means over processes with 95% intervals; every"
                 " process is a point.", tuple(_bars(named, "throughput"))),
         Section("roofline", "Distance from the machine's limit", "The roof is the best rate of a matrix product and of"
@@ -31,7 +34,7 @@ def run_sections(run: Run) -> list[Section]:
                 " FLOPs and least bytes.",
                 tuple(roofs.rooflines(named))),
         Section("batch-sizes", "Throughput against batch size", "A missing batch size did not fit into memory.",
-                tuple(_sweeps(named))),
+                tuple(_sweeps(named, "throughput"))),
         Section("latency", "Latency", "Bars are geometric means of the processes' medians with 95% intervals; the"
                 " distribution is of all calls in the slices that count.",
                 (*_bars(named, "latency"), *_distributions(named))),
@@ -64,7 +67,7 @@ def _plotted(named: Named, group: Group) -> list[list[Place]]:
 
 def _title(place: Place) -> str:
     """``Throughput of training``."""
-    of_task = f" of {TASKS[place.task]}" if place.task else ""
+    of_task = f" of {TASKS[place.task]}" if place.task and place.metric.group != "input" else ""
     return place.metric.title[0].upper() + place.metric.title[1:] + of_task
 
 
@@ -106,9 +109,9 @@ def _bar_chart(named: Named, place: Place) -> Plot | None:
     return Plot(_key(place), title, Axis(metric.titled(metric.title, always=True)), rows, (bars, points), words)
 
 
-def _sweeps(named: Named) -> list[Plot]:
-    """A plot for each throughput that was measured at several batch sizes."""
-    swept = (same for same in _plotted(named, "throughput") if len(same) > 1)
+def _sweeps(named: Named, group: Group) -> list[Plot]:
+    """A plot for each metric of a group that was measured at several batch sizes."""
+    swept = (same for same in _plotted(named, group) if len(same) > 1)
     return [plot for same in swept if (plot := _sweep(named, same)) is not None]
 
 

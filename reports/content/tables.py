@@ -33,7 +33,7 @@ def build(run: Run, notes: Notes) -> list[Table]:
     tables = [_outcome(rows)]
     if (compared := same_accuracy(run)) is not None:
         tables.append(compared)
-    tables += _load(rows)
+    tables += [*_load(rows), *_speeds(rows, "input", "input")]
     for task in (*TASKS, None):
         tables += [*_speeds(rows, "throughput", task), *_speeds(rows, "latency", task)]
     return [*tables, *roofs.tables(rows.names, rows.records), *_energy(rows), *_start_and_size(rows)]
@@ -134,7 +134,7 @@ def _speeds(rows: Rows, group: Group, task: str | None) -> list[Table]:
     sizes = sorted({place.batch_size for place in here if place.batch_size is not None})
     if not here:
         return []
-    if len(sizes) > 1 and group == "throughput":
+    if len(sizes) > 1 and group in ("throughput", "input"):
         swept = dict.fromkeys((place.metric.name, place.boundary) for place in here)
         return [_sweep(rows, [p for p in here if (p.metric.name, p.boundary) == key]) for key in swept]
     columns = []
@@ -145,7 +145,7 @@ def _speeds(rows: Rows, group: Group, task: str | None) -> list[Table]:
     both = group == "latency" and {"end-to-end", "device"} <= {place.boundary for place in here}
     batch = [f"batch {' or '.join(map(str, sizes))}"] if sizes else []
     conditions = "; ".join([*batch, *["end-to-end, then device"] * both, process_count(rows.records)])
-    heading = f"{_heading(task, group)} ({conditions})"
+    heading = f"{_heading(task, '' if group == task else group)} ({conditions})"
     headers = ["row", *(column.head for column in columns)]
     return [Table(heading, headers, rows.cells(columns), numbers_from=1, optional_columns=_optional(columns))]
 

@@ -76,6 +76,7 @@ BY_THE_KERNEL = {
     "affinity": [{"strayed": 1}],
     "asynchronous": [{"after": 0.35}],
     "late": [{"read": 0.02, "step": 0.01}, {"ready": 0.02, "step": 0.01}],
+    "prefetched": [{"halves": 1.5}],
 }
 """By check: readings of a slice that break it, and no other."""
 
@@ -110,6 +111,19 @@ def test_end_to_end_a_thread_may_bring_the_next_inputs_meanwhile(boundary: str, 
             piece["noise"] = HONEST | {"cpu": 0.245}
 
     assert [text.split(":")[0] for text in violations(spoiled("throughput", spoil))] == broken
+
+
+@pytest.mark.parametrize(("workers", "broken"), [(None, ["cpu_time"]), (0, ["cpu_time"]), (1, [])])
+def test_the_workers_of_an_input_pipeline_have_cpu_time_of_their_own(workers: int | None, broken: list[str]) -> None:
+    plain = with_readings(HONEST | {"cpu": 0.30}).model_dump()
+    plain["job"]["input_workers"] = workers
+    assert [text.split(":")[0] for text in violations(Record.model_validate(plain))] == broken
+
+
+def test_a_loader_goes_on_with_what_was_asked_for_ahead() -> None:
+    plain = with_readings(HONEST | {"after": 0.35}).model_dump()
+    plain["job"]["input_workers"] = 2
+    assert violations(Record.model_validate(plain)) == []
 
 
 @pytest.mark.parametrize(("pace", "breaks"), [(0.99, False), (0.75, True), (1.1, True)])

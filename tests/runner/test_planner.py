@@ -167,3 +167,21 @@ def test_a_runtime_that_compiles_gets_a_file_of_its_own(tmp_path: Path) -> None:
     assert compiled.converted is not None
     assert compiled.converted.name == "model.pt2"
     assert compiled.converted.parent != compiled.file.parent
+
+
+def test_input_pipelines_are_rows_by_their_workers() -> None:
+    from bench.runner.plan import Request
+    from bench.runner.planner import make_plan
+    from bench.workloads.models import MODELS
+    from bench.workloads.workload import RECIPES, Workload
+
+    workload = Workload(MODELS["article-pytorch"], "digits", RECIPES["article-keras"])
+    plan = make_plan(Request(("all",), workload, task="input", input_workers=(0, 2), devices="cpu"))
+    names = [row.name for row in plan.rows]
+    assert "pytorch, 0 workers" in names
+    assert "pytorch, 2 workers" in names
+    assert not any("onnxruntime" in name for name in names), "a runtime has no pipeline"
+    assert {row.tasks for row in plan.rows} == {frozenset({"input"})}, "nothing is trained to a recipe's end"
+    assert [metric.name for metric in plan.metrics] == ["input_throughput", "fed_throughput"]
+    (named, _) = make_plan(Request(("onnxruntime",), workload, task="input", input_workers=(0, 2), devices="cpu")).rows
+    assert named.problem == ("unsupported", "onnxruntime has no input pipeline")

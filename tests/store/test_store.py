@@ -366,3 +366,17 @@ def test_the_metrics_of_older_stores_are_indexed(store_url: str, revision: str) 
     assert {one.points[0].run for one in listed} == {"old"}
     assert len(listed) > 5
     assert len(store.load("old").records) == len(document["records"])
+
+
+def test_rows_of_older_stores_keep_their_key(tmp_path: Path) -> None:
+    """A run that goes on after an upgrade must find the records that it has."""
+    store = Store(f"sqlite:///{tmp_path / 'history.db'}")
+    store.add_run(run())
+    plain = record()
+    piped = plain.model_copy(update={"job": replace(plain.job, input_workers=2)})
+    for each in (plain, piped):
+        store.save(run().name, each)
+    with sqlite3.connect(tmp_path / "history.db") as connection:
+        keys = [json.loads(key) for (key,) in connection.execute("SELECT row_key FROM records ORDER BY id")]
+    assert [len(key) for key in keys] == [5, 6]
+    assert {r.job.row for r in store.load().records} == {plain.job.row, piped.job.row}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bench.workloads.preprocessing import augment, normalize
+from bench.workloads.preprocessing import Changes, augment, normalize
 from bench.workloads.recipe import Augmentation
 
 
@@ -63,3 +63,12 @@ def test_cutout_is_a_square_that_may_hang_over_the_border() -> None:
     assert sizes.max() == 16
     assert 4 <= sizes.min() < 16
     np.testing.assert_array_equal(drawn(Augmentation(cutout=4), pixels)[~holes], pixels[~holes])
+
+
+def test_changes_that_are_known_are_those_of_augment() -> None:
+    options = Augmentation(crop_padding=2, flip=True, cutout=3)
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3)).astype(np.uint8)
+    changes = Changes.drawn(6, (8, 8), options, np.random.default_rng(5))
+    np.testing.assert_array_equal(changes.apply(pixels, options), augment(pixels, options, np.random.default_rng(5)))
+    assert len(set(changes.top.tolist())) > 1
+    assert set(changes.flipped.tolist()) == {True, False}

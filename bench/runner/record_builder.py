@@ -454,4 +454,6 @@ def _model_size(result: RowResult) -> float | Missing:
         return exported.bytes
     if isinstance(exported, NotExported):
         return Missing(exported.reason)
-    return result.why_missing() if name is not None else Missing("the backend has no exporter")
+    if name is None:
+        return Missing("the backend has no exporter")
+    return Missing(result.untrained) if result.untrained else result.why_missing()

@@ -78,7 +78,7 @@ def figure(record: dict[str, Any], name: str, task: str | None = None, boundary:
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_capabilities_are_readable_without_the_framework(name: str) -> None:
     adapter = backends.load(name)
-    assert {"train", "infer", "fit"} >= adapter.TASKS
+    assert {"train", "infer", "fit", "input"} >= adapter.TASKS
     assert set(adapter.DEVICES) <= {"cpu", "cuda"}
     assert adapter.PRECISIONS[0] in TOLERANCES
     assert adapter.MODES

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +36,9 @@ def opened(loader: str, files: Any, workers: int) -> InputPipeline:
 
 
 @pytest.fixture(params=[1, 3], ids=["grey", "colour"])
-def pictures(request: pytest.FixtureRequest) -> Iterator[PictureFiles]:
+def pictures(request: pytest.FixtureRequest) -> PictureFiles:
     pixels = np.random.default_rng(0).integers(0, 256, (FILES, 9, 7, request.param)).astype(np.uint8)
-    yield PictureFiles(pixels, np.arange(FILES) % 5)
+    return PictureFiles(pixels, np.arange(FILES) % 5)
 
 
 @pytest.mark.filterwarnings("ignore:.*fork")  # of other tests' frameworks, which have threads

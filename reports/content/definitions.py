@@ -49,7 +49,8 @@ TERMS = {
     "round": "one fresh worker process of every row. The workers of a round are alive together, as far as memory"
     " allows, and are measured in turns.",
     "slice": "four steps, clamped to 60 to 150 ms (one step if it takes longer; of an input pipeline half a second or"
-    " more), between two fences (device synchronized). The slices of live workers alternate; only one worker runs at a time.",
+    " more), between two fences (device synchronized). The slices of live workers alternate; only one worker runs at"
+    " a time.",
     "pair": "bench check only: two fresh workers of one row, alive together, one in the base environment and one in the"
     " present one. Their slices alternate.",
     "n/m": "not measured; the note with the same letter gives the reason.",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 ENTRY_POINT_GROUP = "evenbench.backends"
 _NOT_BACKENDS = {
     "base", "description", "grain_loader", "keras_engines", "layers", "model", "onnx_converter", "optimizers",
-    "tf_data", "torch_loader", "xplane",
+    "tf_data", "torch_loader", "torch_profile", "xla_profile", "xplane",
 }  # fmt: skip
 
 

@@ -8,15 +8,13 @@ and requires the package onnxruntime, whose files overwrite those of onnxruntime
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from backends import xplane
+from backends import xla_profile
 from backends.base import (
     Backend,
     ImageFiles,
@@ -304,46 +302,8 @@ class Adapter(Backend):
         return np.asarray(tensor)
 
     def operators(self, make_step: Callable[[], Callable[[], object]], steps: int) -> list[Operator]:
-        """By JAX's profiler. It names XLA's fused operators; the compiled module says which layer's scope they have."""
-        jax, seen = self._jax, dict[str, Any]()
-        originals = {name: getattr(self, name) for name in ("_run", "_step")}
-
-        def watched(name: str) -> Any:
-            def run(*given: Any) -> Any:
-                seen[name] = jax.tree.map(lambda each: jax.ShapeDtypeStruct(np.shape(each), each.dtype), given)
-                return originals[name](*given)
-
-            return run
-
-        try:
-            for name in originals:
-                setattr(self, name, watched(name))
-            step = make_step()
-            step()
-        finally:
-            for name, original in originals.items():
-                setattr(self, name, original)
-        self.synchronize()
-        options = jax.profiler.ProfileOptions()
-        options.python_tracer_level = 0
-        with tempfile.TemporaryDirectory() as folder:
-            with jax.profiler.trace(folder, profiler_options=options):
-                for _ in range(steps):
-                    step()
-                self.synchronize()
-            profile = jax.profiler.ProfileData.from_file(str(xplane.profile_file(Path(folder))))
-            events = [
-                xplane.Event(event.name, event.duration_ns / 1e9)
-                for plane in profile.planes
-                for line in plane.lines
-                for event in line.events
-                if "hlo_op" in dict(event.stats)
-            ]
-        scopes: dict[str, list[str]] = {}
-        for name, shapes in seen.items():
-            scopes |= xplane.scopes(originals[name].lower(*shapes).compile().as_text())
-
-        return xplane.by_name(events, steps, lambda name: xplane.place_of(scopes.get(name, []), self._model))
+        """See ``backends.xla_profile``."""
+        return xla_profile.profiled(self._jax, self, ("_run", "_step"), make_step, steps, self.synchronize, self._model)
 
     def roof_kernels(self, size: int, length: int) -> dict[str, Callable[[], Any]]:
         jax, ones = self._jax, self._jax.numpy.ones

@@ -82,13 +82,13 @@ class Adapter(Backend):
 
     def build(self, model: ModelSpec, weights: Weights, training: Training | None) -> None:
         keras = self._keras
-        self._model, self._training = model, training
+        self.model, self._training = model, training
         frozen = frozenset() if training is None else training.frozen
         with self._engine.scope():
-            self._layers = {p.name: _layer(keras, p.layer, p.name, self._policy) for p in model.walk()}
+            self.layers = {p.name: _layer(keras, p.layer, p.name, self._policy) for p in model.walk()}
             for placed in model.walk():
                 if placed.trained and placed.trained[0] in frozen:
-                    self._layers[placed.name].trainable = False  # then it also uses its running statistics
+                    self.layers[placed.name].trainable = False  # then it also uses its running statistics
             images = keras.Input(model.input_shape)
             logits = self._run_layers(model.placed(), images)
             if self.precision != "fp32":
@@ -98,7 +98,7 @@ class Adapter(Backend):
             """Canonical name to variable."""
             for placed in model.walk():
                 names = list(placed.weight_shapes)
-                self._variables |= dict(zip(names, self._layers[placed.name].weights, strict=True) if names else ())
+                self._variables |= dict(zip(names, self.layers[placed.name].weights, strict=True) if names else ())
             for name, variable in self._variables.items():
                 variable.assign(weights[name])
             self._trained = [name for name in model.trained if name not in frozen]
@@ -116,7 +116,7 @@ class Adapter(Backend):
         """In training mode; ``masks`` None: the layers of dropout draw their own."""
         if masks is None:
             return self.native(x, training=True)
-        return self._keras.ops.cast(self._run_layers(self._model.placed(), x, masks), "float32")
+        return self._keras.ops.cast(self._run_layers(self.model.placed(), x, masks), "float32")
 
     def _run_layers(self, placed: Sequence[Placed], x: Any, masks: Any = None) -> Any:
         """Apply the layers in order: to symbols, or (``masks``) in training to tensors, with these masks of dropout."""
@@ -132,7 +132,7 @@ class Adapter(Backend):
                 case Dropout() if masks is not None:
                     x = x * ops.cast(masks[layer.name], x.dtype)
                 case _:
-                    x = self._layers[layer.name](x, **mode)
+                    x = self.layers[layer.name](x, **mode)
         return x
 
     @property
@@ -159,7 +159,7 @@ class Adapter(Backend):
             return self._compiled.step(x, y, *self._masks(dropout_masks))
 
     def gradients(self, x: Any, y: Any, dropout_masks: Weights | None = None) -> Weights:
-        statistics = [self._variables[name] for name in self._variables if name not in self._model.trained]
+        statistics = [self._variables[name] for name in self._variables if name not in self.model.trained]
         self._engine.write_back()
         with self._engine.scope():
             before = [np.array(self._host(variable)) for variable in statistics]
@@ -186,12 +186,12 @@ class Adapter(Backend):
         return self._engine.to_numpy(tensor)
 
     def export(self, path: Path, format_name: str) -> None:
-        self.infer(np.zeros((1, *self._model.input_shape), np.float32))  # the exporter needs a model that was called
+        self.infer(np.zeros((1, *self.model.input_shape), np.float32))  # the exporter needs a model that was called
         self.native.export(str(path), format=format_name, verbose=False)
 
     def counts(self) -> dict[str, int]:
-        parameters = sum(int(np.prod(self._variables[name].shape)) for name in self._model.trained)
-        flops = self._engine.flops(self.native, self._model.input_shape)
+        parameters = sum(int(np.prod(self._variables[name].shape)) for name in self.model.trained)
+        flops = self._engine.flops(self.native, self.model.input_shape)
         return {"parameters": parameters, **({} if flops is None else {"flops": flops})}
 
     def roof_kernels(self, size: int, length: int) -> dict[str, Callable[[], Any]]:
@@ -208,7 +208,7 @@ class Adapter(Backend):
         return {"product": lambda: run(product, a), "triad": lambda: run(triad, x, y)}
 
     def operators(self, make_step: Callable[[], Callable[[], object]], steps: int) -> list[Operator]:
-        return self._engine.operators(self._model, make_step, steps)
+        return self._engine.operators(self, make_step, steps)
 
     def input_pipeline(self, files: ImageFiles, batch_size: int, workers: int) -> InputPipeline:
         return self._engine.input_pipeline(files, batch_size, workers)
@@ -220,7 +220,7 @@ class Adapter(Backend):
         return isinstance(error, MemoryError) or self._engine.out_of_memory(error)
 
     def gpu_probe(self) -> dict[str, float]:
-        one = np.zeros((1, *self._model.input_shape), np.float32)
+        one = np.zeros((1, *self.model.input_shape), np.float32)
         return self._engine.gpu_probe(self.forward(self.to_device(one)[0]))
 
 
@@ -232,7 +232,6 @@ class OnJax(Adapter):
     MODES: ClassVar[tuple[str, ...]] = keras_engines.Jax.MODES
     REQUIRES: ClassVar[tuple[tuple[str, ...], ...]] = (("keras",), ("jax",))
     EXTRA: ClassVar[str | None] = "keras-jax"
-    operators = Backend.operators  # no profile of Keras on this engine is read
 
 
 class OnTorch(Adapter):
@@ -243,7 +242,6 @@ class OnTorch(Adapter):
     MODES: ClassVar[tuple[str, ...]] = keras_engines.Torch.MODES
     REQUIRES: ClassVar[tuple[tuple[str, ...], ...]] = (("keras",), ("torch",))
     EXTRA: ClassVar[str | None] = "keras-torch"
-    operators = Backend.operators  # no profile of Keras on this engine is read
 
 
 ADAPTERS = {"keras": Adapter, "keras-jax": OnJax, "keras-torch": OnTorch}

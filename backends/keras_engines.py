@@ -19,11 +19,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from backends import xplane
-from backends.base import ImageFiles, InputPipeline, Operator, Unavailable, Unsupported, build_of
+from backends import torch_profile, xla_profile, xplane
+from backends.base import OUTSIDE, ImageFiles, InputPipeline, Operator, Unavailable, Unsupported, build_of
 from backends.grain_loader import GrainLoader
 from backends.jax import start, versions
-from backends.model import ModelSpec
 from backends.pytorch import set_tf32
 from backends.tf_data import TfData
 from backends.torch_loader import TorchLoader
@@ -141,8 +140,9 @@ class TensorFlow:
     def write_back(self) -> None:
         """Nothing to do: the variables hold what was trained."""
 
-    def operators(self, model: ModelSpec, make_step: Callable[[], Callable[[], object]], steps: int) -> list[Operator]:
+    def operators(self, adapter: Adapter, make_step: Callable[[], Callable[[], object]], steps: int) -> list[Operator]:
         """By TensorFlow's profiler, whose operators have the path of their layer."""
+        model = adapter.model
         if self._mode == "xla":
             raise Unsupported("XLA fuses layers: TensorFlow's profiler names no operators of them")
         from tensorflow.tsl.profiler.protobuf import xplane_pb2
@@ -297,12 +297,12 @@ class Jax:
             now = scope.get_current_value
             return loss, [now(v) for v in trained], others, [now(v) for v in slots]
 
-        run, slope = jax.jit(forward), jax.jit(jax.grad(loss_of, has_aux=True))
-        advance = jax.jit(step, donate_argnums=(0, 1, 2))
+        self._run, slope = jax.jit(forward), jax.jit(jax.grad(loss_of, has_aux=True))
+        self._advance = jax.jit(step, donate_argnums=(0, 1, 2))
 
         def one_step(x: Any, y: Any, masks: Any = None) -> Any:
             rate = np.float32(adapter.learning_rate or 0.0)
-            loss, *self._state = advance(*self._state, rate, x, y, masks)
+            loss, *self._state = self._advance(*self._state, rate, x, y, masks)
             self._stale = True
             return loss
 
@@ -310,7 +310,7 @@ class Jax:
             return slope(self._state[0], self._state[1], x, y, masks)[0]
 
         def logits(x: Any) -> Any:
-            self._last = run(self._state[0], self._state[1], x)
+            self._last = self._run(self._state[0], self._state[1], x)
             return self._last
 
         return Compiled(logits, one_step, gradients)
@@ -328,6 +328,11 @@ class Jax:
                 for variable, value in zip(variables, values, strict=True):
                     variable.assign(np.asarray(value))
             self._stale = False
+
+    def operators(self, adapter: Adapter, make_step: Callable[[], Callable[[], object]], steps: int) -> list[Operator]:
+        """See ``backends.xla_profile``: Keras' layers have scopes of their names."""
+        names = ("_run", "_advance")
+        return xla_profile.profiled(self._jax, self, names, make_step, steps, self.synchronize, adapter.model)
 
     def compiled(self, function: Callable[..., Any]) -> Any:
         """The function as the engine's users compile it."""
@@ -432,6 +437,27 @@ class Torch:
 
     def write_back(self) -> None:
         """Nothing to do: the variables hold what was trained."""
+
+    def operators(self, adapter: Adapter, make_step: Callable[[], Callable[[], object]], steps: int) -> list[Operator]:
+        """By torch.profiler: what a layer's ``call`` runs is marked with its name."""
+        marked = {name: layer for name, layer in adapter.layers.items() if layer is not None}
+        calls, loss, optimizer = {name: layer.call for name, layer in marked.items()}, adapter.loss, adapter.optimizer
+        apply = None if optimizer is None else optimizer.apply
+        step = make_step()
+        try:
+            for name, layer in marked.items():
+                layer.call = torch_profile.tagged(self._torch, name, layer.call)
+            adapter.loss = torch_profile.tagged(self._torch, OUTSIDE["loss"], loss)
+            if optimizer is not None:
+                optimizer.apply = torch_profile.tagged(self._torch, OUTSIDE["optimizer"], apply)
+            step()
+            return torch_profile.profiled(self._torch, step, steps, self.on_gpu)
+        finally:
+            adapter.loss = loss
+            for name, layer in marked.items():
+                layer.call = calls[name]
+            if optimizer is not None:
+                optimizer.apply = apply
 
     def compiled(self, function: Callable[..., Any]) -> Any:
         """The function as the engine's users run it, without gradients."""

@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from backends import torch_profile
 from backends.base import (
     OUTSIDE,
     Backend,
@@ -280,49 +281,33 @@ class Adapter(Backend):
     def operators(self, make_step: Callable[[], Callable[[], object]], steps: int) -> list[Operator]:
         """By torch.profiler: forward operators belong to the layer in whose module they run, backward ones to that of
         the forward operator with their sequence number."""
-        profiler = self._torch.profiler
         if self._mode == "compile":
             raise Unsupported("torch.compile fuses layers: the profiler names kernels that belong to several")
-        activities = [profiler.ProfilerActivity.CPU]
-        if self._device.type == "cuda":
-            activities.append(profiler.ProfilerActivity.CUDA)
         step, hooks, loss = make_step(), [], getattr(self, "_loss", None)
         for name, module in self._layers.items():
             hooks += self._tag(name, module)
         if loss is not None:
-            self._loss = self._tagged(OUTSIDE["loss"], loss)
+            self._loss = torch_profile.tagged(self._torch, OUTSIDE["loss"], loss)
         step()
-        self.synchronize()
         try:
-            with profiler.profile(activities=activities) as profile:
-                for _ in range(steps):
-                    step()
-                self.synchronize()
+            return torch_profile.profiled(self._torch, step, steps, self._device.type == "cuda")
         finally:
             for hook in hooks:
                 hook.remove()
             self._loss = loss
-        return _operators(profile.events(), steps, self._device.type == "cuda")
 
     def _tag(self, name: str, module: Any) -> list[Any]:
         """Mark what a module runs with its layer's name."""
         entered: list[Any] = []
 
         def enter(*_: Any) -> None:
-            entered.append(self._torch.profiler.record_function(_LAYER + name))
+            entered.append(torch_profile.mark(self._torch, name))
             entered[-1].__enter__()
 
         def leave(*_: Any) -> None:
             entered.pop().__exit__(None, None, None)
 
         return [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
-
-    def _tagged(self, name: str, function: Any) -> Any:
-        def run(*given: Any) -> Any:
-            with self._torch.profiler.record_function(_LAYER + name):
-                return function(*given)
-
-        return run
 
     def input_pipeline(self, files: ImageFiles, batch_size: int, workers: int) -> InputPipeline:
         torch, on_gpu = self._torch, self._device.type == "cuda"
@@ -437,51 +422,6 @@ class Adapter(Backend):
         self._native[f"{name}.kernel"] = (module, "weight", *layout)
         if module.bias is not None:
             self._native[f"{name}.bias"] = (module, "bias", _same, _same)
-
-
-_LAYER = "layer:"
-"""How the marks of layers begin in a profile."""
-
-
-def _operators(events: Any, steps: int, on_gpu: bool) -> list[Operator]:
-    """Seconds of a step by operator, layer and direction."""
-    layer_of_sequence: dict[int, str] = {}
-    for event in events:
-        layer = _marked(event)
-        if layer and event.sequence_nr >= 0:
-            layer_of_sequence.setdefault(event.sequence_nr, layer)
-    seconds: dict[tuple[str, str, bool], float] = {}
-    for event in events:
-        if event.device_type.name != "CPU":
-            continue  # a kernel: it counts for the operator that launched it
-        layer, backward = _marked(event), False
-        if not layer:
-            outer = _outermost(event)
-            backward = outer.name.startswith("autograd::engine") or "Backward" in outer.name
-            if backward:
-                layer = layer_of_sequence.get(outer.sequence_nr, "")
-            elif outer.name.startswith("Optimizer."):
-                layer = OUTSIDE["optimizer"]
-        spent = event.self_device_time_total if on_gpu else event.self_cpu_time_total
-        name = "of the layer itself" if event.name.startswith(_LAYER) else event.name
-        key = (name, layer, backward)
-        seconds[key] = seconds.get(key, 0.0) + spent / 1e6 / steps
-    return [Operator(name, "", layer, backward, spent) for (name, layer, backward), spent in seconds.items() if spent]
-
-
-def _marked(event: Any) -> str:
-    """The layer in whose module it runs; empty: in none."""
-    while event is not None:
-        if event.name.startswith(_LAYER):
-            return str(event.name.removeprefix(_LAYER))
-        event = event.cpu_parent
-    return ""
-
-
-def _outermost(event: Any) -> Any:
-    while event.cpu_parent is not None:
-        event = event.cpu_parent
-    return event
 
 
 def set_tf32(torch: Any, on: bool) -> None:

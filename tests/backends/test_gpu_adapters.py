@@ -267,7 +267,7 @@ print(json.dumps(apart))
 
 def test_a_kernel_counts_once_for_the_operator_that_launched_it() -> None:
     """torch.profiler lists a kernel beside its operator, whose device time is the kernel's."""
-    from backends.pytorch import _operators
+    from backends.torch_profile import by_layer
 
     def event(name: str, kind: str, device_us: float, parent: Any = None, sequence: int = -1) -> Any:
         return types.SimpleNamespace(
@@ -280,7 +280,7 @@ def test_a_kernel_counts_once_for_the_operator_that_launched_it() -> None:
     engine = event("autograd::engine::evaluate_function: AddmmBackward0", "CPU", 0.0, sequence=4)
     backward = event("aten::mm", "CPU", 50.0, engine)
     kernels = [event("sm90_gemm", "CUDA", 30.0), event("sm90_gemm", "CUDA", 50.0)]
-    found = _operators([layer, forward, engine, backward, *kernels], 2, on_gpu=True)
+    found = by_layer([layer, forward, engine, backward, *kernels], 2, on_gpu=True)
     assert {(o.name, o.layer, o.backward, round(1e6 * o.seconds, 3)) for o in found} == {
         ("aten::addmm", "dense_1", False, 15.0),
         ("aten::mm", "dense_1", True, 25.0),

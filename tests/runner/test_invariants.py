@@ -164,3 +164,11 @@ def test_one_odd_slice_of_many_breaks_nothing() -> None:
 
 def test_every_check_is_tried_here() -> None:
     assert set(CHECKS) == {*BREAK, *BY_THE_KERNEL, "throughput", "percentiles"}
+
+
+def test_a_loader_that_a_busy_machine_slowed_down_in_some_slices_is_not_accused() -> None:
+    def spoil(figure: dict[str, Any]) -> None:
+        for number, piece in enumerate(piece for sample in figure["samples"] for piece in sample["slices"]):
+            piece["noise"] = HONEST | {"halves": 0.7 if number % 3 == 0 else 1.6}
+
+    assert violations(spoiled("throughput", spoil)) == []

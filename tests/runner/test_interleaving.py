@@ -145,6 +145,47 @@ def test_under_a_quota_a_slice_lasts_several_of_its_periods(quota: float | None,
     assert (min(asked) >= 1.0) is longer
 
 
+def test_an_input_pipeline_reads_new_files_in_long_slices_and_its_batches_are_judged_at_once() -> None:
+    events: list[str] = []
+    pipeline = TimedMetric("input_throughput", "input", 8, "end-to-end")
+    lasted: list[float] = []
+
+    class Worker(FakeWorker):
+        def ask(self, request: Request[Any], timeout: float) -> Any:
+            answer = super().ask(request, timeout)
+            if isinstance(request, TimeSlice):
+                lasted.append(request.seconds)
+                return replace(answer, stalled=0.03, halves=1.5)
+            return replace(answer, step_seconds=0.2) if isinstance(request, WarmUp) else answer
+
+    measured = one("a", tasks=frozenset({"input"}))
+    prepare = Prepare(work=Work(job=measured.job, model=None, recipe={}, data=Path()))
+    block = Block(
+        lambda r: Worker("a", events), lambda r: prepare, 60.0, lambda metric: 2, Timing(),  # type: ignore[arg-type,return-value]
+        read_kept=lambda row, metric: ReadKept(rows=(0,)),
+        renew_files=lambda: events.append("files"),
+        batch_error=lambda kept, metric: 0.5,
+    )  # fmt: skip
+    (readings,) = block.measure([measured], [pipeline], lambda part: None)[measured.id].metrics  # type: ignore[union-attr]
+    assert [one.batch_error for one in readings.slices] == [0.5, 0.5]
+    assert {(one.noise.stalled, one.noise.halves) for one in readings.slices} == {(0.03, 1.5)}
+    assert lasted == [1.6, 1.6], "eight steps"
+    asked = [event for event in events if event == "files" or event in ("a renew", "a slice")]
+    assert asked == ["files", "a renew", "a slice"] * 2
+
+
+def test_other_metrics_read_no_files() -> None:
+    renewed: list[int] = []
+    measured = one("a")
+    prepare = Prepare(work=Work(job=measured.job, model=None, recipe={}, data=Path()))
+    block = Block(
+        lambda r: FakeWorker("a", []), lambda r: prepare, 60.0, lambda metric: 2, Timing(),  # type: ignore[arg-type,return-value]
+        renew_files=lambda: renewed.append(1),
+    )  # fmt: skip
+    block.measure([measured], [THROUGHPUT], lambda part: None)
+    assert renewed == []
+
+
 def test_inputs_are_renewed_before_the_clock_and_outputs_read_after_it() -> None:
     events: list[str] = []
     worker = FakeWorker("a", events)

@@ -17,6 +17,8 @@ from bench.runner.row_result import RowResult
 METRICS = tuple(timed_metrics(REQUEST))
 TRAINING = next(m for m in METRICS if (m.task, m.name, m.boundary) == ("train", "throughput", "device"))
 
+FAULTY = (TRAINING.name, TRAINING.task, TRAINING.batch_size, TRAINING.boundary)
+
 
 def with_faults(per_step: int, status: str = "ok", allocator: str = "system") -> Record:
     """A record with steps of 128 images in 64 ms; device-resident training has ``per_step`` faults per step."""
@@ -68,3 +70,15 @@ def test_a_trial_that_failed_is_in_the_record() -> None:
     with_trial: RowResult = result()
     with_trial.arena_error = "crashed: signal SIGSEGV"
     assert to_record(with_trial, CONTEXT).settings["arena_trial"] == "crashed: signal SIGSEGV"
+
+
+def test_the_faults_of_a_loader_are_not_the_row_s() -> None:
+    pipeline = replace(TRAINING, task="input", name="input_throughput")
+    record = with_faults(100_000)
+    figures = [
+        figure.model_copy(update={"name": "input_throughput", "task": "input"}) if figure.key == FAULTY else figure
+        for figure in record.figures
+    ]
+    spoiled = record.model_copy(update={"figures": figures})
+    assert page_faults.worst_metric(record, [TRAINING]) == TRAINING
+    assert page_faults.worst_metric(spoiled, [pipeline]) is None

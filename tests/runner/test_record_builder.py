@@ -5,14 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from worker_replies import CONTEXT, FAILED, QUIET, result, spoil_round, spoil_slice
+from worker_replies import CONTEXT, FAILED, QUIET, REQUEST, result, slice_reading, spoil_round, spoil_slice
 
 from bench.analysis.ratios import with_ratios
 from bench.records.record import Sample
+from bench.runner.interleaving import MetricReadings
+from bench.runner.kept_rounds import KeptRounds
 from bench.runner.over_processes import over_processes
+from bench.runner.planner import timed_metrics
 from bench.runner.record_builder import to_record
 from bench.values import Missing
-from bench.worker.protocol import Prepared
+from bench.worker.protocol import Prepared, WarmedUp
 
 
 def test_throughput_is_images_over_time_not_over_mean_latency() -> None:
@@ -116,3 +119,26 @@ def test_percentiles_over_processes_stay_in_order(processes: int) -> None:
     values = [figure.value for figure in figures]
     assert values == sorted(values)
     assert [figure.low is None for figure in figures] == [False, processes < 6, processes < 6]
+
+
+def test_a_stall_is_a_share_of_the_time_and_may_be_nothing() -> None:
+    request = replace(REQUEST, task="input", input_workers=(0,))
+    known = result(tasks=frozenset({"input"}))
+    known.plan = replace(known.plan, request=request, metrics=tuple(timed_metrics(request)))
+    rounds = {}
+    for number, waited in enumerate((0.1, 0.3, 0.0)):
+        readings = []
+        for metric in known.plan.metrics:
+            reading = slice_reading(metric, 0, 1.0)
+            reading = replace(reading, noise=replace(reading.noise, stalled=waited))
+            readings.append(MetricReadings(metric, WarmedUp(steps=9, steady=True, step_seconds=0.01), [reading]))
+        rounds[number] = replace(known.rounds[0], metrics=readings)
+    known.rounds = KeptRounds(rounds)
+    record = to_record(known, CONTEXT)
+    stall = record.figure("stall", "input", "end-to-end")
+    assert [sample.value for sample in stall.samples] == pytest.approx([0.2, 0.6, 0.0])
+    assert stall.value == pytest.approx(0.8 / 3), "the arithmetic mean"
+    assert stall.interval == "student-t over processes"
+    fed = record.figure("fed_throughput", "input", "end-to-end")
+    assert (fed.value, fed.unit) == (pytest.approx(1000), "images/s")
+    assert record.figure("input_throughput", "input", "end-to-end").value == pytest.approx(1000)

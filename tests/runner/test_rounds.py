@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from worker_replies import REQUEST, row
 
 from backends.base import Training
@@ -48,6 +51,23 @@ def test_one_training_metric_of_every_first_round_is_judged() -> None:
     drawn = [followed(rounds) for rounds in range(ROUNDS_JUDGED) for _ in range(20)]
     assert all(len(found) == 1 for found in drawn)
     assert {found[0] for found in drawn} == set(trained), "either"
+
+
+def test_steps_that_an_input_pipeline_feeds_are_judged_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipelines = tuple(timed_metrics(replace(REQUEST, task="input", input_workers=(0,))))
+    monkeypatch.setattr(sys.modules[__name__], "METRICS", pipelines)
+    assert [metric.name for metric in followed(0)] == ["fed_throughput"]
+
+
+@pytest.mark.parametrize("batch_error", [None, 0.25])
+def test_what_batches_were_found_to_be_is_a_check_of_the_row(batch_error: float | None) -> None:
+    (pipeline, _) = timed_metrics(replace(REQUEST, task="input", input_workers=(0,)))
+    kept = SimpleNamespace(asked=SimpleNamespace(rows=(0,)), outputs=SimpleNamespace(values=((),)))
+    slices = [SimpleNamespace(batch_error=batch_error, kept=kept)]
+    outcome: Any = SimpleNamespace(metrics=[SimpleNamespace(metric=pipeline, slices=slices)])
+    workspace: Any = SimpleNamespace(timed_outputs=None, timed_training=None)
+    checks = Rounds(workspace, Results(0), began=0.0)._judge(ROW, outcome, [])  # type: ignore[arg-type]
+    assert [(check.name, check.value) for check in checks] == ([] if batch_error is None else [("timed_batches", 0.25)])
 
 
 def test_later_a_share_of_the_rounds_is() -> None:

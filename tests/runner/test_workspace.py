@@ -29,3 +29,21 @@ def test_a_change_of_the_data_is_found_and_mended_and_temporary_files_are_of_no_
         assert data.read_bytes() == before
         (workspace.folder(row) / "logits.npy").write_bytes(b"its own")
         assert workspace.damage(row) == ""
+
+
+def test_image_files_change_only_as_the_parent_says(process: None) -> None:
+    workload = Workload(MODELS["article-pytorch"], "digits", RECIPES["article-keras"])
+    plan = make_plan(Request(("pytorch",), workload, task="input", input_workers=(0,), devices="cpu"))
+    workspace = Workspace(plan, DatasetInputs(digits.load()))
+    (row,) = plan.rows
+    with workspace.opened():
+        images = workspace.work(row).images
+        assert images is not None
+        workspace.renew_files()
+        assert workspace.damage(row) == "", "the parent's own changes"
+        image = images / "00000.png"
+        before = image.read_bytes()
+        image.write_bytes(b"something that is faster to decode")
+        assert "images/00000.png" in workspace.damage(row)
+        assert image.read_bytes() == before, "as it was last, not as at first"
+        assert workspace.damage(row) == ""

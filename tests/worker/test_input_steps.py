@@ -48,12 +48,13 @@ class Pipeline:
 class Backend:
     def __init__(self) -> None:
         self.trained: list[Any] = []
+        self.fences = 0
 
     def train_step(self, x: Any, y: Any, rate: float) -> None:
         self.trained.append(y)
 
     def synchronize(self) -> None:
-        pass
+        self.fences += 1
 
 
 def steps(ahead: int, metric: TimedMetric = PLAIN) -> tuple[InputSteps, Pipeline, Backend]:
@@ -106,9 +107,20 @@ def test_a_fed_step_trains_on_its_batch_and_says_how_long_it_waited(monkeypatch:
     made()
     made()
     assert [labels.tolist() for labels in backend.trained] == files_of(1, 2)
+    assert backend.fences == 2, "every step is waited for"
     assert made.stalled(2) == 1.0 + 3.0
     assert made.stalled(1) == 3.0, "the untimed step does not count"
     assert steps(0)[0].stalled(2) is None, "no training, no stall"
+
+
+def test_reading_the_last_batch_takes_time_if_it_was_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, _, _ = steps(0)
+    made.renew(1, 1)
+    assert made.read_last() is None
+    made()
+    times = iter([1.0, 1.25])
+    monkeypatch.setattr(input_steps.clock, "now", lambda: next(times))
+    assert made.read_last() == 0.25
 
 
 def test_halves_show_what_was_ready(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from bench.worker.protocol import (
     Finish,
     Job,
     Prepare,
+    Renew,
     Task,
     TimedMetric,
     TimeSlice,
@@ -98,6 +99,66 @@ def test_copies_are_counted_end_to_end_and_only_there(session: Session, recorder
     assert set(finished.peak_rss) == {"infer", "train"}
     assert finished.peak_rss["train"] >= 0.99 * finished.rss
     assert sum(finished.report.phases.values()) <= finished.report.life
+
+
+class Piped(Recorder):
+    """With an input pipeline of two batches ahead, whose calls are written down too."""
+
+    def input_pipeline(self, files: Any, batch_size: int, workers: int) -> Any:
+        self.calls.append(f"open {batch_size}")
+        calls = self.calls
+
+        class Pipeline:
+            ahead, describes = 2, "fake loader"
+
+            def ask(self, entries: Any) -> None:
+                calls.append(f"ask {len(entries)}")
+
+            def next(self) -> Any:
+                calls.append("next")
+                return np.zeros((batch_size, *MODEL.input_shape), np.float32), np.zeros(batch_size, np.int64)
+
+            def to_host(self, x: Any, y: Any) -> Any:
+                return x, y
+
+            def close(self) -> None:
+                calls.append(f"close {batch_size}")
+
+        return Pipeline()
+
+
+def test_a_pipeline_is_opened_once_for_a_batch_size_and_settles_before_the_clock(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    backend, phases = Piped(), []
+    monkeypatch.setattr(session_module.backends, "load", lambda name: lambda *_: backend)
+    np.save(tmp_path / "sample_x.npy", np.ones((8, *MODEL.input_shape), np.float32))
+    np.save(tmp_path / "sample_y.npy", np.zeros(8, np.int64))
+    np.save(tmp_path / "labels.npy", np.zeros(4, np.int64))
+    piped = work(tmp_path)
+    piped = replace(piped, job=replace(piped.job, input_workers=1), images=tmp_path)
+    made = Session(started=time.monotonic(), spawned_at=time.monotonic())
+    made.prepare(Prepare(work=piped))
+    original = made._phase
+    monkeypatch.setattr(made, "_phase", lambda name: (phases.append((name, len(backend.calls))), original(name))[1])
+    for name in ("input_throughput", "fed_throughput"):
+        made.warm_up(WarmUp(metric=TimedMetric(name, "input", 2, "end-to-end")))
+    assert [call for call in backend.calls if call.startswith(("open", "close"))] == ["open 2"]
+    assert backend.calls.count("build") == 2, "to infer, then to train"
+    made.renew(Renew(seconds=0.0001, seed=1, keep=(0.0,)))
+    backend.calls.clear()
+    phases.clear()
+    timed = made.slice(TimeSlice(seconds=0.0001))
+    ((_, timed_from),) = [phase for phase in phases if phase[0] == "timed"]
+    assert backend.calls[:timed_from].count("next") == 2, "what was asked for ahead is taken before the clock"
+    assert "train_step" not in backend.calls[:timed_from]
+    assert timed.stalled is not None
+    made.warm_up(WarmUp(metric=TimedMetric("input_throughput", "input", 3, "end-to-end")))
+    assert [call for call in backend.calls if call.startswith(("open", "close"))] == ["close 2", "open 3"]
+    finished = made.finish(Finish())
+    assert set(finished.peak_rss) == {"input"}
+    assert finished.report.settings["input_pipeline"] == "fake loader"
+    assert backend.calls[-1] == "close 3"
 
 
 def test_every_call_of_a_latency_slice_is_fenced(session: Session, recorder: Recorder) -> None:

@@ -145,5 +145,8 @@ def test_a_step_faster_than_any_core_is_impossible() -> None:
     assert "2 threads cannot do its FLOPs" in why
     training = replace(metric, task="train")
     assert roof.least_seconds(MODEL, JOB, training) == pytest.approx(2 * least)
+    fed, alone = (replace(metric, task="input", name=name) for name in ("fed_throughput", "input_throughput"))
+    assert roof.least_seconds(MODEL, JOB, fed) == pytest.approx(2 * least)
+    assert roof.least_seconds(MODEL, JOB, alone) == 0, "it computes nothing of the model"
     assert roof.least_seconds(MODEL, replace(JOB, precision="bf16"), metric) == pytest.approx(least / 64)
     assert roof.least_seconds(MODEL, replace(JOB, device="cuda"), metric) == pytest.approx(100 * MODEL.flops / 5e15)

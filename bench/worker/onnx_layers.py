@@ -108,9 +108,15 @@ def _node_of(operator: Operator, nodes: Sequence[Node]) -> Node | None:
         name = name.replace(decoration, "")
     known: Mapping[str, Node] = {node.name: node for node in nodes}
     made = {output: node for node in nodes for output in node.outputs}
-    node = known.get(name) or made.get(name)
     kind = operator.kind.removeprefix("Fused")
+    node = known.get(name) or made.get(name) or _longest_beginning(name, kind, nodes)
     first = node
     while node is not None and kind and node.kind != kind and not (kind == "Gemm" and node.kind == "MatMul"):
         node = made.get(node.inputs[0]) if node.inputs else None
     return node or first
+
+
+def _longest_beginning(name: str, kind: str, nodes: Sequence[Node]) -> Node | None:
+    """The node of this kind whose name a runtime has made longer, such as where it makes two of it."""
+    fitting = [node for node in nodes if node.kind == kind and name.startswith(f"{node.name}_")]
+    return max(fitting, key=lambda node: len(node.name), default=None)

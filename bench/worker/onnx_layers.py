@@ -117,6 +117,7 @@ def _node_of(operator: Operator, nodes: Sequence[Node]) -> Node | None:
 
 
 def _longest_beginning(name: str, kind: str, nodes: Sequence[Node]) -> Node | None:
-    """The node of this kind whose name a runtime has made longer, such as where it makes two of it."""
-    fitting = [node for node in nodes if node.kind == kind and name.startswith(f"{node.name}_")]
-    return max(fitting, key=lambda node: len(node.name), default=None)
+    """The node of this kind whose name, or that of its value, a runtime has made longer, such as where it makes two."""
+    names = [(each, node) for node in nodes if node.kind == kind for each in (node.name, *node.outputs)]
+    fitting = [(len(each), node) for each, node in names if name.startswith(f"{each}_")]
+    return max(fitting, key=lambda pair: pair[0])[1] if fitting else None

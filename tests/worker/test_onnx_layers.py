@@ -21,6 +21,7 @@ NODES = [
         ("conv_1_nchwc", "Conv", "conv_1"),
         ("conv_1_2", "Conv", "conv_1"),
         ("conv_7", "Conv", "conv"),
+        ("b_first_nchwc", "Conv", "conv_1"),
         ("fused relu", "FusedConv", "conv_1"),
         ("conv_1_2", "Mean", None),
         ("convolution", "Conv", None),

@@ -53,6 +53,16 @@ class InputStream:
         self.waiting = 0
 
     @property
+    def describes(self) -> str:
+        """One line: the loader, the files and how images are changed."""
+        files, sides = self._files, "x".join(map(str, self._files.shape))
+        changes = [f"padded by {files.crop_padding} and cropped"] if files.crop_padding else []
+        changes += ["flipped"] if files.flip else []
+        changes += [f"a square of {files.cutout} cut out"] if files.cutout else []
+        how = ", ".join(changes) or "not augmented, as the recipe says"
+        return f"{self.pipeline.describes}; {len(files.paths):,} PNG files of {sides}, {how}"
+
+    @property
     def drawn(self) -> int:
         """Batches that were drawn and not asked for."""
         return len(self._drawn)

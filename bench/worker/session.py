@@ -472,7 +472,7 @@ class Session:
         own = {"cpus": cpus, "allocator": allocators.active(dict(os.environ)), **limits.in_effect(os.environ)}
         settings, flushes = self.backend.settings(), denormals.state()
         if self._stream is not None:
-            settings = {**settings, "input_pipeline": self._stream.pipeline.describes}
+            settings = {**settings, "input_pipeline": self._stream.describes}
         if self._work.job.device == "cpu" and flushes is not None:
             settings = {"denormals": flushes, **settings}
         return {**settings, **own}

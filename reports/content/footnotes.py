@@ -14,8 +14,8 @@ from reports.content import modes, roofs
 from reports.content.cells import percent, process_count
 
 GLOSSARY = (
-    "row: one backend with its settings; n: fresh processes of a row, one per round; slice: 60 to 150 ms of steps, rows"
-    " in turns; n/m: not measured"
+    "row: one backend with its settings; n: fresh processes of a row, one per round; slice: some steps, rows in"
+    " turns; n/m: not measured"
 )
 """The words of the tables. The definitions of the full report are in ``reports.content.definitions``."""
 LEAST_ARENA_GAIN = 1.05
@@ -30,6 +30,7 @@ def lines(run: Run) -> list[str]:
         notes.append("no intervals: one process has no spread between processes; --rounds 3 gives one")
     notes += (
         _no_energy(run)
+        + _pipelines(run)
         + roofs.lines(run.records)
         + _batches_above_the_data(run)
         + form_differences(run)
@@ -48,6 +49,15 @@ def _no_energy(run: Run) -> list[str]:
         return []
     reasons = dict.fromkeys(figure.reason for figure in figures if figure.reason and "visible" in figure.reason)
     return [f"energy: not measured: {reason}" for reason in reasons]
+
+
+def _pipelines(run: Run) -> list[str]:
+    """What the input pipelines are made of, and what they do with which files."""
+    texts: dict[str, list[str]] = {}
+    for record in run.records:
+        if text := record.settings.get("input_pipeline"):
+            texts.setdefault(text, []).append(label(record.job, [peer.job for peer in run.records]))
+    return [f"input of {', '.join(names)}: {text}" for text, names in texts.items()]
 
 
 def _conditions(run: Run) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -111,6 +112,12 @@ def test_a_fed_step_trains_on_its_batch_and_says_how_long_it_waited(monkeypatch:
     assert made.stalled(2) == 1.0 + 3.0
     assert made.stalled(1) == 3.0, "the untimed step does not count"
     assert steps(0)[0].stalled(2) is None, "no training, no stall"
+
+
+def test_a_stream_says_how_images_are_changed() -> None:
+    files = replace(FILES, crop_padding=2, flip=True, cutout=3)
+    stream = InputStream(Pipeline(0), files, 2, RECIPE)  # type: ignore[arg-type]
+    assert stream.describes == "fake; 5 PNG files of 4x4x1, padded by 2 and cropped, flipped, a square of 3 cut out"
 
 
 def test_reading_the_last_batch_takes_time_if_it_was_not_made(monkeypatch: pytest.MonkeyPatch) -> None:

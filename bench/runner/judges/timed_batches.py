@@ -3,6 +3,7 @@ of some images."""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,7 +32,8 @@ def rows_asked(batch_size: int, numbers: int) -> int:
 
 
 def error(kept: Kept, files: PictureFiles, size: int, recipe: Recipe) -> float:
-    """Of the batches of one slice. The files must be as they were in it: it is asked right after the slice."""
+    """Of the batches of one slice; infinite if none was kept. The files must be as they were in it: it is asked right
+    after the slice."""
     outputs, rows = kept.outputs, np.asarray(kept.asked.rows)
     shape = files.pixels.shape[1:]
     draw = InputDraw.of(kept.seed, len(files.labels), shape, size, outputs.count, recipe.augmentation)
@@ -42,7 +44,7 @@ def error(kept: Kept, files: PictureFiles, size: int, recipe: Recipe) -> float:
         if not np.array_equal(got[:, 0], labels):
             return WRONG_LABEL
         pairs.append((got[:, 1:], want.reshape(len(rows), -1).astype(np.float64)))
-    return relative_l2_of_all(pairs)
+    return relative_l2_of_all(pairs) if pairs else math.inf
 
 
 def judge(measured: MeasuredRound) -> Result | Missing:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -47,6 +49,12 @@ def test_another_pixel_or_label_is_an_error(files: PictureFiles) -> None:
     files.pixels[:] -= 1
     files.labels[:] = files.labels[::-1].copy()
     assert timed_batches.error(before, files, SIZE, RECIPE) == timed_batches.WRONG_LABEL
+
+
+def test_batches_that_were_not_kept_are_no_right_ones(files: PictureFiles) -> None:
+    lost = kept(files)
+    lost.outputs = replace(lost.outputs, values=(), batches=(), steps=())
+    assert timed_batches.error(lost, files, SIZE, RECIPE) == math.inf
 
 
 def test_files_hold_the_pixels_and_some_change(files: PictureFiles, tmp_path: Path) -> None:

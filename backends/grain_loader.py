@@ -43,7 +43,9 @@ class GrainLoader(InputPipeline):
             stream = stream.mp_prefetch(options)
         self._data, self._stream = stream, None
         self.ahead = (BUFFER + IN_WORK) * workers
-        where = f"{workers} worker processes, {BUFFER} batch ahead of each" if workers else "no workers"
+        where = (
+            f"{workers} worker process{'es' * (workers > 1)}, {BUFFER} batch ahead of each" if workers else "no workers"
+        )
         self.describes = f"grain, Pillow, NumPy, {where}"
 
     def ask(self, entries: npt.NDArray[np.int32]) -> None:

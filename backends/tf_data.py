@@ -39,7 +39,7 @@ class TfData(InputPipeline):
             options.experimental_optimization.apply_default_optimizations = workers > 0
             self._data = data.with_options(options)
         self._stream: Any = None
-        where = f"{workers} threads, {PREFETCH} batches ahead" if workers else "no workers"
+        where = f"{workers} thread{'s' * (workers > 1)}, {PREFETCH} batches ahead" if workers else "no workers"
         self.describes = f"tf.data, {where}"
 
     def ask(self, entries: npt.NDArray[np.int32]) -> None:

@@ -31,7 +31,11 @@ class TorchLoader(InputPipeline):
         self._asked: deque[list[tuple[int, ...]]] = deque()
         self._stream: Any = None
         self.ahead = PREFETCH * workers
-        where = f"{workers} worker processes, {PREFETCH} batches ahead of each" if workers else "no workers"
+        where = (
+            f"{workers} worker process{'es' * (workers > 1)}, {PREFETCH} batches ahead of each"
+            if workers
+            else "no workers"
+        )
         self.describes = f"torch.utils.data.DataLoader, Pillow, {where}{', pinned memory' if pinned else ''}"
 
     def ask(self, entries: npt.NDArray[np.int32]) -> None:

@@ -26,6 +26,7 @@ from bench.machine import nvml, reaper, speed_variables, turn
 from bench.machine.host import pinned
 from bench.machine.limits import Limits
 from bench.runner.image_files import FOLDER, PictureFiles
+from bench.runner.judges import timed_batches
 from bench.runner.judges.file_certificate import FileJudge
 from bench.runner.judges.timed_outputs import TimedOutputs
 from bench.runner.judges.timed_training import TimedTraining
@@ -176,7 +177,9 @@ class Workspace:
 
     def renew_files(self) -> None:
         """Change some of the image files."""
-        if self.pictures is not None:
+        if self.pictures is None:
+            return
+        with self.timing.judges(timed_batches.NAME):
             for path in self.pictures.renew(self.scratch):
                 self._files[path] = _state(path)
 

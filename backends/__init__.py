@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from backends.base import Backend
     from backends.description import Description
+    from backends.model import ModelSpec
+    from backends.script import Script
 
 ENTRY_POINT_GROUP = "evenbench.backends"
 _NOT_BACKENDS = {
-    "base", "description", "grain_loader", "keras_engines", "layers", "model", "onnx_converter", "optimizers",
-    "tf_data", "torch_loader", "torch_profile", "xla_profile", "xplane",
+    "base", "description", "grain_loader", "keras_engines", "keras_script", "layers", "model", "onnx_converter",
+    "optimizers", "script",
+    "tf_data", "torch_loader", "torch_profile", "torch_script", "xla_profile", "xplane",
 }  # fmt: skip
 
 
@@ -76,6 +79,22 @@ def load(name: str) -> type[Backend]:
         return _classes()[name]
     loaded: type[Backend] = _point(name).load()
     return loaded
+
+
+def plain_code(
+    name: str, model: ModelSpec, device: str, precision: str, mode: str, threads: int, source: Script | None = None
+) -> Script:
+    """A row as plain code (``Backend.script``). The code of a third-party adapter is not run in this process.
+
+    Raises:
+        KeyError: no backend has this name.
+        Unsupported: there is no such code.
+    """
+    from backends.base import Unsupported
+
+    if name in names() and name not in _classes():
+        raise Unsupported("its adapter is a package of its own, whose code is not run here")
+    return load(name).script(model, device, precision, mode, threads, source)
 
 
 def module_of(name: str) -> str:

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from backends.model import ModelSpec, Shape, Weights
+from backends.script import Script
 
 Images: TypeAlias = npt.NDArray[np.float32]
 Labels: TypeAlias = npt.NDArray[np.int64]
@@ -108,6 +109,36 @@ class InputPipeline(Protocol):
         """End its workers."""
 
 
+@dataclass(frozen=True)
+class Spread:
+    """Training on several processes or devices, each of which has an equal part of every batch (data parallel). The
+    update is that of the whole batch: gradients are averaged."""
+
+    count: int
+    rank: int = 0
+    """Of this process, from 0; of devices of one process always 0."""
+
+    def part(self, images: int) -> slice:
+        """The images of a batch that are this process' own; ``images`` is a multiple of ``count``."""
+        each = images // self.count
+        return slice(self.rank * each, (self.rank + 1) * each)
+
+
+class Launch(NamedTuple):
+    """How the processes of a ``Spread`` are started."""
+
+    arguments: tuple[str, ...]
+    """Of the interpreter: those of the framework's own launcher; the module that each process runs follows."""
+    environment: Mapping[str, str]
+    """Added to that of the processes."""
+    rank: str
+    """The environment variable by which the launcher tells a process its rank."""
+
+
+PROCESSES, DEVICES = "processes", "devices"
+"""What a backend trains on several of (``Backend.SCALES_BY``)."""
+
+
 class Unsupported(Exception):
     """The backend can never do this; the message says what and why."""
 
@@ -178,15 +209,37 @@ class Backend(Protocol):
     """The required distributions (PyPI names). Each entry lists alternatives, one of which must be installed."""
     EXTRA: ClassVar[str | None] = None
     """The extra of ``evenbench`` that installs them."""
+    SCALES_BY: ClassVar[str] = ""
+    """``processes``: several of them, started by ``launch``, train one model together; ``devices``: one process does so
+    on several devices. Then ``__init__`` takes a ``Spread`` as its last argument ``spread``, which is given where there
+    are several. Empty: neither."""
+    NOT_SCALED: ClassVar[str] = "it trains in one process, on one device"
+    """Why it does neither."""
 
     def __init__(self, device: str, precision: str, mode: str, threads: int, seed: int) -> None:
-        """Configure the framework; ``threads`` is intra-op, inter-op is 1. ``device`` is ``cpu`` or ``cuda``; the
-        harness makes at most one GPU visible.
+        """Configure the framework; ``threads`` is intra-op, inter-op is 1, of each process or device. ``device`` is
+        ``cpu`` or ``cuda``; the harness makes one GPU visible, of a ``Spread`` so many as it has.
 
         Raises:
             Unavailable: no such device here (an adapter never falls back to the CPU).
             Unsupported: no such precision or mode.
         """
+
+    @classmethod
+    def launch(cls, count: int) -> Launch:
+        """How so many processes are started, which find each other on this machine (``SCALES_BY`` processes)."""
+        raise Unsupported(cls.NOT_SCALED)
+
+    @classmethod
+    def script(
+        cls, model: ModelSpec, device: str, precision: str, mode: str, threads: int, source: Script | None = None
+    ) -> Script:
+        """A row's inference as plain code of the framework; ``source``: of a runtime's row, that of its source.
+
+        Raises:
+            Unsupported: there is no such code, or not of this row.
+        """
+        raise Unsupported("its adapter writes no plain code")
 
     def versions(self) -> dict[str, str]:
         """Package name to version, the framework's own first. ``build_of(package)`` to what that was built for, such as
@@ -219,7 +272,10 @@ class Backend(Protocol):
         raise Unsupported("it converts no model files")
 
     def to_device(self, x: Images, y: Labels | None = None) -> tuple[Tensor, Tensor | None]:
-        """Convert host arrays in canonical layout to the arguments of ``forward`` and ``train_step`` on the device."""
+        """Convert host arrays in canonical layout to the arguments of ``forward`` and ``train_step`` on the device.
+
+        Of a ``Spread`` of processes, a batch with labels becomes this process' part.
+        """
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits ``(N, classes)`` in evaluation mode. May return before the device has finished."""
@@ -229,6 +285,9 @@ class Backend(Protocol):
 
         ``dropout_masks``: layer name to canonical host array ``(N, ...)``, used instead of the framework's own random
         masks (``ModelSpec.dropout_masks``). Certificates give them, timing does not.
+
+        Of a ``Spread`` of processes: the loss is of this process' part, the update that of the whole batch; masks are
+        those of the whole batch.
         """
         raise Unsupported("it does not train")
 

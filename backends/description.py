@@ -38,6 +38,8 @@ class Description:
     TOLERANCES: Mapping[str, Mapping[str, float]]
     REQUIRES: tuple[tuple[str, ...], ...]
     EXTRA: str | None
+    SCALES_BY: str
+    NOT_SCALED: str
 
     @classmethod
     def of(cls, adapter: type[Backend]) -> Description:
@@ -78,6 +80,8 @@ class Description:
             },
             REQUIRES=tuple(tuple(map(str, names)) for names in plain["REQUIRES"]),
             EXTRA=None if plain["EXTRA"] is None else str(plain["EXTRA"]),
+            SCALES_BY=str(plain["SCALES_BY"]),
+            NOT_SCALED=str(plain["NOT_SCALED"]),
         )
 
 

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from backends import xla_profile
+from backends.base import DEVICES as DEVICES_
 from backends.base import (
     Backend,
     ImageFiles,
@@ -22,6 +23,7 @@ from backends.base import (
     InputPipeline,
     Labels,
     Operator,
+    Spread,
     Training,
     Unavailable,
     Unsupported,
@@ -49,14 +51,18 @@ from backends.model import (
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
-def start(device: str, threads: int) -> Any:
-    """The module ``jax``, with a client of this device and so many threads. Float32 products are exact (no TF32).
+def start(device: str, threads: int, devices: int = 1) -> Any:
+    """The module ``jax``, with a client of so many of these devices and so many threads for each. Float32 products are
+    exact (no TF32).
 
     Raises:
         Unavailable: JAX sees no GPU.
     """
     if device == "cpu":
-        os.environ["PJRT_NPROC"] = os.environ["NPROC"] = str(threads)  # read when the client is made
+        os.environ["PJRT_NPROC"] = os.environ["NPROC"] = str(threads * devices)  # read when the client is made
+        if devices > 1:
+            flags = os.environ.get("XLA_FLAGS", "")
+            os.environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count={devices}".strip()
         os.environ["JAX_PLATFORMS"] = "cpu"
     else:
         os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # else it reserves three quarters of the memory
@@ -69,6 +75,33 @@ def start(device: str, threads: int) -> Any:
             raise Unavailable("JAX sees no GPU: pip install 'jax[cuda13]'") from error
     jax.config.update("jax_default_matmul_precision", "highest")
     return jax
+
+
+class Sharding(NamedTuple):
+    """Where arrays are placed of a ``Spread`` of devices."""
+
+    whole: Any
+    """A copy on every device."""
+    split: Any
+    """The first axis in equal parts."""
+
+    @classmethod
+    def over(cls, jax: Any, count: int) -> Sharding:
+        """The first ``count`` devices.
+
+        Raises:
+            Unavailable: there are fewer.
+        """
+        devices = jax.devices()[:count]
+        if len(devices) < count:
+            raise Unavailable(f"JAX sees {len(devices)} devices, not {count}")
+        mesh = jax.sharding.Mesh(np.array(devices), ("batch",))
+        spec, named = jax.sharding.PartitionSpec, jax.sharding.NamedSharding
+        return cls(named(mesh, spec()), named(mesh, spec("batch")))
+
+
+SHARDED = "one jit over {} devices, the batch sharded; batch normalization over the whole batch"
+"""How training on several devices runs, as text."""
 
 
 def versions(jax: Any) -> dict[str, str]:
@@ -96,11 +129,17 @@ class Adapter(Backend):
     MODES: ClassVar[tuple[str, ...]] = ("jit",)
     REQUIRES: ClassVar[tuple[tuple[str, ...], ...]] = (("jax",),)
     EXTRA: ClassVar[str | None] = "jax"
+    SCALES_BY: ClassVar[str] = DEVICES_
 
-    def __init__(self, device: str, precision: str, mode: str, threads: int, seed: int) -> None:
-        jax = start(device, threads)
+    def __init__(
+        self, device: str, precision: str, mode: str, threads: int, seed: int, spread: Spread | None = None
+    ) -> None:
+        self._spread = spread
+        jax = start(device, threads, 1 if spread is None else spread.count)
         self._jax, self._device, self._threads = jax, device, threads
-        self._place = jax.devices()[0]
+        self._place = self._split = jax.devices()[0]
+        if spread is not None:
+            self._place, self._split = Sharding.over(jax, spread.count)
         self._compute = jax.numpy.bfloat16 if precision == "bf16" else jax.numpy.float32
         self._key = jax.random.key(seed)
         self._last: Any = None
@@ -114,9 +153,11 @@ class Adapter(Backend):
             "threads_by": "PJRT_NPROC" if self._device == "cpu" else "not of the GPU",
             "fast_path": f"jax.jit, state donated; computes in {np.dtype(self._compute).name}",
         }
+        if self._spread is not None:
+            settings["data_parallel"] = SHARDED.format(self._spread.count)
         if self._device == "cuda":
             settings["tf32"] = self._jax.config.jax_default_matmul_precision != "highest"
-            settings["device"] = self._place.device_kind
+            settings["device"] = self._jax.devices()[0].device_kind
         return settings
 
     def build(self, model: ModelSpec, weights: Weights, training: Training | None) -> None:
@@ -268,8 +309,8 @@ class Adapter(Backend):
         return masks
 
     def to_device(self, x: Images, y: Labels | None = None) -> tuple[Any, Any]:
-        placed = self._jax.device_put(x, self._place)
-        labels = None if y is None else self._jax.device_put(y.astype(np.int32), self._place)
+        placed = self._jax.device_put(x, self._place if y is None else self._split)
+        labels = None if y is None else self._jax.device_put(y.astype(np.int32), self._split)
         return self._jax.block_until_ready((placed, labels))
 
     def forward(self, x: Any) -> Any:

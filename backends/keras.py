@@ -13,7 +13,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from backends import keras_engines
+from backends import keras_engines, keras_script
+from backends.base import DEVICES as SEVERAL_DEVICES
 from backends.base import (
     Backend,
     ImageFiles,
@@ -22,6 +23,7 @@ from backends.base import (
     Labels,
     Operator,
     Optimizer,
+    Spread,
     Training,
     Unsupported,
 )
@@ -43,6 +45,7 @@ from backends.model import (
     Weights,
     ZeroPadShortcut,
 )
+from backends.script import Script
 
 
 class Adapter(Backend):
@@ -59,10 +62,17 @@ class Adapter(Backend):
         ("tf2onnx",),
     )
     EXTRA: ClassVar[str | None] = "keras"
+    NOT_SCALED: ClassVar[str] = (
+        "keras.distribution trains on JAX only, and MultiWorkerMirroredStrategy does not work with Keras 3"
+        " (tensorflow#72388); keras-jax trains on several devices"
+    )
 
-    def __init__(self, device: str, precision: str, mode: str, threads: int, seed: int) -> None:
+    def __init__(
+        self, device: str, precision: str, mode: str, threads: int, seed: int, spread: Spread | None = None
+    ) -> None:
         os.environ["KERAS_BACKEND"] = self.ENGINE.NAME
-        self._engine = self.ENGINE(device, precision, mode, threads)
+        several = {} if spread is None else {"spread": spread}
+        self._engine = self.ENGINE(device, precision, mode, threads, **several)
         import keras
 
         # Stated here, because ~/.keras/keras.json of the user may say something else.
@@ -72,6 +82,12 @@ class Adapter(Backend):
         keras.utils.set_random_seed(seed)
         self._keras, self.precision = keras, precision
         self._policy = {"fp32": "float32", "bf16": "mixed_bfloat16", "fp16": "mixed_float16"}[precision]
+
+    @classmethod
+    def script(
+        cls, model: ModelSpec, device: str, precision: str, mode: str, threads: int, source: Script | None = None
+    ) -> Script:
+        return keras_script.script(model, device, precision, mode, threads)
 
     def versions(self) -> dict[str, str]:
         return {"keras": self._keras.__version__, **self._engine.versions()}
@@ -143,7 +159,9 @@ class Adapter(Backend):
 
     def to_device(self, x: Images, y: Labels | None = None) -> tuple[Any, Any]:
         with self._engine.scope():
-            return self._engine.tensor(x), None if y is None else self._engine.tensor(y)
+            if y is None:
+                return self._engine.tensor(x), None
+            return self._engine.training_tensor(x), self._engine.training_tensor(y)
 
     def forward(self, x: Any) -> Any:
         with self._engine.scope():
@@ -224,7 +242,15 @@ class Adapter(Backend):
         return self._engine.gpu_probe(self.forward(self.to_device(one)[0]))
 
 
-class OnJax(Adapter):
+class _OnAnother(Adapter):
+    @classmethod
+    def script(
+        cls, model: ModelSpec, device: str, precision: str, mode: str, threads: int, source: Script | None = None
+    ) -> Script:
+        raise Unsupported("plain code of Keras is for TensorFlow")
+
+
+class OnJax(_OnAnother):
     TASKS: ClassVar[frozenset[str]] = frozenset({"train", "infer", "fit", "input"})
     PRECISIONS: ClassVar[tuple[str, ...]] = ("fp32", "bf16")
     WRITES: ClassVar[tuple[str, ...]] = ()
@@ -232,9 +258,10 @@ class OnJax(Adapter):
     MODES: ClassVar[tuple[str, ...]] = keras_engines.Jax.MODES
     REQUIRES: ClassVar[tuple[tuple[str, ...], ...]] = (("keras",), ("jax",))
     EXTRA: ClassVar[str | None] = "keras-jax"
+    SCALES_BY: ClassVar[str] = SEVERAL_DEVICES
 
 
-class OnTorch(Adapter):
+class OnTorch(_OnAnother):
     TASKS: ClassVar[frozenset[str]] = frozenset({"train", "infer", "fit", "input"})
     PRECISIONS: ClassVar[tuple[str, ...]] = ("fp32", "bf16")
     WRITES: ClassVar[tuple[str, ...]] = ()

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from backends import torch_profile, xla_profile, xplane
-from backends.base import OUTSIDE, ImageFiles, InputPipeline, Operator, Unavailable, Unsupported, build_of
+from backends.base import OUTSIDE, ImageFiles, InputPipeline, Operator, Spread, Unavailable, Unsupported, build_of
 from backends.grain_loader import GrainLoader
-from backends.jax import start, versions
+from backends.jax import SHARDED, Sharding, start, versions
 from backends.pytorch import set_tf32
 from backends.tf_data import TfData
 from backends.torch_loader import TorchLoader
@@ -133,6 +133,9 @@ class TensorFlow:
     def tensor(self, array: Any) -> Any:
         value = self._tf.constant(array)
         return self._tf.identity(value) if self.on_gpu else value  # a constant from a host array may be on the host
+
+    def training_tensor(self, array: Any) -> Any:
+        return self.tensor(array)
 
     def to_numpy(self, tensor: Any) -> Any:
         return tensor.numpy()
@@ -245,9 +248,16 @@ class Jax:
 
     NAME, MODES = "jax", ("jit",)
 
-    def __init__(self, device: str, precision: str, mode: str, threads: int) -> None:
+    def __init__(self, device: str, precision: str, mode: str, threads: int, spread: Spread | None = None) -> None:
         leave_out_tensorflow()
-        self._jax, self._threads, self.on_gpu = start(device, threads), threads, device == "cuda"
+        self._spread, count = spread, 1 if spread is None else spread.count
+        self._jax, self._threads, self.on_gpu = start(device, threads, count), threads, device == "cuda"
+        if spread is not None:
+            import keras
+
+            self._whole, self._split = Sharding.over(self._jax, count)
+            devices = keras.distribution.list_devices()[:count]
+            keras.distribution.set_distribution(keras.distribution.DataParallel(devices=devices))
         self._stale, self._state, self._last = False, None, None
 
     def versions(self) -> dict[str, str]:
@@ -258,13 +268,15 @@ class Jax:
             "threads": self._threads,
             "fast_path": "jax.jit, one computation for forward, loss, backward, update; the state is donated",
         }
+        if self._spread is not None:
+            settings["data_parallel"] = f"keras.distribution.DataParallel: {SHARDED.format(self._spread.count)}"
         if self.on_gpu:
             settings["tf32"] = self._jax.config.jax_default_matmul_precision != "highest"
             settings["device"] = self._jax.devices()[0].device_kind
         return settings
 
     def scope(self) -> Any:
-        return self._jax.default_device(self._jax.devices()[0])
+        return nullcontext() if self._spread is not None else self._jax.default_device(self._jax.devices()[0])
 
     def compile(self, adapter: Adapter) -> Compiled:
         import keras
@@ -316,7 +328,13 @@ class Jax:
         return Compiled(logits, one_step, gradients)
 
     def tensor(self, array: Any) -> Any:
-        return self._jax.device_put(array).block_until_ready()
+        place = None if self._spread is None else self._whole
+        return self._jax.device_put(array, place).block_until_ready()
+
+    def training_tensor(self, array: Any) -> Any:
+        if self._spread is None:
+            return self.tensor(array)
+        return self._jax.device_put(array, self._split).block_until_ready()
 
     def to_numpy(self, tensor: Any) -> Any:
         return np.asarray(tensor)
@@ -430,6 +448,9 @@ class Torch:
 
     def tensor(self, array: Any) -> Any:
         return self._torch.from_numpy(np.ascontiguousarray(array)).to(self._device)
+
+    def training_tensor(self, array: Any) -> Any:
+        return self.tensor(array)
 
     def to_numpy(self, tensor: Any) -> Any:
         tensor = tensor.detach()

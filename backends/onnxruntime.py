@@ -18,6 +18,8 @@ import numpy as np
 
 from backends import onnx_converter
 from backends.base import Backend, Images, Labels, Operator, Unavailable, Unsupported, build_of
+from backends.model import ModelSpec
+from backends.script import FILE, Script
 
 _LEVELS = {
     "all-optimizations": "ORT_ENABLE_ALL",
@@ -74,6 +76,34 @@ class Adapter(Backend):
             if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
                 raise Unavailable("this build of ONNX Runtime has no CUDA: pip install onnxruntime-gpu")
             onnxruntime.preload_dlls()  # finds the CUDA libraries among the installed packages
+
+    @classmethod
+    def script(
+        cls, model: ModelSpec, device: str, precision: str, mode: str, threads: int, source: Script | None = None
+    ) -> Script:
+        if source is None or not source.export or device != "cpu" or precision != "fp32" or mode in _PROVIDERS:
+            raise Unsupported("plain code of ONNX Runtime is for fp32 files on the CPU, with its own provider")
+        level = f"onnxruntime.GraphOptimizationLevel.{_LEVELS[mode]}"
+        session = (
+            "options = onnxruntime.SessionOptions()",
+            f"options.intra_op_num_threads, options.inter_op_num_threads = {threads}, 1",
+            f"options.graph_optimization_level = {level}",
+            'options.add_session_config_entry("session.set_denormal_as_zero", "1")',
+            f'session = onnxruntime.InferenceSession("{FILE}", options, providers=["CPUExecutionProvider"])',
+            "((name, shape),) = ((each.name, tuple(each.shape[1:])) for each in session.get_inputs())",
+        )
+        infer = (
+            "def infer(x):",
+            "    x = np.ascontiguousarray(x.transpose(0, 3, 1, 2)) if shape != x.shape[1:] else x",
+            "    return session.run(None, {name: x})[0]",
+        )
+        return Script(
+            packages=(*source.packages, *source.exporter, "onnxruntime"),
+            imports=("import onnxruntime", *source.imports),
+            settings=(),
+            model=(*source.model, *source.export, *session),
+            infer=infer,
+        )
 
     def versions(self) -> dict[str, str]:
         cuda = "CUDAExecutionProvider" in self._ort.get_available_providers()

@@ -19,16 +19,19 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from backends import torch_profile
+from backends import torch_profile, torch_script
 from backends.base import (
     OUTSIDE,
+    PROCESSES,
     Backend,
     ImageFiles,
     Images,
     InputPipeline,
     Labels,
+    Launch,
     Operator,
     Optimizer,
+    Spread,
     Training,
     Unavailable,
     Unsupported,
@@ -54,6 +57,7 @@ from backends.model import (
     ZeroPadShortcut,
     margins,
 )
+from backends.script import Script
 from backends.torch_loader import TorchLoader
 
 
@@ -65,8 +69,11 @@ class Adapter(Backend):
     MODES: ClassVar[tuple[str, ...]] = ("eager", "channels-last", "compile")
     REQUIRES: ClassVar[tuple[tuple[str, ...], ...]] = (("torch",), ("onnx",), ("onnxscript",))
     EXTRA: ClassVar[str | None] = "pytorch"
+    SCALES_BY: ClassVar[str] = PROCESSES
 
-    def __init__(self, device: str, precision: str, mode: str, threads: int, seed: int) -> None:
+    def __init__(
+        self, device: str, precision: str, mode: str, threads: int, seed: int, spread: Spread | None = None
+    ) -> None:
         import torch
 
         if device == "cuda" and not torch.cuda.is_available():
@@ -77,11 +84,14 @@ class Adapter(Backend):
             raise Unavailable("torch.compile needs a C++ compiler: apt-get install g++")
         torch.set_num_threads(threads)
         torch.set_num_interop_threads(1)
-        torch.manual_seed(seed)
+        torch.manual_seed(seed + (0 if spread is None else spread.rank))  # each process drops other units
         set_tf32(torch, False)
         torch.backends.cudnn.benchmark = True  # autotuning on, as in TensorFlow and ONNX Runtime
         self._torch = torch
-        self._device = torch.device(device)
+        self._spread = spread
+        self._device = torch.device(device) if spread is None or device == "cpu" else torch.device(device, spread.rank)
+        if spread is not None:
+            self._join()
         self._dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
         self._mode = mode
         if mode == "compile":
@@ -89,6 +99,25 @@ class Adapter(Backend):
             os.environ["TORCHINDUCTOR_FORCE_DISABLE_CACHES"] = "1"
         if device == "cuda":
             torch.cuda.reset_peak_memory_stats()
+
+    def _join(self) -> None:
+        """Meet the other processes, by the variables that torchrun has set."""
+        on_gpu = self._device.type == "cuda"
+        if on_gpu:
+            self._torch.cuda.set_device(self._device)
+        self._torch.distributed.init_process_group("nccl" if on_gpu else "gloo")
+
+    @classmethod
+    def launch(cls, count: int) -> Launch:
+        """torchrun, on loopback."""
+        own = ("--standalone", "--local-addr=127.0.0.1", f"--nproc-per-node={count}")
+        return Launch(("-m", "torch.distributed.run", *own), {"GLOO_SOCKET_IFNAME": "lo"}, "RANK")
+
+    @classmethod
+    def script(
+        cls, model: ModelSpec, device: str, precision: str, mode: str, threads: int, source: Script | None = None
+    ) -> Script:
+        return torch_script.script(model, device, precision, mode, threads)
 
     def versions(self) -> dict[str, str]:
         others = {name: version(name) for name in ("onnx", "onnxscript")}
@@ -107,6 +136,11 @@ class Adapter(Backend):
             "cpu_capability": torch.backends.cpu.get_cpu_capability(),
             "fast_path": f"{self._describe_mode()}; torch.inference_mode for inference; zero_grad(set_to_none=True)",
         }
+        if self._spread is not None:
+            settings["data_parallel"] = (
+                f"DistributedDataParallel over {torch.distributed.get_backend()}, {self._spread.count} processes;"
+                " batch normalization by each process' part, running statistics of the first"
+            )
         if self._device.type == "cuda":
             settings |= {
                 "tf32_convolution": torch.backends.cudnn.conv.fp32_precision,
@@ -159,8 +193,16 @@ class Adapter(Backend):
         parameters = [self._tensor(name) for name in self._trained]
         self._optimizer = None if training is None else _optimizer(torch, parameters, training.optimizer)
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=self._dtype == torch.float16)
-        self._module = torch.compile(self._plain, dynamic=False) if self._mode == "compile" else self._plain
+        self._parallel = self._made_parallel(training)
+        self._module = torch.compile(self._parallel, dynamic=False) if self._mode == "compile" else self._parallel
         self._training: bool | None = None
+
+    def _made_parallel(self, training: Training | None) -> Any:
+        """The model whose backward pass averages the gradients of all processes; as it is where there is one."""
+        if self._spread is None or training is None or not self._trained:
+            return self._plain
+        devices = [self._device] if self._device.type == "cuda" else None
+        return self._torch.nn.parallel.DistributedDataParallel(self._plain, device_ids=devices)
 
     def _tensor(self, name: str) -> Any:
         """The current parameter or buffer of a canonical name."""
@@ -169,6 +211,9 @@ class Adapter(Backend):
 
     def to_device(self, x: Images, y: Labels | None = None) -> tuple[Any, Any]:
         torch = self._torch
+        if y is not None and self._spread is not None:
+            part = self._spread.part(len(x))
+            x, y = x[part], y[part]
         images = torch.from_numpy(x).permute(0, 3, 1, 2)  # still channels-last in memory
         if self._mode != "channels-last":
             images = images.contiguous()
@@ -181,10 +226,11 @@ class Adapter(Backend):
             return self._logits(x)
 
     def _logits(self, x: Any) -> Any:
+        module = self._module if self._training or self._parallel is self._plain else self._plain
         if not self._amp:
-            return self._module(x)
+            return module(x)
         with self._torch.autocast(self._device.type, self._dtype):
-            return self._module(x).float()
+            return module(x).float()
 
     def train_step(self, x: Any, y: Any, learning_rate: float, dropout_masks: Weights | None = None) -> Any:
         if self._optimizer is None:
@@ -209,7 +255,13 @@ class Adapter(Backend):
         self._set_masks(dropout_masks)
         buffers = [(buffer, buffer.clone()) for buffer in self._plain.buffers()]
         parameters = [self._tensor(name) for name in self._trained]
-        gradients = self._torch.autograd.grad(self._loss(self._logits(x), y), parameters)
+        if self._parallel is self._plain:
+            gradients = self._torch.autograd.grad(self._loss(self._logits(x), y), parameters)
+        else:  # they are averaged where a backward pass leaves them
+            self._parallel.zero_grad(set_to_none=True)
+            self._loss(self._logits(x), y).backward()
+            gradients = [parameter.grad.clone() for parameter in parameters]
+            self._parallel.zero_grad(set_to_none=True)
         for buffer, before in buffers:
             buffer.copy_(before)
         return {
@@ -218,6 +270,9 @@ class Adapter(Backend):
         }
 
     def weights(self) -> Weights:
+        if self._parallel is not self._plain:  # a checkpoint has the running statistics of the first process
+            for buffer in self._plain.buffers():
+                self._torch.distributed.broadcast(buffer, 0)
         return {
             name: self._native[name][3](self.to_numpy(self._tensor(name))).copy() for name in self._model.weight_shapes
         }
@@ -350,6 +405,7 @@ class Adapter(Backend):
 
     def _set_training(self, training: bool) -> None:
         if self._training is not training:
+            self._plain.train(training)
             self._module.train(training)
             for placed in self._model.walk():
                 if f"{placed.name}.gamma" in self._frozen:
@@ -359,7 +415,10 @@ class Adapter(Backend):
     def _set_masks(self, masks: Weights | None) -> None:
         """Set the masks of the dropout layers; None: they draw their own."""
         for name, (module, to_native) in self._dropouts.items():
-            mask = None if masks is None else self._torch.from_numpy(np.ascontiguousarray(to_native(masks[name])))
+            own = None if masks is None else masks[name]
+            if own is not None and self._spread is not None and self._parallel is not self._plain:
+                own = own[self._spread.part(len(own))]
+            mask = None if own is None else self._torch.from_numpy(np.ascontiguousarray(to_native(own)))
             module.mask = None if mask is None else mask.to(self._device)
 
     def _sequential(self, layers: Sequence[Placed]) -> Any:

@@ -66,8 +66,10 @@ class ForwardPass:
 class Network:
     """A model with float64 weights: logits, gradients, and training steps of every optimizer."""
 
-    def __init__(self, model: ModelSpec, weights: Weights, training: Training | None = None) -> None:
-        self.model = model
+    def __init__(self, model: ModelSpec, weights: Weights, training: Training | None = None, parts: int = 1) -> None:
+        """``parts``: in training, batch normalization is of so many equal parts of a batch, as of processes that train
+        together; running statistics are those of the first."""
+        self.model, self._parts = model, parts
         self.training = training
         self.weights: Weights = {name: weights[name].astype(np.float64) for name in model.weight_shapes}
         self.sample_variance: Weights = {n: v.copy() for n, v in self.weights.items() if n.endswith(".variance")}
@@ -82,8 +84,17 @@ class Network:
 
     def loss(self, x: Array, y: Labels, masks: Weights | None = None) -> float:
         """The mean loss in training mode."""
-        logits, _ = self._run(self._layers, x.astype(np.float64), ForwardPass(training=True, masks=masks or {}))
-        return float(cross_entropy(logits, y, self._smoothing)[0])
+        losses = []
+        for part in self._split(len(x)):
+            forward = ForwardPass(training=True, masks=_of_part(masks, part))
+            logits, _ = self._run(self._layers, x[part].astype(np.float64), forward)
+            losses.append(cross_entropy(logits, y[part], self._smoothing)[0])
+        return float(np.mean(losses))
+
+    def _split(self, images: int) -> list[slice]:
+        """The parts of a batch."""
+        each = images // self._parts
+        return [slice(part * each, (part + 1) * each) for part in range(self._parts)]
 
     def gradients(self, x: Array, y: Labels, masks: Weights | None = None) -> tuple[float, Weights]:
         """The mean loss in training mode, and its gradients by back-propagation."""
@@ -113,19 +124,28 @@ class Network:
         window, in units of the root mean square of the layer's input. Exact zeros and ties are left out: they come from
         equal patches, where both sides give the same gradient. Runs in training mode: with batch normalization ``x`` is
         the batch."""
-        forward = ForwardPass(training=True, masks=masks or {}, distance=np.full(len(x), np.inf))
-        self._run(self._layers, x.astype(np.float64), forward)
-        assert forward.distance is not None
-        return forward.distance
+        distances = []
+        for part in self._split(len(x)):
+            forward = ForwardPass(training=True, masks=_of_part(masks, part))
+            forward.distance = np.full(len(x[part]), np.inf)
+            self._run(self._layers, x[part].astype(np.float64), forward)
+            distances.append(forward.distance)
+        return np.concatenate(distances)
 
     def _gradients(
         self, x: Array, y: Labels, masks: Weights | None
     ) -> tuple[float, Weights, dict[str, tuple[Array, Array, int]]]:
-        forward = ForwardPass(training=True, masks=masks or {})
-        logits, backward = self._run(self._layers, x.astype(np.float64), forward)
-        loss, dy = cross_entropy(logits, y, self._smoothing)
-        gradients = backward(dy)[1]
-        return loss, {n: gradients[n] for n in self.model.trained if n not in self._frozen}, forward.moments
+        losses, slopes, moments = [], list[Weights](), list[dict[str, tuple[Array, Array, int]]]()
+        for part in self._split(len(x)):
+            forward = ForwardPass(training=True, masks=_of_part(masks, part))
+            logits, backward = self._run(self._layers, x[part].astype(np.float64), forward)
+            loss, dy = cross_entropy(logits, y[part], self._smoothing)
+            losses.append(loss)
+            slopes.append(backward(dy)[1])
+            moments.append(forward.moments)
+        wanted = [name for name in self.model.trained if name not in self._frozen]
+        mean: Weights = {name: np.mean([each[name] for each in slopes], axis=0) for name in wanted}
+        return float(np.mean(losses)), mean, moments[0]
 
     def _update_statistics(self, moments: dict[str, tuple[Array, Array, int]]) -> None:
         """Move the running statistics towards those of the batch."""
@@ -220,6 +240,11 @@ class Network:
         mean, variance = x.mean(axis=axes), x.var(axis=axes)
         forward.moments[placed.name] = (mean, variance, x.size // x.shape[-1])
         return mean, variance
+
+
+def _of_part(masks: Weights | None, part: slice) -> Weights:
+    """Dropout's masks of a part of the batch."""
+    return {name: mask[part] if len(mask) > 1 else mask for name, mask in (masks or {}).items()}
 
 
 def _bias(weights: Sequence[Array]) -> Array | None:

@@ -2,4 +2,5 @@
 
 from evenbench.command import main
 
-main()
+if __name__ == "__main__":  # not where a process of bench site imports it
+    main()

@@ -20,6 +20,10 @@ QUICK = ("--rounds", "1", "--model", "article-pytorch", "--batch-size", "16", "-
 """An option that a test gives again overrules it."""
 
 
+PATIENCE = 4
+"""A command that hangs is ended after so many times what a busy machine needs: others are several times slower."""
+
+
 class Bench:
     """``bench`` in a process of its own, with a store of its own."""
 
@@ -38,7 +42,7 @@ class Bench:
             self.command(*arguments),
             capture_output=True,
             text=True,
-            timeout=timeout,
+            timeout=PATIENCE * timeout,
             env=self.environment,
             cwd=self.folder,
             check=False,

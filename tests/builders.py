@@ -68,6 +68,25 @@ def run(*records: Record, **more: Any) -> Run:
     return Run(**content, records=with_ratios(list(records)))
 
 
+CURVE = [
+    {"epoch": epoch, "seconds": 2.0 * epoch, "train_loss": 1 / epoch, "split": "validation", "loss": 2 / epoch,
+     "accuracy": 0.1 * epoch}
+    for epoch in (1, 1.5, 2)
+]  # fmt: skip
+
+
+def trained_run() -> Run:
+    """A row with trainings of two seeds, and one that is not certified."""
+    score = {"precision": 1, "recall": 1, "f1": 1, "support": 5}
+    outcome = {
+        "classes": [{**score, "name": name} for name in ("cat", "dog")],
+        "confusion": [[4, 1], [0, 5]],
+        "trainings": [{"seed": 0, "curve": CURVE}, {"seed": 1, "curve": CURVE[:1]}],
+    }
+    trained = row("a", [speed([100.0, 110.0]), latency([0.01, 0.02])], outcome=outcome)
+    return run(trained, row("b", [speed([1.0])], parity={"comparable": False, "checks": []}))
+
+
 HOSTILE = (
     "<script>alert(1)</script>",
     '=HYPERLINK("http://evil.example","x")',

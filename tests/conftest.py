@@ -39,6 +39,13 @@ def pytest_configure() -> None:
             signal.signal(number, signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL)
 
 
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """A failed test is named at once: a session that does not come to its end says what went wrong."""
+    if report.failed and "PYTEST_XDIST_WORKER" not in os.environ:
+        reason = str(report.longrepr).strip().splitlines()[-1:] or ["no reason"]
+        print(f"\nFAILED {report.nodeid} ({report.when}, {report.duration:.0f} s): {reason[0]}", flush=True)
+
+
 def pytest_itemcollected(item: pytest.Item) -> None:
     """``e2e`` comes with the fixture ``process``, whichever fixture asks for it."""
     if "process" in getattr(item, "fixturenames", ()):

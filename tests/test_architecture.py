@@ -32,7 +32,7 @@ OUTSIDE = sorted([*(ROOT / "bench").rglob("*.py"), *(ROOT / "reports").rglob("*.
 )
 def test_checkers_are_content(tool: str, arguments: list[str]) -> None:
     command = [str(Path(sys.executable).parent / tool), *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1200, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -39,7 +39,7 @@ def suite(bench: Bench) -> Bench:
 def run(suite: Bench, *options: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "test_speed.py", *options]
     return subprocess.run(
-        command, cwd=suite.folder, env=suite.environment, capture_output=True, text=True, timeout=300, check=False
+        command, cwd=suite.folder, env=suite.environment, capture_output=True, text=True, timeout=1200, check=False
     )
 
 
@@ -61,6 +61,7 @@ def test_the_workers_own_time_is_recorded(suite: Bench) -> None:
     assert found["test_inference[constant]"]["params"] == {"backend": "constant"}
 
 
+@pytest.mark.long
 def test_options_of_pytest_and_of_pytest_benchmark_work(suite: Bench) -> None:
     saved = run(suite, "-k", "constant", "--benchmark-autosave")
     assert saved.returncode == 0, saved.stdout + saved.stderr

@@ -52,6 +52,8 @@ def attained(record: Record) -> list[Attained]:
     flops, moved, parameters = (_value(record, name) for name in ("flops", "io_bytes", "parameters"))
     if record.roof is None or flops is None or moved is None or parameters is None:
         return []
+    if record.job.processes not in (None, 1):
+        return []  # the roof is that of one process
     found = []
     for figure in record.figures:
         if figure.name == "throughput" and figure.value and figure.batch_size:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 
 from bench import quantities
 from bench.errors import UsageError
-from bench.records.record import Record
+from bench.records.record import Record, Run
 from bench.workloads.recipe import parse_changes
 
 Value = bool | int | float | str
@@ -105,6 +105,42 @@ def search(
             sweep = _with_trial(sweep, number, attempt(number, trial))
             keep(sweep)
     return sweep
+
+
+def search_at_once(
+    sweep: Sweep,
+    attempt: Callable[[Mapping[int, Trial], Callable[[int, Trial], None]], None],
+    keep: Callable[[Sweep], None],
+    name: Callable[[], str],
+) -> Sweep:
+    """Do the trials that are not done yet, in whatever order they end. ``attempt`` gets them by number, and is to pass
+    on each that has ended."""
+    for number, trial in enumerate(sweep.trials):
+        if trial.run is None and trial.begun is None:
+            sweep = _with_trial(sweep, number, trial.model_copy(update={"begun": name()}))
+    keep(sweep)
+
+    def done(number: int, trial: Trial) -> None:
+        nonlocal sweep
+        sweep = _with_trial(sweep, number, trial)
+        keep(sweep)
+
+    missing = {number: trial for number, trial in enumerate(sweep.trials) if trial.run is None}
+    if missing:
+        attempt(missing, done)
+    return sweep
+
+
+def ended(trial: Trial, run: Run) -> Trial:
+    """The trial with what its run came to."""
+    results, failed = {}, {}
+    for record in run.records:
+        outcome = result(record)
+        if outcome is None:
+            failed[record.id] = f"{record.status}: {record.error or 'not comparable'}"
+        else:
+            results[record.id] = outcome
+    return trial.model_copy(update={"run": run.name, "results": results, "failed": failed})
 
 
 def _with_trial(sweep: Sweep, number: int, trial: Trial) -> Sweep:

@@ -2,4 +2,5 @@
 
 from bench.cli.main import main
 
-main()
+if __name__ == "__main__":  # not where a process of bench site imports it
+    main()

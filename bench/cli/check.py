@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
-from bench.cli import check_options, measuring, options
+from bench.cli import check_options, fleet_options, measuring, options
+from bench.cli.fleet_options import FleetOptions
 from bench.cli.grouped import command
 from bench.cli.options import (
     DeviceOptions,
@@ -18,6 +20,7 @@ from bench.cli.options import (
     IndexOptions,
     InterpreterOptions,
     MetricOptions,
+    NameOptions,
     OutputOptions,
     PlaceOptions,
     RepeatOptions,
@@ -25,7 +28,7 @@ from bench.cli.options import (
     RowOptions,
     WorkloadOptions,
 )
-from bench.cli.output import put, tell
+from bench.cli.output import put, tell, write
 from bench.errors import BenchError, UsageError
 
 if TYPE_CHECKING:
@@ -77,6 +80,9 @@ class FileOptions:
 
     output: options.Output = None
     summary: options.Summary = False
+    junit: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write the verdicts there as JUnit XML, for CI systems.")
+    ] = None
 
 
 def register(app: typer.Typer) -> None:
@@ -128,6 +134,8 @@ def check(
     care: CareOptions,
     repeat: RepeatOptions,
     resume: ResumeOptions,
+    where: FleetOptions,
+    name: NameOptions,
     output: OutputOptions,
     file: FileOptions,
 ) -> None:
@@ -135,22 +143,63 @@ def check(
 
     Exit code: 0; 1 regression; 2 error; 3 inconclusive; 4 invalid (disturbed, changed meanwhile, or not certified).
     """
-    from bench.runner.run import Sitting
     from bench.store.store import Store
 
     chosen = Chosen(base, rows, workload, metrics, device, place, interpreters, gate, index, care, repeat)
     resume.check(chosen, "check")
+    where.check()
+    name.check()
+    if where.on is not None:
+        if file.junit is not None:
+            raise UsageError("--junit writes on this machine: bench export --format junit afterwards")
+        sys.exit(_sent(chosen, resume, where, Store(output.store), output.format))
     with _interruptible():
         options.end_as_ctrl_c()
-        if resume.resume is None:
-            sys.exit(_checked(chosen, Store(output.store), Sitting(), output, file))
-        store = Store(output.store)
-        with options.going_on(store, resume.resume, "check", Chosen) as (name, first):
-            sys.exit(_checked(first, store, Sitting(goes_on=name, anyway=resume.anyway), output, file))
+        first, finished = carry_out(chosen, resume, name, Store(output.store), options.command_line())
+    _show(finished, output, file, first.care.inconclusive)
+    code = finished.check.exit_code(first.care.inconclusive_code)
+    sys.exit(options.INTERRUPTED if finished.interrupted else code)
 
 
-def _checked(chosen: Chosen, store: Store, sitting: Sitting, output: OutputOptions, file: FileOptions) -> int:
-    """Check, and show the verdicts; the exit code."""
+def carry_out(
+    chosen: Chosen, resume: ResumeOptions, name: NameOptions, store: Store, command_line: str
+) -> tuple[Chosen, FinishedCheck]:
+    """Begin the check that these options ask for, or go on with one, here; its options (those of its first time), and
+    the result.
+
+    Raises:
+        BenchError: it cannot begin, or not go on.
+    """
+    from bench.runner.run import Sitting
+
+    if resume.resume is None:
+        return chosen, _checked(chosen, store, Sitting(name=name.name), command_line)
+    with options.going_on(store, resume.resume, "check", Chosen) as (earlier, first):
+        return first, _checked(first, store, Sitting(goes_on=earlier, anyway=resume.anyway), command_line)
+
+
+def _sent(chosen: Chosen, resume: ResumeOptions, where: FleetOptions, store: Store, format_name: str) -> int:
+    """Carry the check out on other machines; the exit code."""
+    from bench.cli import fleet
+    from bench.gate import margins
+
+    if resume.resume is not None:
+        return fleet.go_on(store, resume.resume, format_name)
+    if chosen.base.against is None:
+        raise UsageError("what to check against is missing: --against BASE, such as torch==2.13.0 or git:main")
+    _ = chosen.care.inconclusive_code
+    # The nodes may not have this folder's project file, whose margins hold.
+    texts = [
+        f"{name}={100 * value:.10g}%"
+        for name, value in margins.read(chosen.gate.margin or [], chosen.gate.margins).items()
+    ]
+    chosen = replace(chosen, gate=replace(chosen.gate, margin=texts, margins=None))
+    groups = (getattr(chosen, field.name) for field in fields(chosen))
+    return fleet.send("check", fleet_options.arguments(*groups), where, store, format_name)
+
+
+def _checked(chosen: Chosen, store: Store, sitting: Sitting, command_line: str) -> FinishedCheck:
+    """Measure the base and the present environment, and judge."""
     from bench.gate import baselines, time_needed
     from bench.gate import check as checking
     from bench.gate.check_job import CheckJob
@@ -161,7 +210,7 @@ def _checked(chosen: Chosen, store: Store, sitting: Sitting, output: OutputOptio
     against, care, gate = chosen.base.against, chosen.care, chosen.gate
     if against is None:
         raise UsageError("what to check against is missing: --against BASE, such as torch==2.13.0 or git:main")
-    inconclusive, typed = care.inconclusive_code, options.command_line()
+    _ = care.inconclusive_code
     saved = baselines.load_baseline(store, against)
     given = check_options.given(chosen.rows, chosen.workload, chosen.device, chosen.metrics)
     job = CheckJob().with_options(given) if saved is None else saved.job.with_options(given, saved_as=against)
@@ -181,17 +230,14 @@ def _checked(chosen: Chosen, store: Store, sitting: Sitting, output: OutputOptio
         too_short = "" if earlier is None else time_needed.why_too_short(earlier, criteria)
         if too_short:
             print(f"bench: {too_short}", file=sys.stderr)
-            _show(checking.not_measured(plan, dataset, criteria, sides, typed, too_short), output, file)
-            return inconclusive
+            return checking.not_measured(plan, dataset, criteria, sides, command_line, too_short)
         for sentence in time_needed.too_noisy(earlier, criteria) if earlier is not None else []:
             print(f"note: {sentence}", file=sys.stderr)
     if against.startswith(baselines.GIT) and (changes := baselines.uncommitted()):
         files = f"{len(changes)} uncommitted change{'s' * (len(changes) > 1)} ({changes[0]})"
         print(f"note: {files} of this work tree: part of the present side, not of {against}", file=sys.stderr)
     sitting = replace(sitting, options=options.plain(chosen))
-    finished = checking.check(plan, dataset, store, criteria, sides, typed, sitting, care.explain)
-    _show(finished, output, file)
-    return options.INTERRUPTED if finished.interrupted else finished.check.exit_code(inconclusive)
+    return checking.check(plan, dataset, store, criteria, sides, command_line, sitting, care.explain)
 
 
 @contextmanager
@@ -203,9 +249,10 @@ def _interruptible() -> Iterator[None]:
         sys.exit(options.INTERRUPTED)
 
 
-def _show(finished: FinishedCheck, output: OutputOptions, file: FileOptions) -> None:
+def _show(finished: FinishedCheck, output: OutputOptions, file: FileOptions, inconclusive: str | None) -> None:
     from bench.records.export import export_check
     from reports.content import verdicts
+    from reports.exports import junit
     from reports.pages import html
     from reports.pages.pull_request import check_comment
     from reports.render.terminal import with_notes
@@ -220,3 +267,5 @@ def _show(finished: FinishedCheck, output: OutputOptions, file: FileOptions) -> 
             notes.append(f"it is not whole: {finished.goes_on} does what is missing")
         document = with_notes(verdicts.document(finished.check), *notes)
         tell(document, output.format, file.output, lambda: html.check_page(finished.check))
+    if file.junit is not None:
+        write(junit.document(finished.check, junit.choice(inconclusive)), file.junit)

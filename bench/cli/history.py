@@ -58,6 +58,7 @@ def history_(
 ) -> None:
     """Stored runs, the newest first; or, with --change-points, where their series changed; or all as a page (html)."""
     from bench.analysis import trends
+    from bench.fleet import jobs
     from bench.runner import resumption
     from bench.store import queries as stored
     from bench.store.store import Store
@@ -77,7 +78,7 @@ def history_(
     else:
         opened = Store(store)
         table = shown.runs(stored.runs(opened, which, limit or LIMIT), limit or LIMIT)
-        tell(with_notes(table, *resumption.unended_lines(opened)), format_, output)
+        tell(with_notes(table, *resumption.unended_lines(opened), *jobs.unended_lines(opened)), format_, output)
 
 
 def show(
@@ -86,14 +87,21 @@ def show(
     output: options.Output = None,
     store: options.StoreUrl = None,
 ) -> None:
-    """A stored run, or a check by its name, as tables."""
+    """A stored run, or a check or fleet by its name, as tables."""
+    from bench.cli import fleet_results
+    from bench.fleet import jobs
     from bench.records.gate_result import Check
     from bench.store.loading import load_run
     from bench.store.schema import CHECKS
     from bench.store.store import Store
-    from reports.content import tables, verdicts
+    from reports.content import machines, tables, verdicts
     from reports.pages import html
 
+    if run_name is not None and run_name.startswith(jobs.PREFIX):
+        opened = Store(store)
+        fleet, placed = jobs.load(opened, run_name)
+        tell(machines.document(fleet.name, fleet_results.placed(opened, placed)), format_, output)
+        return
     check = None if run_name is None else Store(store).read(CHECKS, run_name, Check)
     if check is not None:
         tell(verdicts.document(check), format_, output, lambda: html.check_page(check))
@@ -143,10 +151,10 @@ def ack(
 
 
 def delete(
-    names: Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs or checks to remove.")],
+    names: Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs, checks or fleets to remove.")],
     store: options.StoreUrl = None,
 ) -> None:
-    """Remove runs with their records, and checks; all that are named, or none."""
+    """Remove runs with their records, checks, and fleets, whose runs stay; all that are named, or none."""
     from bench.store import queries as stored
     from bench.store.store import Store
 

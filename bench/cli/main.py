@@ -12,7 +12,22 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from bench.cli import baseline, bisect, check, explain, history, machine, run, serve, store, stored_runs, sweep
+from bench.cli import (
+    baseline,
+    bisect,
+    check,
+    explain,
+    export,
+    fleet,
+    history,
+    machine,
+    run,
+    serve,
+    site,
+    store,
+    stored_runs,
+    sweep,
+)
 from bench.cli.output import drop_output, open_output
 from bench.errors import BenchError
 from bench.machine import speed_variables
@@ -78,10 +93,13 @@ check.register(app)
 explain.register(app)
 baseline.register(app)
 bisect.register(app)
+export.register(app)
 stored_runs.register(app)
 history.register(app)
 sweep.register(app)
+fleet.register(app)
 store.register(app)
+site.register(app)
 
 
 def _version(value: bool) -> None:

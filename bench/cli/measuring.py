@@ -1,4 +1,4 @@
-"""What the commands that measure share: the request of their options, its plan and data, the run and its tables."""
+"""What the commands that measure share: the request of their options, its plan and data, the tables of a run."""
 
 from __future__ import annotations
 
@@ -6,15 +6,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bench import quantities
-from bench.cli import options
 from bench.cli.options import DeviceOptions, InterpreterOptions, PlaceOptions, RepeatOptions
 from bench.errors import UsageError
 
 if TYPE_CHECKING:
     from bench.runner.plan import Plan, Request
-    from bench.runner.run import Sitting
-    from bench.runner.workspace import Inputs
-    from bench.store.store import Store
+    from bench.runner.run import FinishedRun
     from bench.workloads.datasets.dataset import Dataset
     from bench.workloads.workload import Workload
 
@@ -68,16 +65,11 @@ def plan_on_data(request: Request) -> tuple[Plan, Dataset]:
     return make_plan(replace(request, workload=workload)), dataset
 
 
-def measured(
-    plan: Plan, dataset: Dataset, store: Store, format_name: str, sitting: Sitting, inputs: Inputs | None = None
-) -> int:
-    """Run a plan and print its tables; the exit code. ``inputs``: of files of the user."""
-    from bench.runner import run as running
+def shown(finished: FinishedRun, format_name: str) -> int:
+    """Print the tables of a run that has ended; its exit code."""
     from reports.content import tables
     from reports.render.terminal import show, with_notes
 
-    options.end_as_ctrl_c()
-    finished = running.run(plan, dataset, store, options.command_line(), inputs, sitting)
     notes = [f"run {finished.run.name} in {finished.stored_in}"]
     if finished.goes_on:
         notes.append(f"it is not whole: {finished.goes_on} does what is missing")

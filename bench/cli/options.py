@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shlex
 import signal
 import sys
@@ -277,6 +278,20 @@ class ResumeOptions:
                 if getattr(given, field.name) != field.default:
                     option = field.name.replace("_", "-")
                     raise UsageError(f"--resume goes on with the options of the first time; leave out --{option}")
+
+
+@dataclass(frozen=True)
+class NameOptions:
+    """The name of a new run or check, which the driver of a fleet gives."""
+
+    PANEL: ClassVar = "Output"
+
+    name: Annotated[str | None, typer.Option("--name", hidden=True)] = None
+
+    def check(self) -> None:
+        """Raise UsageError for a text that is no name."""
+        if self.name is not None and re.fullmatch(r"[0-9A-Za-z][0-9A-Za-z._-]{0,59}", self.name) is None:
+            raise UsageError(f"--name {self.name}: letters, digits, '.', '_' and '-', at most 60")
 
 
 @dataclass(frozen=True)

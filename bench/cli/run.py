@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import re
 import sys
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Container
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
 from bench import quantities
-from bench.cli import measuring, options
+from bench.cli import fleet_options, measuring, options
+from bench.cli.fleet_options import FleetOptions
 from bench.cli.grouped import command
 from bench.cli.options import (
     DeviceOptions,
     InterpreterOptions,
+    NameOptions,
     OutputOptions,
     PlaceOptions,
     RepeatOptions,
@@ -27,7 +30,7 @@ from bench.errors import UsageError
 
 if TYPE_CHECKING:
     from bench.runner.plan import Plan, Request
-    from bench.runner.run import Sitting
+    from bench.runner.run import FinishedRun, Sitting
     from bench.store.store import Store
     from bench.workloads.onnx_inputs import InputOptions
 
@@ -129,12 +132,70 @@ class PipelineOptions:
             if self.input_workers is not None:
                 raise UsageError("--input-workers goes with --task input, whose pipelines have them")
             return ()
-        counts = []
-        for text in quantities.split_commas(self.input_workers or INPUT_WORKERS):
-            if not text.isdecimal() or int(text) > MOST_WORKERS:
-                raise UsageError(f"--input-workers {text}: not a number from 0 to {MOST_WORKERS}")
-            counts.append(int(text))
-        return tuple(dict.fromkeys(counts))
+        given = self.input_workers or INPUT_WORKERS
+        return _counts("--input-workers", given, range(MOST_WORKERS + 1), f"not a number from 0 to {MOST_WORKERS}")
+
+
+def _counts(option: str, given: str, allowed: Container[int], otherwise: str) -> tuple[int, ...]:
+    """The numbers of a list, each once.
+
+    Raises:
+        UsageError: one that is not allowed.
+    """
+    counts = []
+    for text in quantities.split_commas(given):
+        if not text.isdecimal() or int(text) not in allowed:
+            raise UsageError(f"{option} {text}: {otherwise}")
+        counts.append(int(text))
+    return tuple(dict.fromkeys(counts))
+
+
+PROCESSES = (1, 2, 4, 8)
+"""Powers of two: the batches of a certificate have as many equal parts."""
+
+
+@dataclass(frozen=True)
+class ScalingOptions:
+    """Processes that train together."""
+
+    PANEL: ClassVar = "What to run"
+
+    processes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LIST",
+            help="With --task train: how training scales over so many processes (or devices), each number a row, such"
+            " as 1,2,4.",
+        ),
+    ] = None
+
+    def counts(self, task: str | None) -> tuple[int, ...]:
+        """The numbers of processes; none: scaling is not measured.
+
+        Raises:
+            UsageError: not such numbers, or another task.
+        """
+        if self.processes is None:
+            return ()
+        if task != "train":
+            raise UsageError("--processes goes with --task train, whose steps they share")
+        counts = _counts("--processes", self.processes, PROCESSES, f"one of {', '.join(map(str, PROCESSES))}")
+        return tuple(sorted(counts))
+
+
+def _scaled(request: Request, processes: tuple[int, ...], threads: int | None) -> Request:
+    """The request with rows of so many processes. Every process has as many threads at every size, and every whole
+    batch is measured at every size: so weak and strong scaling are both known."""
+    if not processes:
+        return request
+    most = max(processes)
+    if odd := [size for size in request.batch_sizes if size % most]:
+        raise UsageError(f"--batch-size {odd[0]}: {most} processes need a multiple of {most}")
+    each = max(1, request.placement.threads // most) if threads is None else threads
+    sizes = sorted({size * count for size in request.batch_sizes for count in processes})
+    return replace(
+        request, processes=processes, batch_sizes=tuple(sizes), placement=replace(request.placement, threads=each)
+    )
 
 
 @dataclass(frozen=True)
@@ -160,7 +221,8 @@ class CareOptions:
         "deploy"
     )
     rounds: Annotated[
-        int | None, typer.Option(min=1, help="Fresh processes per row (default: 6, or more by --budget).")
+        int | None,
+        typer.Option(min=0, help="Fresh processes per row; 0: only train (default: 6, or more by --budget)."),
     ] = None
     precision_target: Annotated[
         str | None, typer.Option(metavar="PERCENT", help="Add rounds until the ratios' half-width is this, such as 2%.")
@@ -202,6 +264,7 @@ class Chosen:
     care: CareOptions
     repeat: RepeatOptions
     pipeline: PipelineOptions = PipelineOptions()
+    scaling: ScalingOptions = ScalingOptions()
 
     def request(self) -> Request:
         """What they ask for.
@@ -219,7 +282,7 @@ class Chosen:
             rows.backend or ALL, self.workload.named(), (rows.mode, rows.precision),
             self.device, self.place, self.interpreters, self.repeat, care.profile,
         )  # fmt: skip
-        return replace(
+        asked = replace(
             common,
             task=options.one_of("task", rows.task or "all", (*options.TASKS, options.INPUT)),
             batch_sizes=options.batch_sizes(rows.batch_size),
@@ -232,6 +295,21 @@ class Chosen:
             accuracy_margin=quantities.fraction("--accuracy-margin", care.accuracy_margin),
             target_accuracy=_share("--target-accuracy", care.target_accuracy),
         )
+        return _scaled(asked, self.scaling.counts(rows.task), self.place.threads)
+
+
+@dataclass(frozen=True)
+class WatchOptions:
+    """What is written while models train."""
+
+    PANEL: ClassVar = "Output"
+
+    tensorboard: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Write the course of every training there, and final metrics, for TensorBoard."
+        ),
+    ] = None
 
 
 def run(
@@ -240,30 +318,97 @@ def run(
     start: StartOptions,
     rows: RowOptions,
     pipeline: PipelineOptions,
+    scaling: ScalingOptions,
     device: DeviceOptions,
     place: PlaceOptions,
     interpreters: InterpreterOptions,
     care: CareOptions,
     repeat: RepeatOptions,
     resume: ResumeOptions,
+    where: FleetOptions,
+    name: NameOptions,
+    watch: WatchOptions,
     output: OutputOptions,
 ) -> None:
     """Certify, train, export and time backends on one workload, and tabulate them.
 
     Exit code: 0; 1 if a row that was asked for is not ok and comparable; 2 usage, or the store failed; 130 on Ctrl-C.
     """
-    from bench.runner.run import Sitting
     from bench.store.store import Store
 
-    chosen = Chosen(workload, file, start, rows, device, place, interpreters, care, repeat, pipeline)
+    chosen = Chosen(workload, file, start, rows, device, place, interpreters, care, repeat, pipeline, scaling)
     resume.check(chosen, "run")
-    if resume.resume is None:
-        request = chosen.request()
-        sys.exit(_run(request, chosen, Store(output.store), output.format, Sitting()))
+    where.check()
+    name.check()
     store = Store(output.store)
-    with options.going_on(store, resume.resume, "run", Chosen) as (name, first):
-        sitting = Sitting(goes_on=name, anyway=resume.anyway)
-        sys.exit(_run(first.request(), first, store, output.format, sitting))
+    if where.on is not None:
+        if watch.tensorboard is not None:
+            raise UsageError("--tensorboard writes on this machine: bench export --format tensorboard afterwards")
+        sys.exit(_sent(chosen, resume, where, store, output.format))
+    finished = carry_out(chosen, resume, name, watch, store, options.command_line(), options.end_as_ctrl_c)
+    sys.exit(measuring.shown(finished, output.format))
+
+
+def carry_out(
+    chosen: Chosen,
+    resume: ResumeOptions,
+    name: NameOptions,
+    watch: WatchOptions,
+    store: Store,
+    command_line: str,
+    before: Callable[[], None] = lambda: None,
+) -> FinishedRun:
+    """Begin the run that these options ask for, or go on with one, here. ``before`` is called when all options are
+    known to be right, just before it begins.
+
+    Raises:
+        BenchError: it cannot begin, or not go on.
+    """
+    from bench.runner.run import Sitting
+
+    board = None
+    if watch.tensorboard is not None:
+        from reports.exports.tensorboard import Board
+
+        try:
+            watch.tensorboard.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"--tensorboard {watch.tensorboard}: {error.strerror or error}") from error
+        board = Board(watch.tensorboard)
+    sitting = Sitting(name=name.name, watch=None if board is None else board.evaluated)
+    if resume.resume is None:
+        finished = _run(chosen, store, command_line, sitting, before)
+    else:
+        with options.going_on(store, resume.resume, "run", Chosen) as (earlier, first):
+            sitting = replace(sitting, goes_on=earlier, anyway=resume.anyway)
+            finished = _run(first, store, command_line, sitting, before)
+    if board is not None:
+        try:
+            board.ended(finished.run)
+        except OSError as error:
+            again = "bench export --format tensorboard writes it anew"
+            print(f"bench: cannot write to {watch.tensorboard}: {error.strerror or error}; {again}", file=sys.stderr)
+    return finished
+
+
+def _sent(chosen: Chosen, resume: ResumeOptions, where: FleetOptions, store: Store, format_name: str) -> int:
+    """Carry the run out on other machines; the exit code."""
+    from bench.cli import fleet
+
+    if resume.resume is not None:
+        return fleet.go_on(store, resume.resume, format_name)
+    _refuse_contradictions(chosen.file, chosen.start, chosen.care)
+    if chosen.file.onnx:
+        _refuse_with_file(chosen.workload, chosen.start, chosen.rows, chosen.device, chosen.care)
+    else:
+        chosen.workload.named()
+    if chosen.start.init is not None:
+        from bench.store import weights
+
+        whose = weights.load_weights(store, chosen.start.init)[0]  # "last" will be another run there
+        chosen = replace(chosen, start=replace(chosen.start, init=whose))
+    groups = (getattr(chosen, field.name) for field in fields(chosen))
+    return fleet.send("run", fleet_options.arguments(*groups), where, store, format_name)
 
 
 def _refuse_contradictions(file: FileOptions, start: StartOptions, care: CareOptions) -> None:
@@ -309,22 +454,26 @@ def _share(option: str, text: str | None) -> float | None:
     return None if text is None else quantities.fraction(option, text)
 
 
-def _run(request: Request, chosen: Chosen, store: Store, format_name: str, sitting: Sitting) -> int:
-    """Run the files or the workload that was asked for; the exit code."""
+def _run(chosen: Chosen, store: Store, command_line: str, sitting: Sitting, before: Callable[[], None]) -> FinishedRun:
+    """Run the files or the workload that was asked for."""
     from bench.runner import onnx_run
+    from bench.runner import run as running
     from bench.workloads import onnx_file
 
-    sitting = replace(sitting, options=options.plain(chosen))
+    request, inputs = chosen.request(), None
     if chosen.file.onnx:
         models = onnx_file.describe_all(chosen.file.onnx, chosen.file.inputs)
         plan, inputs = onnx_run.plan(request, models), onnx_run.FileInputs(models)
-        return measuring.measured(plan, onnx_run.no_dataset(), store, format_name, sitting, inputs)
-    plan, dataset = measuring.plan_on_data(request)
+        dataset = onnx_run.no_dataset()
+    else:
+        plan, dataset = measuring.plan_on_data(request)
     if chosen.start.init is not None:
         plan = _started(plan, store, chosen.start.init, chosen.start.new_head)
-        start = replace(chosen.start, init=plan.request.started_from)  # "last" will be another run
-        sitting = replace(sitting, options=options.plain(replace(chosen, start=start)))
-    return measuring.measured(plan, dataset, store, format_name, sitting)
+        # "last" will be another run
+        chosen = replace(chosen, start=replace(chosen.start, init=plan.request.started_from))
+    before()
+    sitting = replace(sitting, options=options.plain(chosen))
+    return running.run(plan, dataset, store, command_line, inputs, sitting)
 
 
 def _started(plan: Plan, store: Store, init: str, new_head: bool) -> Plan:

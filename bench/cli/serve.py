@@ -192,5 +192,10 @@ def _serve(request: Request, chosen: Chosen, store: Store, format_name: str, sit
     """
     if find_spec("mlperf_loadgen") is None and not request.pythons:
         raise UsageError("LoadGen is missing: pip install 'evenbench[serving]'")
+    from bench.runner import run as running
+
     plan, dataset = measuring.plan_on_data(request)
-    return measuring.measured(plan, dataset, store, format_name, replace(sitting, options=options.plain(chosen)))
+    options.end_as_ctrl_c()
+    sitting = replace(sitting, options=options.plain(chosen))
+    finished = running.run(plan, dataset, store, options.command_line(), sitting=sitting)
+    return measuring.shown(finished, format_name)

@@ -1,4 +1,4 @@
-"""Commands about stored runs: ``report``, ``export``, ``import``, ``compare``."""
+"""Commands about stored runs: ``report``, ``import``, ``compare``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from bench.cli import options
 from bench.cli.output import put, tell
 from bench.errors import UsageError
 
-EXPORTS = ("json", "pytest-benchmark", "bencher", "customBiggerIsBetter", "customSmallerIsBetter")
 LATEST = 50
 """Points of a series that a comparison learns the variance between runs from."""
 
@@ -20,7 +19,6 @@ LATEST = 50
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
     app.command()(report)
-    app.command()(export)
     app.command("import")(import_)
     app.command()(compare)
 
@@ -62,34 +60,6 @@ def report(
         put(markdown.render(run), output)
     else:
         tell(tables.document(run), format_, output, lambda: html.run_page(run))
-
-
-def export(
-    run_name: options.RunName = None,
-    format_: Annotated[str, typer.Option("--format", help=", ".join(EXPORTS) + ".")] = "json",
-    store: options.StoreUrl = None,
-) -> None:
-    """A stored run on standard output: its records, or its metrics as other tools read them; on standard error, what
-    the format leaves out."""
-    from bench.records.export import export as to_json
-    from bench.store.loading import load_run
-    from reports.exports import bencher, github_action_benchmark, pytest_benchmark
-
-    options.one_of("format", format_, EXPORTS)
-    run = load_run(store, run_name)
-    if format_ == "json":
-        text, left_out = to_json(run), {}
-    elif format_ == "pytest-benchmark":
-        text, left_out = pytest_benchmark.document(run), pytest_benchmark.left_out(run)
-    elif format_ == "bencher":
-        text, left_out = bencher.document(run), bencher.left_out(run)
-    else:
-        bigger = format_ == "customBiggerIsBetter"
-        text = github_action_benchmark.document(run, bigger)
-        left_out = github_action_benchmark.left_out(run, bigger)
-    print(text)
-    for name, why in left_out.items():
-        print(f"left out: {name}: {why}", file=sys.stderr)
 
 
 def import_(

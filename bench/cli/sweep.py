@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
 from bench import quantities
-from bench.cli import measuring, options
+from bench.cli import fleet_options, measuring, options
+from bench.cli.fleet_options import FleetOptions
 from bench.cli.grouped import command
 from bench.cli.options import (
     DeviceOptions,
@@ -25,6 +26,7 @@ from bench.errors import UsageError
 
 if TYPE_CHECKING:
     from bench.analysis.sweep import Sweep, Trial
+    from bench.fleet.jobs import FleetJob
     from bench.runner.plan import Request
     from bench.store.store import Store
     from bench.workloads.datasets.dataset import Dataset
@@ -107,6 +109,7 @@ def sweep(
     interpreters: InterpreterOptions,
     care: TrialOptions,
     resume: ResumeOptions,
+    where: FleetOptions,
     output: OutputOptions,
     restart: options.Restart = False,
 ) -> None:
@@ -117,21 +120,25 @@ def sweep(
     from bench.store.store import Store
 
     chosen = Chosen(search, workload, device, place, interpreters, care)
+    where.check()
+    if where.on is not None and where.nodes is not None:
+        raise UsageError("--nodes is not for a sweep: its trials go to whichever node is free")
     if resume.resume is None:
-        sys.exit(_swept(chosen, Store(output.store), output.format, restart, resume.anyway))
+        sys.exit(_swept(chosen, Store(output.store), output.format, restart, resume.anyway, where))
     resume.check(chosen, "sweep")
     if restart:
         raise UsageError("--restart forgets what --resume goes on from; give one of them")
     store = Store(output.store)
     with options.going_on(store, resume.resume, "sweep", Chosen) as (_, first):
-        sys.exit(_swept(first, store, output.format, False, resume.anyway))
+        sys.exit(_swept(first, store, output.format, False, resume.anyway, where))
 
 
-def _swept(chosen: Chosen, store: Store, format_name: str, restart: bool, anyway: bool) -> int:
+def _swept(chosen: Chosen, store: Store, format_name: str, restart: bool, anyway: bool, where: FleetOptions) -> int:
     """Do all trials that are missing, and show them all; the exit code."""
     from bench.analysis import sweep as searching
     from bench.machine.host import fingerprint
     from bench.runner import resumption
+    from bench.runner.run import new_name
     from reports.content import sweeps
     from reports.render.terminal import show, with_notes
 
@@ -153,15 +160,32 @@ def _swept(chosen: Chosen, store: Store, format_name: str, restart: bool, anyway
     part = resumption.begun(options.plain(chosen), now).part()
     if not restart and store.parts(name):
         begun = begun.model_copy(update={"changed": resumption.goes_on(store, name, now, anyway).changed})
-    finished = _search(begun, _Attempt(plan.request, data, store, workloads, anyway), store, key, restart, part)
+    if where.on is None:
+        attempt = _Attempt(plan.request, data, store, workloads, anyway)
+
+        def search(begun: Sweep, keep: Callable[[Sweep], None]) -> Sweep:
+            return searching.search(begun, attempt, keep, new_name)
+    else:
+        elsewhere = _Elsewhere(chosen, where, store, plan.request.backends)
+
+        def search(begun: Sweep, keep: Callable[[Sweep], None]) -> Sweep:
+            return searching.search_at_once(begun, elsewhere, keep, new_name)
+
+    finished = _search(begun, search, store, key, restart, part)
     show(with_notes(sweeps.document(finished), f"{finished.name} in {store.shown_url}"), format_name)
     return int(any(trial.failed for trial in finished.trials))
 
 
-def _search(begun: Sweep, attempt: _Attempt, store: Store, key: str, restart: bool, part: Mapping[str, bytes]) -> Sweep:
+def _search(
+    begun: Sweep,
+    search: Callable[[Sweep, Callable[[Sweep], None]], Sweep],
+    store: Store,
+    key: str,
+    restart: bool,
+    part: Mapping[str, bytes],
+) -> Sweep:
     """Search from where an earlier search of the same key ended; every trial is stored."""
     from bench.analysis import sweep as searching
-    from bench.runner.run import new_name
     from bench.store.schema import SWEEPS
 
     known = None if restart else store.read(SWEEPS, key, searching.Sweep)
@@ -171,7 +195,7 @@ def _search(begun: Sweep, attempt: _Attempt, store: Store, key: str, restart: bo
     store.put(SWEEPS, key, begun.model_dump_json())
     store.keep_parts(begun.name, part)
     try:
-        finished = searching.search(begun, attempt, lambda now: store.put(SWEEPS, key, now.model_dump_json()), new_name)
+        finished = search(begun, lambda now: store.put(SWEEPS, key, now.model_dump_json()))
     except KeyboardInterrupt:
         again = f"bench sweep --resume {begun.name}"
         print(f"bench: interrupted; {again}, or the same command, goes on where it was", file=sys.stderr)
@@ -216,11 +240,65 @@ class _Attempt:
         if finished.exit_code == options.INTERRUPTED:
             raise KeyboardInterrupt
         self.store.forget_parts(finished.run.name)  # whatever it came to, the trial is done
-        results, failed = {}, {}
-        for record in finished.run.records:
-            result = searching.result(record)
-            if result is None:
-                failed[record.id] = f"{record.status}: {record.error or 'not comparable'}"
+        return searching.ended(trial, finished.run)
+
+
+@dataclass(frozen=True)
+class _Elsewhere:
+    """Does trials on other machines: each is a stored run without rounds. A node may have several at a time."""
+
+    chosen: Chosen
+    where: FleetOptions
+    store: Store
+    backends: tuple[str, ...]
+
+    def __call__(self, trials: Mapping[int, Trial], done: Callable[[int, Trial], None]) -> None:
+        from bench.analysis import sweep as searching
+        from bench.cli import fleet
+        from bench.fleet import driver
+        from bench.fleet import jobs as kept
+
+        jobs = [self._job(number, trial) for number, trial in enumerate(trials.values())]
+        numbers = list(trials)
+
+        def ended(job: kept.FleetJob) -> None:
+            trial = trials[numbers[job.number]]
+            if job.status == "done" and job.last is not None and job.code in (0, 1):
+                self.store.forget_parts(job.last.result)
+                done(numbers[job.number], searching.ended(trial, self.store.load(job.last.result)))
             else:
-                results[record.id] = result
-        return trial.model_copy(update={"run": finished.run.name, "results": results, "failed": failed})
+                why = (job.last and (job.last.lost or " ".join(job.last.log[-1:]))) or "it was lost"
+                done(numbers[job.number], trial.model_copy(update={"failed": {"all rows": why}}))
+
+        begun, target = fleet.opened(self.where)
+        try:
+            for job in jobs:
+                if job.name is not None and self._is_stored(job.name):  # an earlier sitting has begun it
+                    before = kept.Attempt(number=0, result=job.name, node="earlier", lost=driver.DRIVER_ENDED)
+                    job.attempts, job.status = [before], "running"
+            kept.add(self.store, begun, jobs)
+            if not fleet.drive(begun, jobs, target, self.store, ended):
+                raise KeyboardInterrupt
+        finally:
+            target.close()
+
+    def _is_stored(self, name: str) -> bool:
+        try:
+            self.store.load(name)
+        except UsageError:
+            return False
+        return True
+
+    def _job(self, number: int, trial: Trial) -> FleetJob:
+        from bench.fleet.jobs import FleetJob
+
+        chosen, care = self.chosen, self.chosen.care
+        workload = replace(chosen.workload, changes=[*(chosen.workload.changes or []), *_entries(trial.changes)])
+        typed = fleet_options.arguments(workload, chosen.device, chosen.place, chosen.interpreters)
+        typed += [f"--backend={','.join(self.backends)}", "--task=train", "--rounds=0", f"--seeds={care.seeds}"]
+        typed += [f"--seed={care.seed}", f"--timeout={care.timeout}", "--no-lock"]
+        arguments, files = fleet_options.with_files(list(dict.fromkeys(typed)))
+        return FleetJob(
+            number=number, command="run", arguments=arguments, files=files, exclusive=False, name=trial.begun,
+            cpus=chosen.place.threads or 1, environment=self.where.environment(list(self.backends)),
+        )  # fmt: skip

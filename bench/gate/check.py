@@ -62,7 +62,7 @@ def check(
     """
     name, context = begin(dataset, plan.request.workload)
     sitting = sitting or Sitting()
-    name = sitting.goes_on or f"{CHECK}{name}"
+    name = sitting.goes_on or sitting.name or f"{CHECK}{name}"
     base, present = sides
     both = two_sided(plan, base, present, criteria)
     now = resumption.circumstances(both, dataset.sha256, context.machine, [base, criteria])

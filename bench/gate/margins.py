@@ -11,11 +11,8 @@ from bench.errors import UsageError
 from bench.gate.gated_metric import MARGINS
 from bench.workloads import toml_files
 
-PROJECT = Path("pyproject.toml")
-"""File in the current folder; its table ``[tool.evenbench.margins]`` applies to every check there."""
 
-
-def read(flags: Sequence[str], file: Path | None = None, project: Path = PROJECT) -> dict[str, float]:
+def read(flags: Sequence[str], file: Path | None = None, project: Path = toml_files.PROJECT) -> dict[str, float]:
     """Margins by metric, as fractions. ``file`` is a TOML file with a table ``[margins]``; ``flags`` are
     ``throughput=1%``.
 
@@ -24,10 +21,7 @@ def read(flags: Sequence[str], file: Path | None = None, project: Path = PROJECT
     """
     margins = dict(MARGINS)
     if project.is_file():
-        table: Any = toml_files.read(project)[1]
-        for key in ("tool", "evenbench", "margins"):
-            table = table.get(key, {}) if isinstance(table, dict) else {}
-        margins |= _parse(table, str(project))
+        margins |= _parse(toml_files.project_table("margins", project), str(project))
     if file is not None:
         margins |= _parse(toml_files.read(file)[1].get("margins", {}), str(file))
     for flag in flags:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 FAMILIES = (
     "OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "GOTO_", "BLIS_", "VECLIB_", "ONEDNN_", "DNNL_", "ATEN_", "TORCH",
@@ -122,13 +123,27 @@ HARMLESS = frozenset(
     ]
 )
 GIVEN = dict(os.environ)
-"""The environment with which this process started."""
+"""The environment with which this process started, or began to measure."""
 
 
 def unbind() -> None:
     """Remove ``BINDING`` from this process before it loads an OpenMP library, which would bind its workers as well."""
     for name in BINDING:
         os.environ.pop(name, None)
+
+
+@contextmanager
+def unbound() -> Iterator[None]:
+    """Within this context, ``BINDING`` is not set in this process, and ``GIVEN`` is the environment as it is now: for a
+    program of the user's, which may have changed it since it started."""
+    before = dict(os.environ)
+    GIVEN.clear()
+    GIVEN.update(before)
+    unbind()
+    try:
+        yield
+    finally:
+        os.environ.update({name: before[name] for name in BINDING if name in before})
 
 
 def found(environ: Mapping[str, str] | None = None) -> list[str]:

@@ -15,11 +15,11 @@ from bench.records.record import SCHEMA, Run
 from bench.records.upgrade import upgraded_run
 
 
-def export(run: Run) -> str:
-    """A document; numbers are finite, keys stable."""
+def export(run: Run, indent: int | None = 1) -> str:
+    """A document; numbers are finite, keys stable. ``indent`` None: on one line."""
     plain = untrusted.printable(run.model_dump(mode="json"))
     document = {"schema": SCHEMA, "run": plain.pop("name"), **plain}
-    return json.dumps(document, allow_nan=False, indent=1)
+    return json.dumps(document, allow_nan=False, indent=indent)
 
 
 def export_check(check: Check) -> str:

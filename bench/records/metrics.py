@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 CONFIDENCE = 0.95
 """Of every interval in a record."""
 
-Group: TypeAlias = Literal["load", "input", "throughput", "latency", "energy", "start and size", "outcome"]
+Group: TypeAlias = Literal["load", "input", "throughput", "scaling", "latency", "energy", "start and size", "outcome"]
 """The table in which a metric stands."""
 
 
@@ -43,6 +43,7 @@ MILLISECONDS = Quantity("s", "ms", 1e3, ".3g")
 MEGABYTES = Quantity("bytes", "MB", 1e-6, ",.0f")
 KILOBYTES = Quantity("bytes", "kB", 1e-3, ",.0f")
 FRACTION = Quantity("fraction", "", 1, ".4f", absolute=True)
+EFFICIENCY = Quantity("ratio", "", 1, ".3f")
 NATS = Quantity("nats", "nats", 1, ".4f", absolute=True)
 COUNT = Quantity("count", "", 1, ",.0f")
 BYTES = Quantity("bytes/image", "", 1, ",.0f")
@@ -195,6 +196,30 @@ _ALL = (
         "Share of the wall time of those steps in which they wait for their batch.",
         direction="lower",
         spread_over="processes",
+        prominent=True,
+    ),
+    Metric(
+        "weak_efficiency",
+        "weak scaling efficiency",
+        EFFICIENCY,
+        "scaling",
+        "Training rate of N processes that share a batch, over N times that of one process at a batch of an Nth: each"
+        " has as much work as that one (geometric mean over rounds in which both took turns).",
+        direction="higher",
+        spread_over="processes",
+        head="weak efficiency",
+        prominent=True,
+    ),
+    Metric(
+        "strong_efficiency",
+        "strong scaling efficiency",
+        EFFICIENCY,
+        "scaling",
+        "Training rate of N processes that share a batch, over N times that of one process at the same batch: all have"
+        " as much work together as that one (geometric mean over rounds in which both took turns).",
+        direction="higher",
+        spread_over="processes",
+        head="strong efficiency",
         prominent=True,
     ),
     Metric(

@@ -443,4 +443,8 @@ def label(job: Job | RowKey, among: Sequence[Job | RowKey]) -> str:
     for field in ("device", "precision", "mode"):
         if len({getattr(peer, field) for peer in peers}) > 1:
             name += f" {getattr(job, field)}"
-    return name if job.input_workers is None else f"{name}, {job.input_workers} worker{'s' * (job.input_workers != 1)}"
+    for count, what in ((job.input_workers, "worker"), (job.processes, "process")):
+        if count is not None:
+            plural = {"worker": "workers", "process": "processes"}[what]
+            name += f", {count} {what if count == 1 else plural}"
+    return name

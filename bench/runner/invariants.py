@@ -162,11 +162,11 @@ def _cpu_time(record: Record) -> Iterator[str]:
         pairs = [(piece.reading("cpu"), piece.reading("wall")) for piece in slices]
         used = [cpu / wall for cpu, wall in pairs if cpu is not None and wall]
         workers = record.job.input_workers
-        threads = record.job.threads + (workers or 0)
+        threads = record.job.all_threads + (workers or 0)
         host = HOST_SHARE if "end-to-end" in name else 0.0
         if used and statistics.median(used) > CPU_SHARE * threads + host:
             and_workers = "" if workers is None else f" and {workers} workers"
-            where = f"{record.job.threads} threads{and_workers}"
+            where = f"{record.job.all_threads} threads{and_workers}"
             yield f"{statistics.median(used):.2f} CPU seconds per second on {where} in {name}"
 
 
@@ -185,7 +185,7 @@ def _asynchronous(record: Record) -> Iterator[str]:
         if not known or record.job.input_workers:
             continue
         after, cpu = statistics.median(after for after, _ in known), statistics.median(cpu for _, cpu in known)
-        threads = record.job.threads
+        threads = record.job.all_threads
         if after > max(AFTER_SECONDS if threads == 1 else SPIN_SECONDS * threads, AFTER_SHARE * cpu):
             yield f"{after:.3f} CPU seconds after the end of slices that used {cpu:.3f} s in {name} (medians)"
 

@@ -59,6 +59,8 @@ class Request:
     """Whether only the last dense layer is trained."""
     input_workers: tuple[int, ...] = ()
     """Of the input pipelines: each number is a row of its own."""
+    processes: tuple[int, ...] = ()
+    """That train together: each number is a row of its own."""
     load: Load | None = None
     """Under what load rows are tested; None: they are timed."""
     timeout: float = 600.0

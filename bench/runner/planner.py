@@ -10,7 +10,7 @@ from pathlib import Path
 import backends
 from backends.description import Description
 from bench.errors import UsageError, unknown
-from bench.machine import speed_variables
+from bench.machine import nvml, speed_variables
 from bench.machine.host import resolve_devices
 from bench.machine.nvml import Gpu
 from bench.records.record import label
@@ -131,6 +131,9 @@ def _make_rows(request: Request) -> list[Row]:
         ]
         able = [row for row in rows if "input" in adapters[row.job.backend].TASKS or not under_all]
         return [_with_workers(row, count) for row in able for count in request.input_workers]
+    if request.processes:
+        rows = [row for row in trained if row.requested]
+        return [_with_processes(row, count) for row in rows for count in request.processes]
     trained = list({row.job.row: row for row in reversed(trained)}.values())[::-1]  # requested before needed
     rows = list(trained)
     for name, device, gpu in runtimes:
@@ -157,6 +160,18 @@ def _make_rows(request: Request) -> list[Row]:
 def _with_workers(row: Row, count: int) -> Row:
     """The row with so many workers of its input pipeline, which alone is timed."""
     return replace(row, job=replace(row.job, input_workers=count), tasks=row.tasks & {"input"})
+
+
+def _with_processes(row: Row, count: int) -> Row:
+    """The row with so many processes or devices that train together. It is not trained to the end: the certificate says
+    that a step is that of one process."""
+    adapter, problem, required = backends.describe(row.job.backend), row.problem, row.required
+    if count > 1 and not adapter.SCALES_BY and problem is None:
+        problem, required = ("unsupported", adapter.NOT_SCALED), False
+    elif count > 1 and problem is None and row.gpu_uuid is not None and len(gpus := nvml.gpus()[0]) < count:
+        problem = ("unavailable", f"{count} processes need {count} GPUs, this machine has {len(gpus)}")
+    job = replace(row.job, processes=count)
+    return replace(row, job=job, tasks=row.tasks & {"train"}, problem=problem, required=required)
 
 
 Variant = tuple[str, str, str]

@@ -7,26 +7,54 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Any, Self, TypeAlias
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from bench.errors import BenchError
 from bench.records.gate_result import Check, Sides
-from bench.records.record import Record, Run
+from bench.records.record import CurvePoint, Record, Run
 from bench.runner.checkpoints import WEIGHTS
 from bench.store.schema import CHECKS
 from bench.store.store import Store
 from bench.store.weights import to_safetensors
 
+Watch: TypeAlias = Callable[[str, str, int, CurvePoint], None]
+"""Gets the evaluations of trainings that go on: run, id of the row, seed, scores."""
+
+
+class NotebookLine:
+    """A line in the output of a notebook's cell (Jupyter), which each text replaces."""
+
+    def __init__(self) -> None:
+        self._shown: Any = None
+
+    @staticmethod
+    def is_possible() -> bool:
+        """Whether this process is the kernel of a notebook."""
+        ipython = sys.modules.get("IPython")  # a kernel has imported it
+        shell = None if ipython is None else ipython.get_ipython()
+        return getattr(shell, "kernel", None) is not None
+
+    def show(self, text: str) -> None:
+        """Show this text in the place of the last one."""
+        from IPython import display
+
+        show: Any = display.display
+        if self._shown is None:
+            self._shown = show({"text/plain": text}, raw=True, display_id=True)
+        else:
+            self._shown.update({"text/plain": text}, raw=True)
+
 
 @dataclass
 class Bar:
-    """Rich's bar on a terminal, plain lines elsewhere. It is drawn only at events: automatic refreshing would take CPU
-    time from the timed worker."""
+    """Rich's bar on a terminal, a line that changes in a notebook, plain lines elsewhere. It is drawn only at events:
+    automatic refreshing would take CPU time from the timed worker."""
 
     _bar: Progress | None = None
+    _line: NotebookLine | None = None
     _console: Console = field(default_factory=lambda: Console(stderr=True, highlight=False))
     store_error: BenchError | None = None
     step_seconds: Sequence[float] | None = None
@@ -46,9 +74,13 @@ class Bar:
             self._bar = Progress(*columns, console=self._console, auto_refresh=False, transient=True)
             self._bar.start()
             self._bar_task = self._bar.add_task("", total=None, left="")
+        elif NotebookLine.is_possible():
+            self._line = NotebookLine()
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._line is not None:
+            self._line.show("")
         if self._bar is not None:
             self._bar.stop()
 
@@ -57,9 +89,13 @@ class Bar:
         if self._bar is not None:
             self._bar.update(self._bar_task, description=what, completed=done, total=total, left=left)
             self._bar.refresh()
+            return
+        suffix = f" ({left})" if left else ""
+        text = f"[{min(done + 1, total)}/{total}] {what}{suffix}"
+        if self._line is not None:
+            self._line.show(text)
         else:
-            suffix = f" ({left})" if left else ""
-            print(f"[{min(done + 1, total)}/{total}] {what}{suffix}", file=sys.stderr, flush=True)
+            print(text, file=sys.stderr, flush=True)
 
     def _left(self, done: int) -> str:
         """The expected remaining time, in whole seconds or minutes; empty if not known."""
@@ -72,6 +108,9 @@ class Bar:
         else:
             seconds = sum(self.step_seconds[done:])
         return f"about {seconds:.0f} s left" if seconds < 90 else f"about {seconds / 60:.0f} min left"
+
+    def evaluated(self, row: str, seed: int, score: Callable[[], CurvePoint]) -> None:
+        """Nothing is scored before the training has ended."""
 
     def write_to_store(self, write: Callable[[], None]) -> None:
         """Write to the store. A failure is printed once and does not end the run."""
@@ -106,12 +145,25 @@ class RunProgress(Bar):
 
     store: Store = field(kw_only=True)
     run_name: str = field(kw_only=True)
+    watch: Watch | None = field(kw_only=True, default=None)
     _weights_lost: bool = False
 
     def changed(self, records: Sequence[Record], parts: Mapping[str, bytes]) -> None:
         """Store the current records in one transaction, as those of a run that has not ended, with what it goes on
         from."""
         self.write_to_store(lambda: self.store.save(self.run_name, *map(not_ended, records), parts=parts))
+
+    def evaluated(self, row: str, seed: int, score: Callable[[], CurvePoint]) -> None:
+        """Tell who watches the training. If it cannot be written, that is said once and costs the training nothing."""
+        if self.watch is None:
+            return
+        try:
+            self.watch(self.run_name, row, seed, score())
+        except OSError as error:
+            self.watch = None
+            self._console.print(
+                f"bench: the course of trainings cannot be written: {error}", markup=False, soft_wrap=True
+            )
 
     def trained(self, row: str, weights: Path) -> None:
         """Store the weights, for later runs that start from them."""

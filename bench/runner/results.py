@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from backends.model import Weights
-from bench.records.record import Record
+from bench.records.record import CurvePoint, Record
 from bench.runner.checkpoints import COURSE, Course, course_of, parts_of, restore
 from bench.runner.plan import Plan, Row
 from bench.runner.record_builder import Context, to_record
@@ -31,6 +31,9 @@ class Observer(Protocol):
         """A job of a row, or a round of all rows, has ended with any outcome; ``records`` are complete so far;
         from ``parts`` it goes on after an early end (``bench.runner.checkpoints``)."""
 
+    def evaluated(self, row: str, seed: int, score: Callable[[], CurvePoint]) -> None:
+        """A training of the row with this id was evaluated, and goes on; ``score`` computes the scores."""
+
     def trained(self, row: str, weights: Path) -> None:
         """The row with this id was trained with the first seed; ``weights`` is a temporary file (npz)."""
 
@@ -43,6 +46,9 @@ class Silent:
 
     def changed(self, records: Sequence[Record], parts: Mapping[str, bytes]) -> None:
         """Nothing is kept."""
+
+    def evaluated(self, row: str, seed: int, score: Callable[[], CurvePoint]) -> None:
+        """Nothing is scored."""
 
     def trained(self, row: str, weights: Path) -> None:
         """Nothing is kept."""

@@ -25,8 +25,8 @@ def least_seconds(model: ModelSpec, job: Job, metric: TimedMetric) -> float:
         return 0.0  # it computes nothing of the model
     flops = model.flops * metric.batch_size * (TRAINING if metric.trains else 1)
     if job.device != "cpu":
-        return flops / GPU
-    return flops / (job.threads * CORE * (1 if job.precision in ("fp32", "fp64") else LOWER_PRECISION))
+        return flops / (GPU * (job.processes or 1))
+    return flops / (job.all_threads * CORE * (1 if job.precision in ("fp32", "fp64") else LOWER_PRECISION))
 
 
 def why_impossible(model: ModelSpec, job: Job, metric: TimedMetric, step_seconds: float) -> str:
@@ -34,7 +34,8 @@ def why_impossible(model: ModelSpec, job: Job, metric: TimedMetric, step_seconds
     least = least_seconds(model, job, metric)
     if step_seconds >= least:
         return ""
-    where = f"{job.threads} threads" if job.device == "cpu" else "one GPU"
+    gpus = "one GPU" if job.processes in (None, 1) else f"{job.processes} GPUs"
+    where = f"{job.all_threads} threads" if job.device == "cpu" else gpus
     return (
         f"self-check impossible: {step_seconds:.3g} s for a step of {metric.task} at batch {metric.batch_size};"
         f" {where} cannot do its FLOPs in less than {least:.3g} s: it is not done when it is said to end"

@@ -47,6 +47,7 @@ from bench.runner.results import Results
 from bench.runner.worker_process import WorkerError
 from bench.runner.workspace import Workspace
 from bench.values import Missing
+from bench.worker.group import processes_of, rank_folder
 from bench.worker.protocol import Close, Closed, ReadKept, Recompute, TimedMetric, WarmedUp
 
 ROUNDS_JUDGED, LATER_JUDGED = 3, 4
@@ -226,7 +227,8 @@ class Rounds:
                 except WorkerError as error:
                     result.fail(error.status, f"what it timed cannot be judged: {error.reason}", error.log)
             for request, _, _ in closings:
-                self.workspace.discard(request.out)
+                for rank in range(processes_of(row.job)):
+                    self.workspace.discard(rank_folder(request.out.parent, rank) / request.out.name)
 
     def _judge(self, row: Row, outcome: MeasuredRound, closings: list[tuple[Close, Closed, int]]) -> list[Result]:
         """The checks of what was timed."""
@@ -241,7 +243,7 @@ class Rounds:
         checks += [] if isinstance(batches, Missing) else [batches]
         if training is not None and closings:
             with self.workspace.timing.judges(timed_training.NAME):
-                checks.append(training.judge(row.job.precision, *secrets.choice(closings)))
+                checks.append(training.judge(row.job, *secrets.choice(closings)))
         return checks
 
     def _judge_file(self, row: Row, outcome: MeasuredRound) -> list[Result]:

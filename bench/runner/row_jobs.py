@@ -5,6 +5,7 @@ A failed row ends only itself and the rows that read its file.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -24,6 +25,7 @@ from bench.runner.worker_process import WorkerError
 from bench.runner.workspace import Workspace
 from bench.worker.protocol import (
     Certify,
+    Evaluation,
     Exported,
     Exports,
     Fit,
@@ -32,6 +34,7 @@ from bench.worker.protocol import (
 )
 from bench.workloads.datasets.dataset import Dataset
 
+SCALED = "not trained to the end: --processes measures steps, which the certificate holds against those of one process"
 UNTRAINED = "not trained: only the speed of the seeded initial weights was asked for"
 
 
@@ -100,6 +103,11 @@ class RowJobs:
             result.begin_anew()
         return result.restored and self.workspace.work(row).converted is None
 
+    def _why_untrained(self, row: Row) -> str:
+        if row.job.processes is not None:
+            return SCALED
+        return "" if self.trains else UNTRAINED
+
     def _restore(self, row: Row) -> None:
         """Write the files of a certified row again, from the weights that it had trained.
 
@@ -107,7 +115,7 @@ class RowJobs:
             WorkerError: it comes to other weights, another file or other outputs, or its packages changed.
         """
         result, folder = self.results[row], self.workspace.folder(row)
-        result.untrained = "" if self.trains else UNTRAINED
+        result.untrained = self._why_untrained(row)
         assert result.certified is not None
         for _, _, report in result.reports:
             self.workspace.keep_peak(row.id, report.peak_rss)
@@ -158,7 +166,7 @@ class RowJobs:
 
     def _certify(self, row: Row) -> None:
         result = self.results[row]
-        result.untrained = "" if self.trains else UNTRAINED
+        result.untrained = self._why_untrained(row)
         folder = self.workspace.folder(row)
         plan = self.results.plan.request
         sizes = (row.first_batch, *plan.batch_sizes)
@@ -166,6 +174,7 @@ class RowJobs:
         if row.source is None and isinstance(plan.workload.model, ModelSpec):
             expected = self.workspace.expected(row)
         limit = self.finds_limit and bool(self.results.plan.metrics) and row.job.cpu_quota is None  # a quota hides it
+        limit = limit and row.job.processes in (None, 1)
         request = Certify(work=self.workspace.work(row), out=folder, batches=sizes, kernels=limit)
         result.certified = self.workspace.ask_fresh_worker(row, "certify", request)
         if row.file is not None:
@@ -196,7 +205,15 @@ class RowJobs:
             work=work, out=folder, exports=() if number else self._formats(row), often=target is not None,
             watched=watched.weights, asked=watched.losses,
         )  # fmt: skip
-        trained = self.workspace.ask_fresh_worker(row, "fit", request)
+        numbers = itertools.count()
+
+        def hear(evaluation: Evaluation) -> None:
+            score = partial(
+                scoring.curve_point, evaluation, next(numbers), folder, self._labels(), len(self.dataset.classes)
+            )
+            self.results.observer.evaluated(row.id, work.job.seed, score)
+
+        trained = self.workspace.ask_fresh_worker(row, "fit", request, hear)
         if trained.fit_seconds > trained.report.life:
             took = f"a training of {trained.fit_seconds:,.1f} s in a life of {trained.report.life:,.1f} s"
             raise WorkerError("failed", f"self-check clock: {took}")

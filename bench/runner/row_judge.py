@@ -23,7 +23,8 @@ from bench.runner.worker_process import WorkerError
 from bench.runner.workspace import Workspace
 from bench.values import Missing
 from bench.worker import file_outputs, reference_judge
-from bench.worker.certificate_outputs import CertificateOutputs
+from bench.worker.certificate_outputs import CertificateOutputs, with_whole_losses
+from bench.worker.group import processes_of, rank_folder
 from bench.worker.inputs import batch_of
 from bench.worker.protocol import (
     ALL_VALUES,
@@ -63,15 +64,17 @@ class RowJudge:
             backends.describe(job.backend), job.precision, job.device, model,
             raise_betas(model, initial), expected, Trial(recipe, frozenset(request.frozen)),
         )  # fmt: skip
+        files = [rank_folder(file.parent, rank) / file.name for rank in range(processes_of(job))]
         try:
             with self.workspace.timing.judges("certificate"):
-                outputs = CertificateOutputs.read(file)
-                result.checks = judge.judge(outputs)
+                outputs = with_whole_losses([CertificateOutputs.read(each) for each in files])
+                result.checks = certificate.worst_of([judge.judge(each) for each in outputs])
                 if result.certified is not None:
-                    result.checks += certificate.stated_denormals(outputs, result.certified.report.settings)
-        except ValueError as unreadable:
+                    result.checks += certificate.stated_denormals(outputs[0], result.certified.report.settings)
+        except (ValueError, OSError) as unreadable:
             raise WorkerError("failed", f"the worker's {unreadable}") from unreadable
-        self.workspace.discard(file)
+        for each in files:
+            self.workspace.discard(each)
         self.keep_initial_weights(row)
 
     def keep_initial_weights(self, row: Row) -> None:

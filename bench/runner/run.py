@@ -12,11 +12,12 @@ from typing import Any
 
 from bench.analysis.ratios import with_ratios
 from bench.analysis.roofs import is_above, with_roofs
+from bench.analysis.scaling import with_scaling
 from bench.machine.host import fingerprint, git_commit
 from bench.records.record import Data, Record, Run
 from bench.runner import checkpoints, resumption, time_left
 from bench.runner.plan import Plan
-from bench.runner.progress import RunProgress
+from bench.runner.progress import RunProgress, Watch
 from bench.runner.record_builder import Context
 from bench.runner.results import Results
 from bench.runner.resumption import Circumstances, Resumed
@@ -60,6 +61,8 @@ class Sitting:
     """Of a new run, if its name was given; see ``new_name``."""
     goes_on: str | None = None
     """The name of the run that goes on; None: a new one begins."""
+    watch: Watch | None = None
+    """Gets the evaluations of trainings while they go on."""
     anyway: bool = False
     """Whether it goes on although the machine, versions or data have changed."""
 
@@ -98,7 +101,7 @@ def run(
     workspace = Workspace(plan, inputs or DatasetInputs(dataset))
     with workspace.opened():
         begun, context, resumed = _begun(store, begun, context, sitting, now)
-        with RunProgress(store=store, run_name=begun.name) as progress:
+        with RunProgress(store=store, run_name=begun.name, watch=sitting.watch) as progress:
             results = Results(plan, context, progress, 0, workspace.timing)
             if resumed is not None:
                 begun = _restored(results, begun, resumed, store)
@@ -119,7 +122,7 @@ def run(
             "rounds": len(results.schedule),
             "schedule": results.schedule,
             "timing": asdict(workspace.timing),
-            "records": with_ratios(with_roofs(results.records())),
+            "records": with_ratios(with_roofs(with_scaling(results.records()))),
         }
     )
     whole = not interrupted and not any(record.status in UNENDED for record in ended.records)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.machine import allocators, speed_variables
+from bench.machine import allocators, nvml, speed_variables
 from bench.runner.plan import Row
 
 TEMPORARY = "temporary"
@@ -18,10 +18,11 @@ without their handlers at exit, so they would leave it there."""
 def worker_environment(row: Row, scratch: Path) -> dict[str, str | None]:
     """The environment variables that a worker adds or removes (None).
 
-    Threads of BLAS and OpenMP, CPUs, allocator, folder of temporary files, and at most one visible GPU. Variables that
-    override the adapters' settings (TF32, autotuning, binding of threads) and folders of other CUDA libraries are
-    removed. For another interpreter, a side with its own folders, or a user's ``PYTHONPATH`` (which may hold a
-    ``bench.py``), ``PYTHONPATH`` holds our two packages, those folders, and the given ``PYTHONPATH``.
+    Threads of BLAS and OpenMP, CPUs, allocator, folder of temporary files, and at most one visible GPU (of rows that
+    scale: one for each process). Variables that override the adapters' settings (TF32, autotuning, binding of threads)
+    and folders of other CUDA libraries are removed. For another interpreter, a side with its own folders, or a user's
+    ``PYTHONPATH`` (which may hold a ``bench.py``), ``PYTHONPATH`` holds our two packages, those folders, and the given
+    ``PYTHONPATH``.
     """
     job, gpu_uuid = row.job, row.gpu_uuid
     counts = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
@@ -33,7 +34,7 @@ def worker_environment(row: Row, scratch: Path) -> dict[str, str | None]:
     environment["TMPDIR"] = str(temporary)
     environment["EVENBENCH_CPUS"] = None if job.cpus is None else ",".join(map(str, job.cpus))
     environment["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
-    environment["CUDA_VISIBLE_DEVICES"] = gpu_uuid or "-1"
+    environment["CUDA_VISIBLE_DEVICES"] = ",".join(_visible(gpu_uuid, job.processes or 1)) or "-1"
     if gpu_uuid:
         environment["LD_LIBRARY_PATH"] = _without_cuda_libraries(os.environ.get("LD_LIBRARY_PATH", ""))
     folders = () if row.side is None else row.side.path
@@ -43,6 +44,14 @@ def worker_environment(row: Row, scratch: Path) -> dict[str, str | None]:
         ours = str(_our_packages(scratch, folders, elsewhere))
         environment["PYTHONPATH"] = os.pathsep.join(part for part in (ours, *folders, given) if part)
     return environment | dict(() if row.side is None else row.side.variables)
+
+
+def _visible(first: str | None, count: int) -> list[str]:
+    """The GPUs of a worker: that of its row, and others for the processes or devices that train with it."""
+    if first is None:
+        return []
+    others = [gpu.uuid for gpu in nvml.gpus()[0] if gpu.uuid != first] if count > 1 else []
+    return [first, *others[: count - 1]]
 
 
 def _without_cuda_libraries(path: str) -> str | None:

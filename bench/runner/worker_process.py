@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -21,11 +22,13 @@ from bench.machine.limits import environment as limits_environment
 from bench.secrecy import hide
 from bench.worker.coding import ProtocolError
 from bench.worker.protocol import (
-    ALIVE,
+    Alive,
+    Evaluation,
     GarbageError,
     Refused,
     Request,
     command_of,
+    read_alive,
     read_reply,
     write_request,
 )
@@ -60,12 +63,18 @@ class WorkerProcess:
     """One worker in its own process group.
 
     ``environment`` is added to this process' environment (None removes a variable). ``log`` receives standard error.
-    ``limits``: what it may take.
+    ``limits``: what it may take. ``several``: processes of its own do its work.
     """
 
     def __init__(
-        self, python: str, environment: dict[str, str | None], log: Path, limits: Limits | None = None
+        self,
+        python: str,
+        environment: dict[str, str | None],
+        log: Path,
+        limits: Limits | None = None,
+        several: bool = False,
     ) -> None:
+        self.several = several
         limits = limits or Limits()
         self._log, self._limits = log, limits
         self._groups = make_groups(limits)
@@ -106,8 +115,9 @@ class WorkerProcess:
         group = self._group_of("cpu")
         return None if group is None else group.throttled
 
-    def ask(self, request: Request[Reply], timeout: float) -> Reply:
-        """Send a request and block until its reply, at most ``timeout`` seconds without a sign of life.
+    def ask(self, request: Request[Reply], timeout: float, hear: Callable[[Evaluation], None] | None = None) -> Reply:
+        """Send a request and block until its reply, at most ``timeout`` seconds without a sign of life. ``hear`` gets
+        the evaluations of a training while it goes on.
 
         Raises:
             WorkerError: an error reply, a missed deadline (the group is killed), an invalid reply, or a crash.
@@ -119,16 +129,27 @@ class WorkerProcess:
             self._process.stdin.flush()
         except OSError:
             raise self._crash_error(command) from None
-        line = ALIVE
-        while line == ALIVE:
+        while True:
             try:
                 line = self._lines.get(timeout=timeout)
             except queue.Empty:
                 self.kill()
                 raise self._error("timeout", f"no answer to {command} within {timeout:g} s (--timeout)") from None
+            sign = self._read_sign(line, command)
+            if sign is None:
+                break
+            if sign.evaluation is not None and hear is not None:
+                hear(sign.evaluation)
         if not line:
             raise self._crash_error(command)
         return self._read(line, request)
+
+    def _read_sign(self, line: bytes, command: str) -> Alive | None:
+        try:
+            return read_alive(line)
+        except ProtocolError as error:
+            self.kill()
+            raise self._error("failed", f"the worker's answer to {command} is invalid: {error}") from None
 
     def wait_asleep(self, timeout: float) -> bool | None:
         """Block until no thread of the worker runs (proc(5), state R): thread pools spin for a while after their work.
@@ -137,12 +158,21 @@ class WorkerProcess:
         """
         deadline = time.monotonic() + timeout
         while True:
-            running = _count_running_threads(self.pid)
+            running = self._running_threads()
             if not running:
                 return None if running is None else True
             if time.monotonic() > deadline:
                 return False
             time.sleep(0.0005)
+
+    def _running_threads(self) -> int | None:
+        """Of the worker, and of the processes that train for it."""
+        counts = [_count_running_threads(pid) for pid in (self.pid, *self._others())]
+        known = [count for count in counts if count is not None]
+        return sum(known) if known else None
+
+    def _others(self) -> list[int]:
+        return process_tree.descendants(self.pid)[1:] if self.several else []
 
     def kill(self) -> None:
         """Kill the whole process group, and helpers that left it, and reap the worker; does nothing if it has already

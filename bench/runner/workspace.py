@@ -8,7 +8,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -34,7 +34,8 @@ from bench.runner.plan import Plan, Row
 from bench.runner.timing import Timing
 from bench.runner.worker_environment import TEMPORARY, worker_environment
 from bench.runner.worker_process import WorkerError, WorkerProcess
-from bench.worker.protocol import CERTIFIED_BATCH, EXPECTED, Expect, Prepare, Request, Work, WorkerReport
+from bench.worker.group import parts_of, processes_of
+from bench.worker.protocol import EXPECTED, Evaluation, Expect, Prepare, Request, Work, WorkerReport, certified_batch
 from bench.worker.reference_outputs import Expected
 from bench.worker.training import SAMPLE
 from bench.workloads.datasets.dataset import Dataset
@@ -152,7 +153,8 @@ class Workspace:
         """By ``Row.fit_id``: the batch size of the first call, where a user's file does not take the usual one."""
         self.file_judge = FileJudge()
         self._inputs = inputs
-        self._expected: Expected | None = None
+        self._expected: dict[int, Expected] = {}
+        """By the parts in which a batch is normalized."""
 
     @cached_property
     def timed_outputs(self) -> TimedOutputs | None:
@@ -254,16 +256,19 @@ class Workspace:
         Raises:
             WorkerError: it failed, such as by too little memory.
         """
-        if self._expected is None:
+        model = self.plan.request.workload.model
+        parts = parts_of(row.job, isinstance(model, ModelSpec) and model.normalizes)
+        if parts not in self._expected:
             file = self.scratch / EXPECTED
             with self.spawn(replace(row, python=sys.executable, side=None), "reference", limited=False) as worker:
-                computed = worker.ask(Expect(work=self.work(row), out=file), self.plan.request.timeout)
+                request = Expect(work=self.work(row), out=file, parts=parts)
+                computed = worker.ask(request, self.plan.request.timeout)
             self.timing.add({"reference": computed.seconds})
-            self._expected = Expected.read(file)
+            self._expected[parts] = Expected.read(file)
             file.unlink()
-            self._expected.batch.write(self.scratch / CERTIFIED_BATCH)
+            self._expected[parts].batch.write(self.scratch / certified_batch(parts))
             self._files = self._snapshot()
-        return self._expected
+        return self._expected[parts]
 
     def damage(self, row: Row) -> str:
         """Which files of the run a row's worker changed that are not its own; empty if none. The data are restored."""
@@ -314,7 +319,8 @@ class Workspace:
             allowed = Limits(file=placement.file or self._largest_file())
             if limited:
                 allowed = replace(allowed, memory=placement.memory, cpu=placement.cpu_quota)
-            return WorkerProcess(row.python, worker_environment(row, self.scratch), log, allowed)
+            several = processes_of(row.job) > 1
+            return WorkerProcess(row.python, worker_environment(row, self.scratch), log, allowed, several)
         except OSError as error:
             raise WorkerError("unavailable", f"cannot start {row.python}: {error.strerror}") from error
 
@@ -344,15 +350,18 @@ class Workspace:
         weights = self.folder(row) / "weights.npz" if "fit" in row.tasks else None
         return Prepare(work=self.work(row), weights=weights, batch=self.first_batches.get(row.fit_id))
 
-    def ask_fresh_worker(self, row: Row, kind: str, request: Request[Reply]) -> Reply:
-        """Start a fresh worker, send it one request, and return the reply, which holds a ``WorkerReport``.
+    def ask_fresh_worker(
+        self, row: Row, kind: str, request: Request[Reply], hear: Callable[[Evaluation], None] | None = None
+    ) -> Reply:
+        """Start a fresh worker, send it one request, and return the reply, which holds a ``WorkerReport``. ``hear``: as
+        of ``WorkerProcess.ask``.
 
         Raises:
             WorkerError: see ``WorkerProcess.ask``.
         """
         used_before = None if row.gpu_uuid is None else nvml.used_memory(row.gpu_uuid)
         with self.spawn(row, kind) as worker:
-            reply = worker.ask(request, self.plan.request.timeout)
+            reply = worker.ask(request, self.plan.request.timeout, hear)
             if problem := wrong_life(reply.report, time.monotonic() - worker.spawned_at):
                 raise WorkerError("failed", problem)
             if damage := self.damage(row):

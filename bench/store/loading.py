@@ -24,7 +24,17 @@ def load_run(store_or_file: str | Path | None, run: str | None = None) -> Run:
     source = None if store_or_file is None else str(store_or_file)
     if source is not None and source.endswith(EXPORT_SUFFIX):
         return _exported(Path(source))
-    stored = Store(source).load(run)
+    return load_stored(Store(source), run)
+
+
+def load_stored(store: Store, run: str | None = None) -> Run:
+    """A stored run, selected as in ``Store.load``, with the ratios of its records.
+
+    Raises:
+        UsageError: there is no such run.
+        BenchError: it cannot be read.
+    """
+    stored = store.load(run)
     return stored.model_copy(update={"records": with_ratios(stored.records)})
 
 

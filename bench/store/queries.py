@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterable, Sequence
@@ -17,7 +18,7 @@ from bench.records.export import parse_export
 from bench.records.record import label
 from bench.records.series import FigureKey, Listed, Point, Series
 from bench.store import checkpoints
-from bench.store.schema import CHECKS, FIGURES, RECORDS, RUNS, SIDES, TAGS
+from bench.store.schema import CHECKS, FIGURES, FLEET_JOBS, FLEETS, RECORDS, RUNS, SIDES, TAGS
 from bench.store.store import Store
 from bench.worker.protocol import RowKey
 
@@ -84,6 +85,27 @@ def runs(store: Store, which: Filter, limit: int) -> list[Listed]:
         records = _by_run(connection, RECORDS, ids)
         tags = _by_run(connection, TAGS, ids)
     return [_listed(row, records.get(row.id, []), tags.get(row.id, [])) for row in rows]
+
+
+def workloads(store: Store) -> list[tuple[str, str, str]]:
+    """Model, data set and recipe of every workload that has records."""
+    columns = (RECORDS.c.model, RECORDS.c.dataset, RECORDS.c.recipe)
+    with store.reading() as connection:
+        return sorted(tuple(row) for row in connection.execute(sa.select(*columns).distinct()))
+
+
+def states(store: Store) -> dict[str, str]:
+    """A short text for every run, by name, that is another one when what is stored of the run is: a run changes until
+    it has ended."""
+    unended = store.unended()
+    with store.reading() as connection:
+        columns = (RUNS.c.name, RUNS.c.rounds, RUNS.c.schedule, RUNS.c.design, RUNS.c.started_at)
+        rows = connection.execute(sa.select(*columns)).all()
+    moment = datetime.now(UTC).isoformat()
+    return {
+        row.name: hashlib.sha256(repr((*row, moment if row.name in unended else "")).encode()).hexdigest()[:16]
+        for row in rows
+    }
 
 
 def _by_run(connection: sa.Connection, table: sa.Table, ids: Sequence[int]) -> dict[int, list[Any]]:
@@ -187,15 +209,18 @@ def acknowledge(store: Store, run: str | None, note: str) -> str:
 
 
 def delete(store: Store, names: Sequence[str]) -> list[str]:
-    """Remove runs with their records, and checks: all of them or none. The removed names."""
+    """Remove runs with their records, checks, and fleets (whose runs stay): all of them or none. The removed names."""
     with store.writing() as connection:
         checks = set(connection.scalars(sa.select(CHECKS.c.name).where(CHECKS.c.name.in_(names))))
-        rows = [store.find(connection, name, exact=True) for name in names if name not in checks]
+        fleets = set(connection.scalars(sa.select(FLEETS.c.name).where(FLEETS.c.name.in_(names))))
+        rows = [store.find(connection, name, exact=True) for name in names if name not in checks | fleets]
         _delete(connection, rows)
         for table in (CHECKS, SIDES):
             connection.execute(table.delete().where(table.c.name.in_(checks)))
+        connection.execute(FLEETS.delete().where(FLEETS.c.name.in_(fleets)))
+        connection.execute(FLEET_JOBS.delete().where(FLEET_JOBS.c.fleet.in_(fleets)))
         checkpoints.remove(connection, sorted(checks))
-        return [row.name for row in rows] + sorted(checks)
+        return [row.name for row in rows] + sorted(checks | fleets)
 
 
 def prune(store: Store, which: Filter, keep: int, dry_run: bool) -> list[str]:

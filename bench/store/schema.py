@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-HEAD = "0005"
+HEAD = "0006"
 """The newest migration."""
 
 METADATA = sa.MetaData()
@@ -77,6 +77,14 @@ TAGS = sa.Table(
     sa.Column("name", sa.String(64), primary_key=True),
     sa.Column("run_id", sa.Integer, sa.ForeignKey("runs.id", ondelete="CASCADE"), nullable=False, index=True),
 )
+FLEET_JOBS = sa.Table(
+    "fleet_jobs",
+    METADATA,
+    sa.Column("fleet", sa.String(64), primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("content", sa.Text, nullable=False),
+)
+"""The jobs of a fleet (``bench.fleet.jobs``), in their order."""
 
 
 def _documents(name: str) -> sa.Table:
@@ -90,4 +98,6 @@ def _documents(name: str) -> sa.Table:
     )
 
 
-CHECKS, SIDES, BASELINES, BISECTIONS, SWEEPS = map(_documents, ("checks", "sides", "baselines", "bisections", "sweeps"))
+CHECKS, SIDES, BASELINES, BISECTIONS, SWEEPS, FLEETS = map(
+    _documents, ("checks", "sides", "baselines", "bisections", "sweeps", "fleets")
+)

@@ -30,6 +30,7 @@ from bench.records.gate_result import Check, Sides
 from bench.records.record import SCHEMA, Record, Run
 from bench.records.upgrade import upgraded_record, upgraded_run
 from bench.store import checkpoints
+from bench.store.journal import Call, Journal
 from bench.store.schema import CHECKS, FIGURES, HEAD, RECORDS, RUNS, SIDES, TAGS, WEIGHTS
 from bench.worker.protocol import RowKey
 
@@ -71,6 +72,7 @@ class Store:
                     self._use_wal(self.file)
             self._writer = self._engine.execution_options(writes=True)
             self._migrate()
+            self._journal = Journal.of_environment()
 
     @property
     def file(self) -> Path | None:
@@ -109,6 +111,7 @@ class Store:
         with self.writing() as connection:
             connection.execute(RUNS.insert().values(**_run_values(run)))
             checkpoints.write(connection, run.name, parts or {})
+        self._note("add_run", run.name, run=run, parts=dict(parts or {}))
 
     def end_run(self, run: Run, whole: bool = True) -> None:
         """Store in one transaction what only the end of a run knows: rounds, their order, timing, the final records.
@@ -120,6 +123,7 @@ class Store:
                 _write_record(connection, run_id, record)
             if whole:
                 checkpoints.remove(connection, [run.name])
+        self._note("end_run", run.name, run=run, whole=whole)
 
     def save(self, run_name: str, *records: Record, parts: Mapping[str, bytes] | None = None) -> None:
         """Write records and parts of the checkpoint in one transaction; each replaces the one of the same row (part)
@@ -129,6 +133,7 @@ class Store:
             for record in records:
                 _write_record(connection, run_id, record)
             checkpoints.write(connection, run_name, parts or {})
+        self._note("save", run_name, records=list(records), parts=dict(parts or {}))
 
     def add(self, run: Run) -> None:
         """Store a run with its records in one transaction."""
@@ -192,6 +197,7 @@ class Store:
             run_id = connection.execute(sa.select(RUNS.c.id).where(RUNS.c.name == run_name)).scalar_one()
             connection.execute(WEIGHTS.delete().where((WEIGHTS.c.run_id == run_id) & (WEIGHTS.c.row == row)))
             connection.execute(WEIGHTS.insert().values(run_id=run_id, row=row, content=content))
+        self._note("keep_weights", run_name, row=row, content=content)
 
     def weights(self, name: str | None = None) -> tuple[str, dict[str, bytes]]:
         """The full name of a run, selected as in ``load``, and the weights of its trained rows by row.
@@ -212,11 +218,13 @@ class Store:
             _put(connection, SIDES, check.name, sides.model_dump_json())
             if whole:
                 checkpoints.remove(connection, [check.name])
+        self._note("end_check", check.name, check=check, sides=sides, whole=whole)
 
     def keep_parts(self, owner: str, parts: Mapping[str, bytes]) -> None:
         """Store parts of the checkpoint of a run or check."""
         with self.writing() as connection:
             checkpoints.write(connection, owner, parts)
+        self._note("keep_parts", owner, parts=dict(parts))
 
     def forget_parts(self, owner: str, names: Sequence[str] | None = None) -> None:
         """Remove parts of the checkpoint of a run or check; None: all, there is nothing to go on from."""
@@ -225,6 +233,7 @@ class Store:
                 checkpoints.remove(connection, [owner])
             for name in names or ():
                 checkpoints.remove_part(connection, owner, name)
+        self._note("forget_parts", owner, names=None if names is None else list(names))
 
     def parts(self, owner: str) -> dict[str, bytes]:
         """The checkpoint of a run or check; empty: it has ended."""
@@ -242,6 +251,7 @@ class Store:
         with self.writing() as connection:
             _put(connection, table, name, content)
             checkpoints.write(connection, name, parts or {})
+        self._note("put", name, table=table.name, text=content, parts=dict(parts or {}))
 
     def get(self, table: sa.Table, name: str) -> str | None:
         """A document's content; None if there is no document of this name."""
@@ -267,6 +277,12 @@ class Store:
         """The names of all documents of a table, the newest first."""
         with self.reading() as connection:
             return list(connection.scalars(sa.select(table.c.name).order_by(table.c.created_at.desc(), table.c.name)))
+
+    def _note(self, call: Call, name: str, **arguments: Any) -> None:
+        """Note a change that has been made, where there is a journal."""
+        if self._journal is not None:
+            with self._errors("note what was written to"):
+                self._journal.note(call, name, **arguments)
 
     def _use_wal(self, file: Path) -> None:
         """SQLite's write-ahead log: who reads waits for nobody, and nobody for them. It needs shared memory, which a
@@ -348,8 +364,11 @@ def _write_record(connection: sa.Connection, run_id: int, record: Record) -> Non
 
 
 def _row_key(row: RowKey) -> str:
-    """As text. A row without input workers has the text that it had before there were any."""
-    return json.dumps(row if row.input_workers is not None else row[: RowKey._fields.index("input_workers")])
+    """As text. A row without input workers and processes has the text that it had before there were any."""
+    values, fewest = list(row), RowKey._fields.index("input_workers")
+    while len(values) > fewest and values[-1] is None:
+        values.pop()
+    return json.dumps(values)
 
 
 def _write_metrics(connection: sa.Connection, record_id: int, record: Record) -> None:

@@ -20,6 +20,8 @@ from bench.store.schema import (
     CHECKPOINTS,
     CHECKS,
     FIGURES,
+    FLEET_JOBS,
+    FLEETS,
     HEAD,
     METADATA,
     RECORDS,
@@ -93,6 +95,10 @@ def _orphans(store: Store) -> Finding:
         owners = set(connection.scalars(sa.select(CHECKPOINTS.c.owner).distinct()))
         count += len(owners)
         begun = {name for name in owners if name.startswith("check-")}  # a check is stored with its first pair
+        fleets = set(connection.scalars(sa.select(FLEETS.c.name)))
+        of_jobs = set(connection.scalars(sa.select(FLEET_JOBS.c.fleet).distinct()))
+        count += connection.scalar(sa.select(sa.func.count()).select_from(FLEET_JOBS)) or 0
+    problems += [f"the jobs of {name} belong to no fleet" for name in sorted(of_jobs - fleets)]
     lost_parts = sorted(owners - names - sweeps - begun)
     problems += [f"the checkpoint of {name} belongs to nothing" for name in lost_parts]
     return Finding("orphans", f"{count:,} rows that belong to others", tuple(problems))

@@ -22,6 +22,7 @@ import sys  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 from bench.machine import limits  # noqa: E402
+from bench.worker import group  # noqa: E402
 from bench.worker.session import serve  # noqa: E402
 
 
@@ -55,6 +56,10 @@ def main() -> None:
     _die_with_parent()
     limits.enter(os.environ)
     _pin()
+    if (joined := group.connect()) is not None:
+        rank, requests, replies = joined
+        serve(requests, replies, STARTED, rank)
+        os._exit(0)
     requests, replies = os.fdopen(os.dup(0), encoding="utf-8"), os.fdopen(os.dup(1), "wb")
     empty = os.open(os.devnull, os.O_RDONLY)
     os.dup2(empty, 0)

@@ -4,7 +4,7 @@ what it must be, judges it (``bench.runner.judges.certificate``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -92,6 +92,18 @@ class CertificateOutputs:
             raise ValueError(f"{path.name} is not complete: {error}") from error
         parts |= {name: part(name) for name in ("gradients", "exact_gradients", "statistics", "long")}
         return cls(**parts)
+
+
+def with_whole_losses(outputs: Sequence[CertificateOutputs]) -> list[CertificateOutputs]:
+    """Of processes that train together: each one's outputs, with the losses of whole batches. A process computes those
+    of its own part; parts are equal, so theirs is the mean.
+
+    Raises:
+        ValueError: they have other numbers of losses.
+    """
+    names = ("sgd_losses", "adam_losses", "dropout")
+    means = {name: np.mean(np.stack([getattr(each, name) for each in outputs]), axis=0) for name in names}
+    return [replace(each, **means) for each in outputs]
 
 
 @dataclass(frozen=True)

@@ -43,12 +43,21 @@ class Timed:
     latencies: tuple[float, ...] | None = None
 
 
+def alone(number: float) -> float:
+    """What a process on its own agrees on with itself."""
+    return number
+
+
 def warm_up(
-    step: Callable[[], object], fence: Callable[[], None], renew: Callable[[], object] = lambda: None
+    step: Callable[[], object],
+    fence: Callable[[], None],
+    renew: Callable[[], object] = lambda: None,
+    agree: Callable[[float], float] = alone,
 ) -> WarmedUp:
     """Run fenced steps until they are steady (``steady_state.mser``). They take at least ``MIN_WARM_UP_STEPS`` and
     ``MIN_WARM_UP_SECONDS``, and end after ``MAX_WARM_UP_SECONDS`` if the minimum of steps is done. ``renew`` is called
-    before every step, outside its time: it gives the steps new inputs."""
+    before every step, outside its time: it gives the steps new inputs. ``agree``: what one of several processes that
+    train together says is the time of all, so that all make as many steps."""
     begin, seconds, next_test = now(), list[float](), steady_state.FEWEST
     while True:
         renew()
@@ -56,8 +65,8 @@ def warm_up(
         step()
         fence()
         end_of_step = now()
-        seconds.append(end_of_step - start)
-        spent, steps = end_of_step - begin, len(seconds)
+        seconds.append(agree(end_of_step - start))
+        spent, steps = agree(end_of_step - begin), len(seconds)
         out_of_time = spent >= MAX_WARM_UP_SECONDS and steps >= MIN_WARM_UP_STEPS
         if out_of_time or (spent >= MIN_WARM_UP_SECONDS and steps >= next_test):
             verdict = steady_state.mser(seconds)
@@ -68,21 +77,25 @@ def warm_up(
 
 
 def warm_up_again(
-    step: Callable[[], object], fence: Callable[[], None], renew: Callable[[], object], cut: int
+    step: Callable[[], object],
+    fence: Callable[[], None],
+    renew: Callable[[], object],
+    cut: int,
+    agree: Callable[[float], float] = alone,
 ) -> WarmedUp:
     """Fenced steps that are known to be steady after the first ``cut``: at least ``MIN_WARM_UP_STEPS`` and
     ``AGAIN_SECONDS`` after these. If they are not (a framework may compile each boundary), a whole warm-up follows."""
     seconds: list[float] = []
     begin = now()
-    while len(seconds) < cut + MIN_WARM_UP_STEPS or now() - begin < AGAIN_SECONDS:
+    while len(seconds) < cut + MIN_WARM_UP_STEPS or agree(now() - begin) < AGAIN_SECONDS:
         renew()
         start = now()
         step()
         fence()
-        seconds.append(now() - start)
+        seconds.append(agree(now() - start))
     median = statistics.median(seconds[cut:])
     if seconds[cut] > NOT_WARM * median:
-        return warm_up(step, fence, renew)
+        return warm_up(step, fence, renew, agree)
     return WarmedUp(steps=len(seconds), steady=True, step_seconds=median, cut=cut)
 
 

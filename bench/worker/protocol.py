@@ -28,13 +28,12 @@ Json: TypeAlias = Mapping[str, Any]
 """A JSON object that is passed on unchanged."""
 EXPECTED = "expected.npz"
 """The file with the reference's outputs, which the parent reads and removes."""
-CERTIFIED_BATCH = "certified_batch.npz"
-"""The file with the inputs that certificates are of, in the folder with the data."""
 WATCHED_WEIGHTS = "watched-weights.npz"
 """The weights before and after steps of a training that the parent watches (``STEP NAME``)."""
 CERTIFICATE_OUTPUTS, FILE_OUTPUTS, ALL_VALUES = "certificate.npz", "file-outputs.npz", "all-values.npz"
 """The files that a worker writes for its certificate."""
 ALIVE = b'{"alive": true}\n'
+ALIVE_WITH_MORE = b'{"alive": true, '
 STATUSES_OF_WORKERS = ("unsupported", "unavailable", "out-of-memory", "failed")
 """Statuses that a worker may reply with; the parent sets the others."""
 
@@ -51,6 +50,11 @@ class Refused:
     reason: str
 
 
+def certified_batch(parts: int = 1) -> str:
+    """The file with the inputs that certificates are of, in the folder with the data; ``parts``: as of ``Expect``."""
+    return "certified_batch.npz" if parts == 1 else f"certified_batch-{parts}.npz"
+
+
 def evaluation_file(number: int) -> str:
     """The file with the logits of a training's ``number``-th evaluation, from 0, in the folder of the training."""
     return f"evaluation-{number}.npy"
@@ -65,13 +69,15 @@ class RowKey(NamedTuple):
     precision: str
     mode: str
     input_workers: int | None = None
+    processes: int | None = None
 
     @property
     def id(self) -> str:
         """Such as ``onnxruntime<-keras/cpu/fp32/all-optimizations``; independent of the other rows of the run."""
         source = "" if self.source is None else f"<-{self.source}"
         workers = "" if self.input_workers is None else f"/{self.input_workers}-workers"
-        return f"{self.backend}{source}/{self.device}/{self.precision}/{self.mode}{workers}"
+        processes = "" if self.processes is None else f"/{self.processes}-processes"
+        return f"{self.backend}{source}/{self.device}/{self.precision}/{self.mode}{workers}{processes}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +115,9 @@ class Job:
     """How the model is served under load: batches, instances, and the bound; empty: it is not."""
     input_workers: int | None = None
     """Workers of the input pipeline that is timed, 0: the thread that asks for a batch makes it; None: none is."""
+    processes: int | None = None
+    """Processes or devices that train together, each with ``threads`` threads and an equal part of every batch; 1: one
+    as ever, which efficiency is of. None: scaling is not measured."""
     environment: str = ""
     """The user's environment variables that decide speed (``bench.machine.speed_variables``)."""
     seed: int = 0
@@ -118,9 +127,16 @@ class Job:
             raise ValueError(f"threads must be 1 or more, not {self.threads}")
 
     @property
+    def all_threads(self) -> int:
+        """Of all processes or devices that train together."""
+        return self.threads * (self.processes or 1)
+
+    @property
     def row(self) -> RowKey:
         """The row's key within its run."""
-        return RowKey(self.backend, self.source, self.device, self.precision, self.mode, self.input_workers)
+        return RowKey(
+            self.backend, self.source, self.device, self.precision, self.mode, self.input_workers, self.processes
+        )
 
 
 @dataclass(frozen=True)
@@ -202,6 +218,14 @@ class Evaluation:
     """Mean loss of the steps since the last point (each before its update, on augmented images); None: no steps."""
     split: str
     """The split that was evaluated: ``validation`` or ``test``."""
+
+
+@dataclass(frozen=True)
+class Alive:
+    """A sign of life of a worker at work."""
+
+    evaluation: Evaluation | None = None
+    """What a training has just been evaluated to, if it was."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -455,6 +479,8 @@ class Expect(Request[Computed]):
 
     work: Work
     out: Path
+    parts: int = 1
+    """Batch normalization is by so many equal parts of a batch, of one process each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -720,6 +746,27 @@ def read_reply(line: bytes, kind: Any) -> Any:
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise GarbageError(str(error)) from error
     return decode(kind, content)
+
+
+def write_alive(evaluation: Evaluation) -> bytes:
+    """A sign of life of a training that has just been evaluated, as one line."""
+    return _line({"alive": True, "evaluation": encode(evaluation)})
+
+
+def read_alive(line: bytes) -> Alive | None:
+    """A sign of life; None: the line is something else.
+
+    Raises:
+        ProtocolError: its evaluation is none.
+    """
+    if line == ALIVE:
+        return Alive()
+    if not line.startswith(ALIVE_WITH_MORE):
+        return None
+    try:
+        return Alive(decode(Evaluation, json.loads(line)["evaluation"]))
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ProtocolError(f"not a sign of life: {type(error).__name__}: {error}") from error
 
 
 def write_error(status: str, reason: str) -> bytes:

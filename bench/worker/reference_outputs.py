@@ -33,6 +33,7 @@ PEAKS = {"sgd": 1e-3, "adam": 1e-4, "adamw": 1e-4}
 """Peak learning rate of a certificate by optimizer. Larger ones amplify rounding from step to step and test no more."""
 LEAST_DECAY = 1.0
 """Smallest weight decay of a certificate if the recipe has one. A usual one would be hidden by rounding."""
+MOST_PARTS = 8
 MASK_SEED = 7
 """The seed of dropout's masks."""
 DRAWS, DRAWN_FLOPS = 64, 2e10
@@ -50,7 +51,9 @@ SGD = Optimizer("sgd", momentum=0.9)
 ADAM = Optimizer("adam")
 
 
-def select_images(model: ModelSpec, weights: Weights, x: Images, masks: Weights) -> npt.NDArray[np.int64]:
+def select_images(
+    model: ModelSpec, weights: Weights, x: Images, masks: Weights, parts: int = 1
+) -> npt.NDArray[np.int64]:
     """Indices of the images that are farthest from a kink of ReLU or max pooling, in ascending order.
 
     Float32 and float64 may be on different sides of a kink, and one such case changes the gradient of a correct
@@ -58,7 +61,7 @@ def select_images(model: ModelSpec, weights: Weights, x: Images, masks: Weights)
     image's values depend on its batch, so whole small batches are selected: in a batch of 128 images a deep network is
     always close to some kink.
     """
-    network = Network(model, weights)
+    network = Network(model, weights, parts=parts)
     size = min(NORMALIZED_BATCH if model.normalizes else 64, len(x))
     batches = [np.arange(start, start + size) for start in range(0, len(x) - size + 1, size)]
     distances = [network.kink_distance(x[batch], select_masks(masks, batch)) for batch in batches]
@@ -81,7 +84,13 @@ def raise_betas(model: ModelSpec, weights: Weights) -> Weights:
 
 def images_of_draws(model: ModelSpec, images: int) -> int:
     """How many images the losses under drawn masks are of."""
-    return min(images, max(2, int(DRAWN_FLOPS / (DRAWS * max(model.flops, 1)))))
+    count = min(images, max(2, int(DRAWN_FLOPS / (DRAWS * max(model.flops, 1)))))
+    return whole_parts(count)
+
+
+def whole_parts(images: int) -> int:
+    """A multiple of the largest number of processes that share a batch, where there are so many images."""
+    return images - images % MOST_PARTS or images
 
 
 def select_masks(masks: Weights, index: npt.NDArray[np.int64] | slice) -> Weights:
@@ -177,25 +186,25 @@ class Expected:
     """The weights at the end of the long trial, by form of the optimizer."""
 
     @classmethod
-    def of(cls, model: ModelSpec, weights: Weights, x: Images, y: Labels, trial: Trial) -> Expected:
-        """Compute the outputs on some of these images (see ``select_images``)."""
+    def of(cls, model: ModelSpec, weights: Weights, x: Images, y: Labels, trial: Trial, parts: int = 1) -> Expected:
+        """Compute the outputs on some of these images (see ``select_images``). ``parts``: as of ``Network``."""
         masks = model.dropout_masks(len(x), MASK_SEED)
-        chosen = select_images(model, weights, x, masks)
+        chosen = select_images(model, weights, x, masks, parts)
         batch = CertifiedBatch(x[chosen], y[chosen], select_masks(masks, chosen))
-        return cls._compute(model, weights, batch, trial)
+        return cls._compute(model, weights, batch, trial, parts)
 
     @classmethod
-    def _compute(cls, model: ModelSpec, weights: Weights, batch: CertifiedBatch, trial: Trial) -> Expected:
+    def _compute(cls, model: ModelSpec, weights: Weights, batch: CertifiedBatch, trial: Trial, parts: int) -> Expected:
         x, y, masks = batch.x, batch.y, batch.masks
         losses: dict[str, list[float]] = {}
         statistics: dict[str, Weights] = {}
         for training in (trial.sgd, trial.adam):
             for form in forms(training.optimizer):
-                network, state = Network(model, weights, training), dict[str, Any]()
+                network, state = Network(model, weights, training, parts), dict[str, Any]()
                 losses[form] = [network.train_step(x, y, rate, state, form, masks) for rate in trial.rates(training)]
                 if training.optimizer.name == "sgd":
                     statistics |= {f"{form} {kind}": values for kind, values in _statistics(network).items()}
-        start = Network(model, weights, trial.sgd)
+        start = Network(model, weights, trial.sgd, parts)
         gradients = start.gradients(x, y, masks)[1]
         count = images_of_draws(model, len(x))
         draws = (model.dropout_masks(count, MASK_SEED + number) for number in range(1, DRAWS + 1) if masks)

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, TextIO, cast
 import numpy as np
 
 import backends
-from backends.base import Backend, Unavailable, Unsupported
+from backends.base import Backend, Spread, Unavailable, Unsupported
 from backends.model import ModelSpec, Weights
 from bench.array_files import read_arrays
 from bench.machine import allocators, denormals, limits, memory, stops
@@ -29,6 +29,7 @@ from bench.secrecy import hide
 from bench.values import Missing
 from bench.worker import clock, file_outputs, onnx_layers, protocol, reference_outputs, roof, training
 from bench.worker.certificate_outputs import Candidate
+from bench.worker.group import Group, Peers, parts_of, processes_of
 from bench.worker.input_steps import InputSteps, InputStream, image_files
 from bench.worker.inputs import batch_of, read_inputs, sample_of
 from bench.worker.load import Server
@@ -38,6 +39,7 @@ from bench.worker.protocol import (
     Close,
     Closed,
     Computed,
+    Evaluation,
     Expect,
     Finish,
     Finished,
@@ -87,10 +89,19 @@ CALIBRATION = 512
 class Session:
     """One backend in this process, and the commands on it."""
 
-    def __init__(self, started: float, spawned_at: float, alive: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        started: float,
+        spawned_at: float,
+        alive: Callable[[Evaluation | None], None] = lambda evaluation: None,
+        rank: int = 0,
+        peers: Peers | None = None,
+    ) -> None:
         """``started``: the monotonic time at which this process began to run Python. ``spawned_at``: the time at which
-        its parent started it. ``alive`` is called repeatedly during a training."""
+        its parent started it. ``alive`` is called repeatedly during a training, and with its evaluations. ``rank``,
+        ``peers``: of a process that trains together with others."""
         self._alive = alive
+        self._rank, self._peers = rank, peers or Peers()
         self._spawned_at = spawned_at
         self._phases: dict[str, float] = {"import": time.monotonic() - started, "spawn": started - spawned_at}
         self._peak_rss: dict[str, int] = {}
@@ -102,7 +113,8 @@ class Session:
         self._read(request.work)
         begin = clock.now()
         images = batch_of(request.work, training.SAMPLE)
-        expected = reference_outputs.Expected.of(self._model, self._certified_weights(), *images, self._trial)
+        weights = self._certified_weights()
+        expected = reference_outputs.Expected.of(self._model, weights, *images, self._trial, request.parts)
         expected.write(request.out)
         return Computed(seconds=clock.now() - begin)
 
@@ -121,7 +133,8 @@ class Session:
             return self._certify_file(backend, request)
         if backend.READS:
             return self._certify_runtime(backend, request)
-        batch = reference_outputs.CertifiedBatch.read(work.data / protocol.CERTIFIED_BATCH)
+        parts = parts_of(work.job, self._model.normalizes)
+        batch = reference_outputs.CertifiedBatch.read(work.data / protocol.certified_batch(parts))
         candidate = Candidate(
             backend, work.job.precision, self._model, self._certified_weights(), batch, self._trial, self._phase
         )
@@ -246,9 +259,9 @@ class Session:
             with self._phase("warm_up"):
                 fence, renew = self.backend.synchronize, self._step.renew_if_used
                 if request.cut is None:
-                    warmed_up = clock.warm_up(self._step, fence, renew)
+                    warmed_up = clock.warm_up(self._step, fence, renew, self._peers.agree)
                 else:
-                    warmed_up = clock.warm_up_again(self._step, fence, renew, request.cut)
+                    warmed_up = clock.warm_up_again(self._step, fence, renew, request.cut, self._peers.agree)
         except Exception as error:
             if isinstance(error, MemoryError) or self.backend.out_of_memory(error):
                 self._step.clear()
@@ -306,7 +319,7 @@ class Session:
             (batch,) = self._draw_of_file(drawn.seed, drawn.size, drawn.count, [drawn.batch])
             output = next(iter(plain.outputs(batch).values()))
             values.append(file_outputs.elements(output, drawn.elements))
-            self._alive()
+            self._alive(None)
         return Recomputed(values=tuple(values), report=self._report())
 
     def slice(self, request: TimeSlice) -> TimedSlice:
@@ -440,7 +453,9 @@ class Session:
     def _create(self) -> Backend:
         job = self._work.job
         device = job.device.partition(":")[0]
-        return backends.load(job.backend)(device, job.precision, job.mode, job.threads, job.seed)
+        count = job.processes or 1
+        several = {"spread": Spread(count, self._rank)} if count > 1 else {}
+        return backends.load(job.backend)(device, job.precision, job.mode, job.threads, job.seed, **several)
 
     def _fill(self, backend: Backend) -> None:
         """Load the model's file, or build it with the fitted weights for inference."""
@@ -545,25 +560,34 @@ def _size(work: Work) -> int:
     return _model_file(work).stat().st_size
 
 
-def serve(requests: TextIO, replies: BinaryIO, started: float) -> None:
+def serve(requests: TextIO, replies: BinaryIO, started: float, rank: int | None = None) -> None:
     """Reply to each request line with one line, until ``finish`` or end of file. Stop after an error, because the state
-    of the framework is unknown then."""
+    of the framework is unknown then. ``rank``: of a process that trains together with others; None: this is the worker,
+    which may have such processes do its work."""
     last_alive = time.monotonic()
 
-    def alive() -> None:
+    def alive(evaluation: Evaluation | None = None) -> None:
         nonlocal last_alive
-        if time.monotonic() - last_alive > ALIVE_SECONDS:
+        if evaluation is not None or time.monotonic() - last_alive > ALIVE_SECONDS:
             last_alive = time.monotonic()
-            replies.write(protocol.ALIVE)
+            replies.write(protocol.ALIVE if evaluation is None else protocol.write_alive(evaluation))
             replies.flush()
 
     session: Session | None = None
-    for line in requests:
+    group: Group | None = None
+    for line in iter(requests.readline, ""):
         command = ""
         try:
             command, request, spawned_at = protocol.read_request(line)
-            session = session or Session(started, spawned_at, alive)
-            reply, last = protocol.write_reply(getattr(session, command)(request)), command == "finish"
+            if rank is None and group is None and session is None and _is_of_several(request):
+                group = Group(request.work)  # type: ignore[attr-defined]
+            if group is not None:
+                reply = group.ask(line, alive)
+                last = command == "finish" or reply.startswith(b'{"error"')
+            else:
+                peers = None if rank is None else Peers(requests, replies)
+                session = session or Session(started, spawned_at, alive, rank or 0, peers)
+                reply, last = protocol.write_reply(getattr(session, command)(request)), command == "finish"
         except Exception as error:  # noqa: BLE001  (the process boundary: any error becomes the row's reason)
             status = _status(session, error)
             reason = _reason_of_memory(session, error) if status == "out-of-memory" else _reason(error)
@@ -572,6 +596,11 @@ def serve(requests: TextIO, replies: BinaryIO, started: float) -> None:
         replies.flush()
         if last:
             return
+
+
+def _is_of_several(request: Any) -> bool:
+    """Whether the work of a request is that of several processes. The reference's never is."""
+    return not isinstance(request, Expect) and hasattr(request, "work") and processes_of(request.work.job) > 1
 
 
 def _adapter_files(name: str, backend: Backend) -> tuple[str, ...]:

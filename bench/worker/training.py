@@ -101,8 +101,8 @@ class TrainingRun:
     """The folder of the evaluations' logits and of the watched weights."""
     often: bool = False
     """Whether to evaluate ``EVALUATIONS_FOR_A_TARGET`` times an epoch."""
-    alive: Callable[[], None] = lambda: None
-    """Called after every chunk of batches, outside the clock."""
+    alive: Callable[[Evaluation | None], None] = lambda evaluation: None
+    """Called outside the clock: after every chunk of batches, and with every evaluation."""
     watched: frozenset[int] = frozenset()
     """Steps before which the weights are kept, outside the clock; the number of all steps: at the end."""
     asked: frozenset[int] = frozenset()
@@ -127,7 +127,7 @@ class TrainingRun:
                 batches = chunk(split, recipe, seed, epoch, start, stop)
                 rates = [recipe.rate(step + i, steps) for i in range(len(batches))]
                 self._train(step, batches, rates)
-                self.alive()
+                self.alive(None)
                 step += len(batches)
                 if stop == per_epoch or (self.often and stop % interval == 0 and per_epoch - stop >= interval):
                     self._evaluate(epoch + stop / per_epoch)
@@ -163,8 +163,10 @@ class TrainingRun:
         split = Split.for_evaluation(self.work)
         np.save(self.out / evaluation_file(len(self.evaluations)), predict(self.backend, split))
         train_loss = float(np.mean(self._losses)) if self._losses else None
-        self.evaluations.append(Evaluation(epoch=epoch, seconds=self.seconds, train_loss=train_loss, split=split.name))
+        evaluation = Evaluation(epoch=epoch, seconds=self.seconds, train_loss=train_loss, split=split.name)
+        self.evaluations.append(evaluation)
         self._losses.clear()
+        self.alive(evaluation)
 
 
 def interval_of(per_epoch: int, often: bool) -> int:

@@ -25,6 +25,24 @@ MOST_ACTIVATIONS = 100_000_000
 """Values of one layer's output for one image."""
 SUFFIX = ".toml"
 Built = TypeVar("Built")
+PROJECT = Path("pyproject.toml")
+"""In the current folder; its tables ``[tool.evenbench.NAME]`` are settings for every command there."""
+
+
+def project_table(name: str, project: Path = PROJECT) -> dict[str, Any]:
+    """The table ``[tool.evenbench.NAME]`` of the current folder's project; empty: there is none.
+
+    Raises:
+        UsageError: the file cannot be read, is not TOML, or the entry is no table.
+    """
+    if not project.is_file():
+        return {}
+    table: Any = read(project)[1]
+    for key in ("tool", "evenbench", name):
+        table = table.get(key, {}) if isinstance(table, dict) else {}
+    if not isinstance(table, dict):
+        raise UsageError(f"{project}: tool.evenbench.{name} is no table of settings")
+    return table
 
 
 def is_file(name: str) -> bool:

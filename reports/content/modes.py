@@ -13,14 +13,14 @@ PLACES = (("train", "end-to-end"), ("infer", "end-to-end"))
 
 
 def lines(run: Run) -> list[str]:
-    """One line per backend, task and precision that ran in more than one mode."""
-    groups: dict[tuple[str, str | None, str, str], list[Record]] = {}
+    """One line per backend, task and precision that ran in more than one mode, all else equal."""
+    groups: dict[tuple[str | int | None, ...], list[Record]] = {}
     for record in run.records:
         job = record.job
         if record.comparable:
-            groups.setdefault((job.backend, job.source, job.device, job.precision), []).append(record)
+            groups.setdefault(job.row._replace(mode=""), []).append(record)
     notes = []
-    for (backend, source, _, precision), records in groups.items():
+    for (backend, source, _, precision, *_), records in groups.items():
         name = backend if source is None else f"{backend} <- {source}"
         for task, boundary in PLACES if len(records) > 1 else ():
             line = _fastest(records, task, boundary)

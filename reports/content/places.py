@@ -70,7 +70,7 @@ def title(place: Place, among: Sequence[Place], short: bool = False) -> str:
     if place.boundary == "device":
         words.append(place.boundary)
     if place.batch_size is not None and (
-        metric.group in ("throughput", "latency", "input") or len({peer.batch_size for peer in peers}) > 1
+        metric.group in ("throughput", "scaling", "latency", "input") or len({peer.batch_size for peer in peers}) > 1
     ):
         words.append(f"batch {place.batch_size}")
     return ", ".join(words)

@@ -13,7 +13,7 @@ from reports.content.places import TASKS, Place, places
 from reports.content.training_plots import Named
 from reports.plot import Axis, Plot, Section, Series
 
-MOST_POINTS = 200
+MOST_POINTS = 101
 """Points of an empirical distribution; a larger one is reduced to this number of quantiles."""
 
 

@@ -36,6 +36,7 @@ def build(run: Run, notes: Notes) -> list[Table]:
     tables += [*_load(rows), *_speeds(rows, "input", "input")]
     for task in (*TASKS, None):
         tables += [*_speeds(rows, "throughput", task), *_speeds(rows, "latency", task)]
+    tables += _scaling(rows)
     return [*tables, *roofs.tables(rows.names, rows.records), *_energy(rows), *_start_and_size(rows)]
 
 
@@ -99,6 +100,17 @@ def _energy(rows: Rows) -> list[Table]:
     """The energy of an image. Where nothing is visible the notes say why (``footnotes``)."""
     measured = any(f.name == "energy" and f.value is not None for record in rows.records for f in record.figures)
     return _of_group(rows, "energy", "Energy") if measured else []
+
+
+def _scaling(rows: Rows) -> list[Table]:
+    """The efficiencies of several processes, with what each of them has."""
+    threads = sorted({record.job.threads for record in rows.records if record.job.processes is not None})
+    conditions = f"{' or '.join(map(str, threads))} thread{'s' * (threads != [1])} of each process at every size"
+    several = [record for record in rows.records if record.job.processes not in (None, 1)]
+    if not several:
+        return []
+    names = [name for name, record in zip(rows.names, rows.records, strict=True) if record in several]
+    return _of_group(Rows(names, several, rows.notes), "scaling", "Scaling of training", conditions)
 
 
 def _load(rows: Rows) -> list[Table]:

@@ -60,6 +60,13 @@ def change(one: MetricVerdict) -> tuple[str, str]:
     return f"{100 * one.change:+.2f}{unit(one)}", f"[{100 * one.low:+.2f}, {100 * one.high:+.2f}]"
 
 
+def verdict_line(one: MetricVerdict) -> str:
+    """``regression: -2.00% [-2.50, -1.50] over 6 pairs, margin 0.5%``, and the reason."""
+    value, interval = change(one)
+    reason = f": {one.reason}" if one.reason else ""
+    return f"{one.verdict}: {value} {interval} over {one.n} pairs, margin {100 * one.margin:.2g}{unit(one)}{reason}"
+
+
 def unit(one: MetricVerdict) -> str:
     """The unit of changes and margins: percent, or points for metrics judged by differences."""
     return " points" if METRICS[one.name].quantity.absolute else "%"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import textwrap
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,6 +15,7 @@ from reports.render.plotly import LABEL, PALETTE
 from reports.table import printable
 
 DASHES = ("-", "--", ":", "-.")
+DPI = 150
 WIDTH, ROW, REST = 8.0, 0.34, 1.6
 """Inches: width of an image, height of a category, height of everything around the categories."""
 
@@ -37,7 +39,25 @@ def write(sections: Sequence[Section], folder: Path) -> list[Path]:
     return written
 
 
+def png(plot: Plot | HeatMap) -> tuple[int, int, bytes]:
+    """Height and width in pixels, and the content of a PNG file."""
+    figure, buffer = _figure(plot), io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=DPI)
+    width, height = (round(DPI * inches) for inches in figure.get_size_inches())
+    return height, width, buffer.getvalue()
+
+
 def _files(plot: Plot | HeatMap, folder: Path) -> list[Path]:
+    figure = _figure(plot)
+    svg, raster = folder / f"{plot.key}.svg", folder / f"{plot.key}.png"
+    description = printable(plot.alternative)
+    figure.savefig(svg, metadata={"Title": printable(plot.title), "Description": description, "Date": None})
+    figure.set_layout_engine("none")  # it keeps the places that it has
+    figure.savefig(raster, dpi=DPI, metadata={"Title": printable(plot.title), "Description": description})
+    return [svg, raster]
+
+
+def _figure(plot: Plot | HeatMap) -> Any:
     from matplotlib.figure import Figure
 
     rows = len(plot.y.categories)
@@ -49,12 +69,7 @@ def _files(plot: Plot | HeatMap, folder: Path) -> list[Path]:
         _heat_map(axes, figure, plot)
     else:
         _chart(axes, plot)
-    svg, png = folder / f"{plot.key}.svg", folder / f"{plot.key}.png"
-    description = printable(plot.alternative)
-    figure.savefig(svg, metadata={"Title": printable(plot.title), "Description": description, "Date": None})
-    figure.set_layout_engine("none")  # it keeps the places that it has
-    figure.savefig(png, dpi=150, metadata={"Title": printable(plot.title), "Description": description})
-    return [svg, png]
+    return figure
 
 
 def _chart(axes: Any, plot: Plot) -> None:

@@ -14,6 +14,8 @@ from reports.table import printable
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31", "#7f7f7f")
 """Okabe & Ito 2008: colour-blind readers can distinguish them. Its yellow and black are replaced: they are not legible
 on both a light and a dark background."""
+CIVIDIS = ("#00224e", "#123570", "#3b496c", "#575d6d", "#707173", "#8a8678", "#a59c74", "#c3b369", "#e1cc55", "#fee838")
+"""Nuñez, Anderton & Renslow 2018: its order is seen in grey and by colour-blind readers. Ten of its colours."""
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 """Lines beyond the number of colours have another dash."""
 LABEL = 24
@@ -21,12 +23,17 @@ LABEL = 24
 ROW, REST, LEGEND = 30, 130, 16
 """Heights in pixels: of a category, of everything around the categories, of an entry of the legend (on a phone each
 entry is a line)."""
+DIGITS = 6
+"""Significant digits of the numbers of a plot; its hover text shows four."""
 
 
 def figure(plot: Plot | HeatMap) -> dict[str, Any]:
-    """``{"data", "layout"}``. The page sets the colours of text and grid."""
-    if isinstance(plot, HeatMap):
-        return _heat_map(plot)
+    """``{"data", "layout"}``, numbers to six significant digits. The page sets the colours of text and grid."""
+    drawn: dict[str, Any] = _rounded(_heat_map(plot) if isinstance(plot, HeatMap) else _chart(plot))
+    return drawn
+
+
+def _chart(plot: Plot) -> dict[str, Any]:
     data = [_trace(series, plot) for series in plot.series]
     shapes = [] if plot.band is None else [_band(*plot.band)]
     lines = [(_date(x) if plot.x.dates else x, what) for x, what in plot.lines]
@@ -45,6 +52,15 @@ def figure(plot: Plot | HeatMap) -> dict[str, Any]:
         "hovermode": "closest",
     }
     return {"data": data, "layout": layout}
+
+
+def _rounded(part: Any) -> Any:
+    """Nobody sees a seventh digit, and all digits of all points are a tenth of a page."""
+    if isinstance(part, float):
+        return float(f"{part:.{DIGITS}g}")
+    if isinstance(part, Mapping):
+        return {name: _rounded(each) for name, each in part.items()}
+    return [_rounded(each) for each in part] if isinstance(part, list | tuple) else part
 
 
 def text(foreign: str) -> str:
@@ -153,20 +169,56 @@ def _written(x: float | str, what: str) -> dict[str, Any]:
 def _heat_map(plot: HeatMap) -> dict[str, Any]:
     rows, columns = plot.y.categories, plot.x.categories
     layout = {
-        "xaxis": {**_axis(plot.x), "tickangle": 45},
-        "yaxis": {**_axis(plot.y), "autorange": "reversed", "range": None},
+        "xaxis": {**_axis(plot.x), "tickangle": 45, "range": [-0.5, len(columns) - 0.5]},
+        "barmode": "overlay",
+        "yaxis": {**_axis(plot.y), "range": [len(rows) - 0.5, -0.5]},
         "margin": {"l": 10, "r": 10, "t": 20, "b": 50},
         "height": REST + ROW * len(rows),
     }
-    trace = {
-        "type": "heatmap",
-        "z": [[count or None for count in row] for row in plot.counts],
-        "x": list(range(len(columns))),
-        "y": list(range(len(rows))),
-        "colorscale": "Cividis",
-        "colorbar": {"title": {"text": "images"}},
-        "texttemplate": "%{z}" if len(rows) <= 12 else "",
-        "hoverongaps": False,
-        "hovertemplate": "true %{y}, predicted %{x}: %{z} images<extra></extra>",
+    cells = [(i, j, count) for i, row in enumerate(plot.counts) for j, count in enumerate(row) if count]
+    most = max((count for _, _, count in cells), default=1)
+    trace = {  # bars of equal length, side by side: the basic bundle has no heat map
+        "type": "bar",
+        "orientation": "h",
+        "base": [j - 0.5 for _, j, _ in cells],
+        "x": [1] * len(cells),
+        "y": [i for i, _, _ in cells],
+        "width": 1,
+        "marker": {"color": [_cividis(count / most) for _, _, count in cells]},
+        "text": [str(count) for _, _, count in cells],
+        "textposition": "inside" if len(rows) <= 12 else "none",
+        "insidetextanchor": "middle",
+        "insidetextfont": {"color": [_on_cividis(count / most) for _, _, count in cells]},
+        "textangle": 0,
+        "customdata": [text(columns[j]) for _, j, _ in cells],
+        "hovertemplate": "true %{y}, predicted %{customdata}: %{text} images<extra></extra>",
     }
-    return {"data": [trace], "layout": layout}
+    scale = {  # nothing but the colour bar: as numbers, the colours of bars make Plotly write warnings
+        "type": "scatter",
+        "mode": "markers",
+        "x": [None],
+        "y": [None],
+        "showlegend": False,
+        "marker": {
+            "colorscale": [[i / (len(CIVIDIS) - 1), colour] for i, colour in enumerate(CIVIDIS)],
+            "cmin": 0,
+            "cmax": most,
+            "showscale": True,
+            "colorbar": {"title": {"text": "images"}},
+        },
+    }
+    return {"data": [{**trace, "showlegend": False}, scale], "layout": layout}
+
+
+def _cividis(share: float) -> str:
+    """The colour at this place of the scale, between its two nearest colours."""
+    place = share * (len(CIVIDIS) - 1)
+    index = min(int(place), len(CIVIDIS) - 2)
+    ends = [[int(CIVIDIS[i][c : c + 2], 16) for c in (1, 3, 5)] for i in (index, index + 1)]
+    mixed = [round(low + (high - low) * (place - index)) for low, high in zip(*ends, strict=True)]
+    return "#{:02x}{:02x}{:02x}".format(*mixed)
+
+
+def _on_cividis(share: float) -> str:
+    """A colour that is legible on this place of the scale, which goes from dark to light."""
+    return "#000000" if share > 0.55 else "#ffffff"

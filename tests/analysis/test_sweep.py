@@ -111,7 +111,7 @@ def test_a_search_goes_on_where_it_was() -> None:
     assert all(trial.run for trial in ended.trials)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_framework_over_two_rates(bench: Bench) -> None:
     options = ("--model", "article-pytorch", "--set", "epochs=1", "--over", "learning_rate=1e-6,0.003", "--seeds", "1")
     done = bench("sweep", "--backend", "pytorch", *options, timeout=500)

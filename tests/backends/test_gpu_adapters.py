@@ -73,7 +73,7 @@ def write_onnx(path: Path) -> None:
         "  [h.make_tensor_value_info('x', T.FLOAT, shape)], [h.make_tensor_value_info('y', T.FLOAT, shape)])\n"
         "onnx.save(h.make_model(graph, opset_imports=[h.make_opsetid('', 18)], ir_version=10), sys.argv[1])\n"
     )
-    subprocess.run([sys.executable, "-c", code, str(path)], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code, str(path)], check=True, timeout=300)
 
 
 class FakeOnnxRuntime(types.ModuleType):
@@ -221,7 +221,7 @@ print(json.dumps({
 
 def told(code: str) -> dict[str, Any]:
     """What a script prints last, as JSON."""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found

@@ -71,7 +71,7 @@ def exported(process: None, tmp_path_factory: pytest.TempPathFactory) -> Callabl
 
 def run(script: str, name: str, path: Path) -> str:
     done = subprocess.run(
-        [sys.executable, "-c", script, name, str(path)], capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, "-c", script, name, str(path)], capture_output=True, text=True, timeout=1200, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout

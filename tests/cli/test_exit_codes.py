@@ -24,7 +24,7 @@ def ended(
     environment |= {} if encoding is None else {"PYTHONIOENCODING": encoding}
     arguments = [sys.executable, "-c", FAULTY.format(body=body), "try"]
     process = subprocess.Popen(arguments, stdout=stdout, stderr=subprocess.PIPE, env=environment, preexec_fn=before)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=300)
     return process.returncode, out or b"", err.decode()
 
 
@@ -81,7 +81,7 @@ def test_an_output_closed_at_the_start_is_one_line_and_2(process: None) -> None:
 def test_what_is_printed_before_a_command_begins_meets_a_full_output_too(process: None, arguments: tuple[str]) -> None:
     with open("/dev/full", "wb") as full:
         command = [sys.executable, "-P", "-m", "bench.cli", *arguments]
-        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=300, check=False)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
     assert "No space left on device" in done.stderr
 
@@ -92,7 +92,7 @@ def test_whoever_prints_a_closed_pipe_is_2(process: None, arguments: tuple[str])
     reading, writing = os.pipe()
     os.close(reading)
     command = [sys.executable, "-P", "-m", "bench.cli", *arguments]
-    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=300, check=False)
     os.close(writing)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
     assert "the output was closed" in done.stderr

@@ -26,6 +26,8 @@ PRINTED = {
     "report_scale.py": r"history of 40 runs of 5 rows: \d+\.\d\d s",
     "onnx_opsets.py": r"\{'certified': 5\}",
     "history_scale.py": r"compare last~1 last: \d\.\d+ s in 1,000 records",
+    "site_scale.py": r"'nothing new': \d+\.\d+.*'files': \d+",
+    "reproducers.py": r"onnxruntime <- keras \{\"row\": \[\d+",
 }
 
 
@@ -34,7 +36,7 @@ def test_every_benchmark_of_evidence_is_tried_here() -> None:
     assert scripts == {*PRINTED, "bed.py", "parity_margins.py", "test_startup.py"}
 
 
-LONG = {"aa.py", "contention.py", "cost.py", "fidelity.py", "history_scale.py", "repeatability.py"}
+LONG = {"aa.py", "contention.py", "cost.py", "fidelity.py", "history_scale.py", "repeatability.py", "reproducers.py"}
 """Benchmarks that take half a minute or more: too long for CI."""
 
 
@@ -47,7 +49,7 @@ def test_it_runs(script: str) -> None:
         [sys.executable, str(BENCHMARKS / script), "--quick"],
         capture_output=True,
         text=True,
-        timeout=500,
+        timeout=1800,
         env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
         check=False,
     )

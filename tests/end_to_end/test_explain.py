@@ -33,6 +33,7 @@ def test_a_file_by_layers_and_what_its_exporter_inserted(bench: Bench) -> None:
     assert "(Transpose): inserted by the exporter" in done.stdout
 
 
+@pytest.mark.long
 def test_jax_by_layers_and_what_xla_fused(bench: Bench) -> None:
     done = bench("explain", "jax", "--task", "train", "--processes", "2", *QUICK)
     assert done.returncode == 0, done.stdout + done.stderr

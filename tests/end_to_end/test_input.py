@@ -66,7 +66,7 @@ def real(bench_named: Callable[[str], Bench]) -> RECORDS:
     return {record["id"]: record for record in records}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_loaders_of_the_frameworks_make_the_same_batches(real: RECORDS) -> None:
     assert len(real) == 3
     for name, record in real.items():

@@ -83,6 +83,7 @@ def test_classes_and_confusion_agree_with_the_accuracy(
     assert re.search(r"\| epoch +\|", markdown)
 
 
+@pytest.mark.long
 def test_a_target_that_is_not_reached_is_not_measured(bench: Bench) -> None:
     (record,) = bench.run("--backend", "pytorch", "--target-accuracy", "0.999", "--set", "epochs=1", "--task", "infer")
     missed = figure(record, "time_to_accuracy")
@@ -90,12 +91,12 @@ def test_a_target_that_is_not_reached_is_not_measured(bench: Bench) -> None:
     assert missed["reason"] == "not reached within 1 epochs: 1 of 1 seeds"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_modes_are_rows_of_their_own_and_the_fastest_is_named(bench: Bench) -> None:
-    options = ("--mode", "channels-last,compile,xla", "--set", "epochs=0", "--task", "infer")
-    records = bench.run("--backend", "pytorch,keras", *options, timeout=500)
+    options = ("--mode", "channels-last,compile", "--set", "epochs=0", "--task", "infer")
+    records = bench.run("--backend", "pytorch", *options, timeout=500)
     modes = {(r["job"]["backend"], r["job"]["mode"]): r for r in records}
-    assert set(modes) == {("pytorch", "channels-last"), ("pytorch", "compile"), ("keras", "xla")}
+    assert set(modes) == {("pytorch", "channels-last"), ("pytorch", "compile")}
     assert all(record["parity"]["comparable"] for record in records)
     compiled, eager = (figure(modes["pytorch", m], "first_call")["value"] for m in ("compile", "channels-last"))
     assert compiled > 3 * eager, "compile time is in the first call, not hidden by a cache"
@@ -104,7 +105,7 @@ def test_modes_are_rows_of_their_own_and_the_fastest_is_named(bench: Bench) -> N
     assert "is the fastest" in report
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_precisions_each_with_its_tolerance_and_difference(bench: Bench, by_backend: ByBackend) -> None:
     options = ("--precision", "all", *QUICKLY)
     records = bench.run("--backend", "pytorch,onnxruntime", *options, code=1, timeout=500)
@@ -158,7 +159,7 @@ def test_weights_of_one_framework_start_another(trained: tuple[Bench, str], by_b
     assert record["parity"]["comparable"], "certified with those weights"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_frozen_all_but_the_head(trained: tuple[Bench, str]) -> None:
     from bench.store.store import Store
     from bench.store.weights import load_weights

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from bench_command import Bench
 
 
@@ -22,6 +23,7 @@ def test_a_precision_that_the_table_does_not_have(
     assert "tolerance stated by the adapter" in checks["logits"]["note"]
 
 
+@pytest.mark.long
 def test_a_runtime_that_chooses_a_lower_precision_is_seen(bench: Bench) -> None:
     """OpenVINO's defaults compute in bfloat16 where the processor has it: not comparable as float32, with the setting's
     name; comparable as bfloat16."""

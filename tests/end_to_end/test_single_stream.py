@@ -72,14 +72,14 @@ def ratios(name: str, folder: Path, answer: Any) -> None:
 
 @pytest.mark.long
 @pytest.mark.alone
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("name", ["pytorch", "keras", "jax", "onnxruntime", "openvino"])
 def test_p90_of_a_single_stream_is_that_of_latency(process: None, tmp_path: Path, name: str) -> None:
     spawn = multiprocessing.get_context("spawn")
     answer = spawn.Queue()
     child = spawn.Process(target=ratios, args=(name, tmp_path, answer))
     child.start()
-    found = answer.get(timeout=240)
+    found = answer.get(timeout=900)
     child.join()
     mean = math.exp(math.fsum(map(math.log, found)) / len(found))
     print(f"\n{name}: LoadGen's p90 over ours {mean:.3f}, by turn", [f"{ratio:.3f}" for ratio in found])

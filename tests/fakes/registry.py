@@ -57,3 +57,8 @@ KNOWN = {
     "sleeps": "evenbench_known:Sleeps",
     "allocates": "evenbench_known:Allocates",
 }
+SCALING = {
+    "summed": "evenbench_scaling:Summed",
+    "alone": "evenbench_scaling:Alone",
+    "lazy": "evenbench_scaling:Lazy",
+}

@@ -135,7 +135,7 @@ def arguments_of(command: str, bench: Bench) -> tuple[str, ...]:
     return {"run": RUN, "check": (*CHECK, *against), "sweep": SWEEP}[command]
 
 
-@pytest.mark.parametrize(("command", "share"), [("run", 0.35), ("run", 0.8), ("check", 0.6), ("sweep", 0.6)])
+@pytest.mark.parametrize(("command", "share"), [("run", 0.5), ("check", 0.6), ("sweep", 0.6)])
 def test_a_killed_command_goes_on(known: Bench, command: str, share: float) -> None:
     lines = round(share * LINES[command])
     assert kill_and_go_on(known, command, lines, random.Random(f"{command} {share}").uniform(0.0, 0.3)) == "went on"
@@ -154,7 +154,7 @@ def test_ctrl_c_names_the_command_that_goes_on(known: Bench) -> None:
     assert process.stderr is not None
     assert any("measure 2/" in line for line in process.stderr)
     process.send_signal(signal.SIGINT)
-    told, _ = process.communicate(timeout=60)
+    told, _ = process.communicate(timeout=300)
     assert process.returncode == 130
     (name,) = runs_of(Store(str(known.store)))
     assert f"it is not whole: bench run --resume {name} does what is missing" in told
@@ -180,7 +180,7 @@ def test_a_row_that_died_is_tried_again_beside_the_others(known: Bench) -> None:
     assert process.stderr is not None
     assert any("infer throughput end-to-end: measure 2/" in line for line in process.stderr)
     next(child for child in psutil.Process(process.pid).children() if "bench.worker" in child.cmdline()).kill()
-    told, _ = process.communicate(timeout=60)
+    told, _ = process.communicate(timeout=300)
     assert process.returncode == 1
     assert "does what is missing" in told
     before = kept(known, "run").records

@@ -45,7 +45,7 @@ def test_a_second_ctrl_c_leaves_nothing(hanging: Bench, pause: float) -> None:
     time.sleep(pause)
     if process.poll() is None:
         process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=300)
     assert process.returncode in (130, -signal.SIGINT), err
     assert "Traceback" not in out + err
     assert hanging.left() == []
@@ -75,7 +75,7 @@ def test_a_parent_that_is_ended_takes_the_helpers_of_its_workers_along(bench: Be
     assert process.stderr is not None
     assert any("infer throughput" in line for line in process.stderr)
     process.send_signal(getattr(signal, name))
-    process.communicate(timeout=60)
+    process.communicate(timeout=300)
     assert bench.left() == []
 
 
@@ -103,7 +103,7 @@ def two_at_a_time(bench: Bench, number: int) -> None:
     for whose in ("a", "b"):
         bench.environment["WHOSE"] = whose
         processes.append(started(bench, *JOB, "--backend", "stamps"))
-    told = [process.communicate(timeout=120)[1] for process in processes]
+    told = [process.communicate(timeout=600)[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], told
     assert sum("bench: waiting for process" in err for err in told) == 1
     spans = [[float(word) for word in (stamps / whose).read_text().split()] for whose in ("a", "b")]
@@ -155,7 +155,7 @@ def test_a_database_that_is_away_for_a_while_loses_nothing(bench: Bench, server:
         if "measure 3/3" in line:
             break
     server.start()
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=300)
     assert process.returncode == 0, out + err
     assert sum("cannot write to the store" in line for line in [*seen, *err.splitlines()]) == 1, "one line"
     assert "Traceback" not in out + err
@@ -170,7 +170,7 @@ def test_a_database_that_stays_away_is_an_error_and_the_run_goes_on_later(bench:
     assert process.stderr is not None
     assert any("measure 2/2" in line for line in process.stderr)
     server.stop()
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=300)
     server.start()
     assert process.returncode == 2, out + err
     assert "no store: cannot write to the store" in out
@@ -187,5 +187,5 @@ def test_a_store_that_another_holds_is_waited_for(bench: Bench) -> None:
     assert any("certify" in line for line in process.stderr)
     with store.writing():
         time.sleep(3)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=300)
     assert process.returncode == 0, out + err

@@ -174,7 +174,7 @@ def test_releases_are_those_that_pip_lists() -> None:
         environments.list_releases("evenbench-no-such-package-at-all")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_check_against_a_requirement_and_a_bisection(bench: Bench, cache: Path) -> None:
     """Real environments of the reference. psutil does not slow it down, so the bisection ends at its first step."""
     bench.environment["XDG_CACHE_HOME"] = str(cache)
@@ -191,7 +191,7 @@ def test_a_check_against_a_requirement_and_a_bisection(bench: Bench, cache: Path
     assert again.stdout == bisected.stdout, "the result is stored"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_third_party_adapter_goes_to_the_other_environment(bench: Bench, cache: Path) -> None:
     """Only its module and its entry point are linked, and nothing else of this environment."""
     bench.environment["XDG_CACHE_HOME"] = str(cache)
@@ -202,7 +202,7 @@ def test_a_third_party_adapter_goes_to_the_other_environment(bench: Bench, cache
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_saved_baseline_is_built_again(bench: Bench, cache: Path) -> None:
     bench.environment["XDG_CACHE_HOME"] = str(cache)
     job = ("--backend", "reference", "--workload", "article-pytorch/digits/article-keras", "--batch-size", "4")

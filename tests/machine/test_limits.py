@@ -107,7 +107,7 @@ def limited(code: str, **told: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         env={"PATH": "", **told},
-        timeout=60,
+        timeout=300,
         check=False,
     )
 

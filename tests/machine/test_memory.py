@@ -19,7 +19,7 @@ def measure(code: str) -> list[int]:
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=300,
     )
     return [int(word) for word in done.stdout.split()]
 

@@ -37,4 +37,4 @@ def test_stops_are_counted_once(process: None) -> None:
             pass
         os.kill(child.pid, signal.SIGCONT)
     assert [ask(), ask()] == ["1", "0"]
-    child.communicate("end\n", timeout=30)
+    child.communicate("end\n", timeout=120)

@@ -206,6 +206,7 @@ LISTED_ON_PURPOSE = {
     "bench/runner/record_builder.py": "where values are computed",
     "bench/runner/invariants.py": "percentiles of one latency are in order",
     "bench/analysis/roofs.py": "the work of a model",
+    "bench/analysis/scaling.py": "where efficiencies are computed",
     "bench/worker/session.py": "what a worker replies",
     "bench/worker/training.py": "what an evaluation comes to",
     "bench/runner/judges/certificate.py": "what a framework counts",

@@ -169,6 +169,42 @@ def test_a_runtime_that_compiles_gets_a_file_of_its_own(tmp_path: Path) -> None:
     assert compiled.converted.parent != compiled.file.parent
 
 
+def test_as_many_gpus_as_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    from bench.machine import nvml
+    from bench.runner.plan import Request
+    from bench.runner.planner import make_plan
+    from bench.workloads.models import MODELS
+    from bench.workloads.workload import RECIPES, Workload
+
+    gpus = [nvml.Gpu(number, f"GPU-{number}", "H200", 141) for number in range(2)]
+    monkeypatch.setattr(nvml, "gpus", lambda: (gpus, ""))
+    workload = Workload(MODELS["article-pytorch"], "digits", RECIPES["article-keras"])
+    plan = make_plan(Request(("pytorch",), workload, task="train", processes=(2, 4), devices="cuda"))
+    two, four = plan.rows
+    assert two.problem is None
+    assert four.problem == ("unavailable", "4 processes need 4 GPUs, this machine has 2")
+
+
+def test_processes_that_train_together_are_rows() -> None:
+    from bench.runner.plan import Request
+    from bench.runner.planner import make_plan
+    from bench.workloads.models import MODELS
+    from bench.workloads.workload import RECIPES, Workload
+
+    workload = Workload(MODELS["article-pytorch"], "digits", RECIPES["article-keras"])
+    plan = make_plan(Request(("all",), workload, task="train", processes=(1, 2), devices="cpu"))
+    rows = {row.name: row for row in plan.rows}
+    assert rows["pytorch, 2 processes"].problem is None
+    assert rows["jax, 2 processes"].job.all_threads == 2 * rows["jax, 1 process"].job.threads
+    assert rows["keras, 2 processes"].problem is not None
+    assert rows["keras, 2 processes"].problem[0] == "unsupported"
+    assert "tensorflow#72388" in rows["keras, 2 processes"].problem[1]
+    assert not rows["reference, 2 processes"].required
+    assert {row.tasks for row in plan.rows} == {frozenset({"train"})}, "none is trained to the end of the recipe"
+    assert not any("onnxruntime" in name for name in rows)
+    assert rows["pytorch, 2 processes"].id == "pytorch/cpu/fp32/eager/2-processes"
+
+
 def test_input_pipelines_are_rows_by_their_workers() -> None:
     from bench.runner.plan import Request
     from bench.runner.planner import make_plan

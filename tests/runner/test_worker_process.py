@@ -10,7 +10,7 @@ import pytest
 
 from bench.runner import worker_process
 from bench.runner.worker_process import WorkerError, WorkerProcess
-from bench.worker.protocol import TimedMetric, WarmedUp, WarmUp
+from bench.worker.protocol import Evaluation, TimedMetric, WarmedUp, WarmUp, write_alive
 
 WARM = '{"ok": {"steps": 3, "steady": null, "step_seconds": 0.5, "cut": 0}}'
 WARMED = WarmedUp(steps=3, steady=None, step_seconds=0.5)
@@ -126,3 +126,18 @@ def test_a_users_folder_named_bench_does_not_shadow_ours(tmp_path: Path, monkeyp
     monkeypatch.chdir(tmp_path)
     with spawn(tmp_path) as worker, pytest.raises(WorkerError, match="AttributeError"):
         worker.ask(WARM_UP, 60)
+
+
+def test_evaluations_are_heard_while_the_worker_goes_on(script: Path, tmp_path: Path) -> None:
+    lines = [write_alive(Evaluation(epoch=n, seconds=n, train_loss=0.5, split="test")).decode() for n in (1.0, 2.0)]
+    script.write_text(f"input(); print({''.join(lines)!r}, end='', flush=True); print({WARM!r}, flush=True); input()")
+    heard: list[Evaluation] = []
+    with spawn(tmp_path) as worker:
+        assert worker.ask(WARM_UP, 30, heard.append) == WARMED
+    assert [each.epoch for each in heard] == [1.0, 2.0]
+
+
+def test_a_sign_of_life_that_is_wrong_ends_the_worker(script: Path, tmp_path: Path) -> None:
+    script.write_text('input(); print(\'{"alive": true, "evaluation": 3}\', flush=True); input()')
+    with spawn(tmp_path) as worker, pytest.raises(WorkerError, match="answer to warm_up is invalid"):
+        worker.ask(WARM_UP, 30)

@@ -208,25 +208,28 @@ def test_numbers_that_are_not_finite_are_refused(value: float) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("process")
-def test_processes_that_write_at_once_lose_nothing(store_url: str) -> None:
-    """Eight processes open a store that does not exist yet; each writes 1,000 rounds."""
+@pytest.mark.parametrize("rounds", [250, pytest.param(1000, marks=pytest.mark.long)])
+def test_processes_that_write_at_once_lose_nothing(store_url: str, rounds: int) -> None:
+    """Eight processes open a store that does not exist yet; each writes so many rounds."""
     code = (
         "import sys; from stored import record, run; from bench.store.store import Store\n"
-        "url, number = sys.argv[1:]\n"
+        "url, number, rounds = sys.argv[1:]\n"
         "store = Store(url); store.add_run(run(f'2026-{number}'))\n"
-        "for turn in range(1000):\n"
+        "for turn in range(int(rounds)):\n"
         "    store.save(f'2026-{number}', record(f'backend-{turn % 10}', value=turn))\n"
     )
     command = [sys.executable, "-c", code, store_url]
     here = str(Path(__file__).parents[1])
-    writers = [subprocess.Popen([*command, str(number)], cwd=here, stderr=subprocess.PIPE) for number in range(8)]
+    writers = [
+        subprocess.Popen([*command, str(number), str(rounds)], cwd=here, stderr=subprocess.PIPE) for number in range(8)
+    ]
     for writer in writers:
-        _, err = writer.communicate(timeout=500)
+        _, err = writer.communicate(timeout=1800)
         assert writer.returncode == 0, err.decode()
     store = Store(store_url)
     for number in range(8):
         values = {r.job.backend: r.figures[0].value for r in store.load(f"2026-{number}").records}
-        assert values == {f"backend-{turn}": 990.0 + turn for turn in range(10)}
+        assert values == {f"backend-{turn}": rounds - 10.0 + turn for turn in range(10)}
 
 
 def test_a_round_is_stored_in_one_transaction(store_url: str) -> None:

@@ -217,3 +217,22 @@ def test_a_missing_field_and_a_nested_one_are_named() -> None:
 def test_the_id_of_a_row_is_its_own() -> None:
     assert JOB.row.id == "b<-s/cpu/fp32/m"
     assert replace(JOB, source=None, seed=3).row.id == "b/cpu/fp32/m"
+
+
+EVALUATION = Evaluation(epoch=1.5, seconds=2.0, train_loss=None, split="test")
+
+
+def test_signs_of_life_are_told_from_replies() -> None:
+    assert protocol.read_alive(protocol.ALIVE) == protocol.Alive()
+    assert protocol.read_alive(protocol.write_alive(EVALUATION)) == protocol.Alive(EVALUATION)
+    for line in (b"", b'{"ok": {}}\n', b'{"error": {}}\n', b"garbage"):
+        assert protocol.read_alive(line) is None
+
+
+@pytest.mark.parametrize(
+    "more",
+    [b"", b'"evaluation": 3}', b'"evaluation": {"epoch": "x"}}', b'"other": 1}', b'"evaluation": ' + b"[" * 9999],
+)
+def test_a_sign_of_life_with_something_else_is_refused(more: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        protocol.read_alive(protocol.ALIVE_WITH_MORE + more)

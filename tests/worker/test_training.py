@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from bench.worker import clock
-from bench.worker.protocol import Job, Work, evaluation_file
+from bench.worker.protocol import Evaluation, Job, Work, evaluation_file
 from bench.worker.training import CHUNK, TrainingRun
 from bench.workloads.recipe import Recipe, Schedule
 
@@ -67,7 +67,7 @@ def fit(
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
     often: bool = False,
-    alive: Callable[[], None] = lambda: None,
+    alive: Callable[[Evaluation | None], None] = lambda evaluation: None,
     **settings: Any,
 ) -> TrainingRun:
     plain = {"learning_rate": 0.5, "batch_size": 10, "epochs": 2, **settings}
@@ -83,10 +83,18 @@ def fit(
 
 
 def test_it_says_that_it_is_alive(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    backend, said = Counted(), []
-    fit(backend, folder, monkeypatch, alive=lambda: said.append(len(backend.rates)))
+    backend, said, heard = Counted(), [], []
+
+    def alive(evaluation: Evaluation | None) -> None:
+        said.append(len(backend.rates))
+        if evaluation is not None:
+            heard.append(evaluation)
+            assert (folder / evaluation_file(len(heard) - 1)).exists(), "the parent scores it at once"
+
+    found = fit(backend, folder, monkeypatch, alive=alive)
     assert said[-1] == len(backend.rates), "after the last batch as well"
     assert len(said) >= 2, "in every epoch"
+    assert heard == found.evaluations, "each when it is done"
 
 
 def test_steps_and_copies_are_on_the_clock_and_evaluations_are_not(

@@ -64,7 +64,7 @@ ORT = ("--backend", "onnxruntime")
 def written(folder: Path, kind: str) -> Path:
     """A small file, written in a process of its own (protobuf warns in ours)."""
     path = folder / "mine.onnx"
-    subprocess.run([sys.executable, "-c", WRITER, kind, str(path)], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", WRITER, kind, str(path)], check=True, timeout=300)
     return path
 
 
@@ -201,6 +201,7 @@ def test_the_node_that_parts_is_named(bench: Bench) -> None:
     assert "(Gemm) (1.0e-01)" in check["note"]
 
 
+@pytest.mark.long
 def test_several_files_are_compared(bench: Bench) -> None:
     """Each has its own inputs, batch size, certificate and data; an option is for the files that have the input."""
     folders = [bench.folder / kind for kind in ("plain", "open", "fixed")]

@@ -174,6 +174,18 @@ class Judge:
         return {form: losses_error(got, self.expected.losses[form]) for form in forms(training.optimizer)}
 
 
+def worst_of(processes: Sequence[list[Result]]) -> list[Result]:
+    """Of every check, the worst of the processes that train together: each is judged alike."""
+    if len(processes) == 1:
+        return processes[0]
+    by_name: dict[str, list[Result]] = {}
+    for results in processes:
+        for result in results:
+            by_name.setdefault(result.name, []).append(result)
+    worst = (max(found, key=lambda each: (not each.passed, each.value)) for found in by_name.values())
+    return [replace(each, note=f"{each.note}; worst of {len(processes)} processes".lstrip("; ")) for each in worst]
+
+
 def _identify_form(detail: str, errors: dict[str, float], scale: str) -> tuple[str, dict[str, Any]]:
     """Which of two published forms a backend follows, as text and as details. The details are empty if rounding hides
     the difference. ``scale``: what the errors are a share of, as text."""

@@ -3,6 +3,7 @@ holds out are here only, out of their reach."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ from backends.reference import cross_entropy
 from bench.array_files import read_array
 from bench.records.record import CurvePoint
 from bench.runner.worker_process import WorkerError
-from bench.worker.protocol import Exports, Trained, WorkerReport, evaluation_file
+from bench.worker.protocol import Evaluation, Exports, Trained, WorkerReport, evaluation_file
 
 Logits: TypeAlias = npt.NDArray[np.float32]
 LOGITS = "logits.npy"
@@ -74,28 +75,38 @@ def score(logits: Logits, labels: Labels) -> Scores:
     return Scores(accuracy=correct / len(labels), correct=correct, images=len(labels), loss=float(loss))
 
 
+def curve_point(
+    evaluation: Evaluation, number: int, folder: Path, labels: Mapping[str, Labels], classes: int
+) -> CurvePoint:
+    """The ``number``-th evaluation of a training with the scores of its file in ``folder``.
+
+    Raises:
+        WorkerError: the file is missing or wrong, a number is none, or training diverged.
+    """
+    if evaluation.split not in labels:
+        raise WorkerError("failed", f"the worker evaluated an unknown split: {evaluation.split}")
+    its_labels = labels[evaluation.split]
+    scores = score(read_logits(folder / evaluation_file(number), len(its_labels), classes), its_labels)
+    numbers = (evaluation.epoch, evaluation.seconds, evaluation.train_loss)
+    if not all(each is None or math.isfinite(each) for each in numbers):
+        raise WorkerError("failed", f"the worker's evaluation {number + 1} has a number that is not finite")
+    return CurvePoint(
+        epoch=evaluation.epoch,
+        seconds=evaluation.seconds,
+        train_loss=evaluation.train_loss,
+        split=evaluation.split,
+        loss=scores.loss,
+        accuracy=scores.accuracy,
+    )
+
+
 def fitted(trained: Trained, folder: Path, labels: Mapping[str, Labels], classes: int, target: float | None) -> Fitted:
     """A training with the scores of its files in ``folder``. ``labels``: by split; ``target``: an accuracy.
 
     Raises:
         WorkerError: a file is missing or wrong, or training diverged.
     """
-    curve = []
-    for number, point in enumerate(trained.evaluations):
-        if point.split not in labels:
-            raise WorkerError("failed", f"the worker evaluated an unknown split: {point.split}")
-        its_labels = labels[point.split]
-        scores = score(read_logits(folder / evaluation_file(number), len(its_labels), classes), its_labels)
-        curve.append(
-            CurvePoint(
-                epoch=point.epoch,
-                seconds=point.seconds,
-                train_loss=point.train_loss,
-                split=point.split,
-                loss=scores.loss,
-                accuracy=scores.accuracy,
-            )
-        )
+    curve = [curve_point(point, number, folder, labels, classes) for number, point in enumerate(trained.evaluations)]
     reached = (point.seconds for point in curve if target is not None and point.accuracy >= target)
     return Fitted(
         fit_seconds=trained.fit_seconds,

@@ -6,13 +6,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from backends.base import Images, Labels, Training
 from backends.model import ModelSpec, Weights
 from bench.array_files import read_arrays
 from bench.runner.judges.result import Result
 from bench.runner.judges.training_steps import BACKWARD, StepJudge, TrainingSteps
-from bench.worker.protocol import Close, Closed
-from bench.worker.reference_outputs import LONG_PEAKS, bytes_needed
+from bench.worker.group import parts_of, processes_of, rank_folder
+from bench.worker.protocol import Close, Closed, Job
+from bench.worker.reference_outputs import LONG_PEAKS, bytes_needed, whole_parts
 from bench.worker.timed_inputs import Draw
 
 NAME = "timed_training"
@@ -26,7 +29,16 @@ MEMORY = 1e9
 def images_of_a_step(model: ModelSpec, batch_size: int) -> int:
     """The batch size of the steps: that of the timed ones, or what the reference can afford."""
     affordable = min(FLOPS / (BACKWARD * max(model.flops, 1)), MEMORY / bytes_needed(model, 1))
-    return max(1, min(batch_size, int(affordable)))
+    return max(1, whole_parts(min(batch_size, int(affordable))))
+
+
+def _check_equal(request: Close, processes: int) -> None:
+    """Raise ValueError if processes that train together hold other weights than the first."""
+    first = read_arrays(request.out)
+    for rank in range(1, processes):
+        other = read_arrays(rank_folder(request.out.parent, rank) / request.out.name)
+        if set(other) != set(first) or any(not np.array_equal(first[name], other[name]) for name in first):
+            raise ValueError(f"process {rank} of {processes} holds other weights than process 0")
 
 
 @dataclass(frozen=True)
@@ -38,13 +50,15 @@ class TimedTraining:
     images: Images
     labels: Labels
 
-    def judge(self, precision: str, request: Close, closed: Closed, earlier: int) -> Result:
+    def judge(self, job: Job, request: Close, closed: Closed, earlier: int) -> Result:
         """The worst of all errors, each as a share of the largest allowed. ``earlier``: how many steps the worker's
         optimizer has made before these, at least."""
-        judge = StepJudge(self.model, self.training)
+        precision = job.precision
+        judge = StepJudge(self.model, self.training, parts_of(job, self.model.normalizes))
         try:
             steps = self._steps(request, closed, earlier)
-        except (ValueError, IndexError) as error:
+            _check_equal(request, processes_of(job))
+        except (ValueError, IndexError, OSError) as error:
             return Result(NAME, float("inf"), 1, f"its steps cannot be read: {error}")
         if judge.incomplete(steps):
             return Result(NAME, float("inf"), 1, "losses or weights are missing")

@@ -68,6 +68,8 @@ class StepJudge:
 
     model: ModelSpec
     training: Training
+    parts: int = 1
+    """In which each batch is normalized (``Network``)."""
 
     def incomplete(self, steps: TrainingSteps) -> bool:
         """Whether losses or weights are missing, are no numbers, or have other shapes."""
@@ -103,7 +105,7 @@ class StepJudge:
         if precision not in FULL or all((mask == 1).all() for mask in masks.values()):
             return {}
         for loss, weights, (x, y) in zip(steps.losses, steps.weights, steps.batches, strict=False):
-            without = Network(self.model, weights, self.training).loss(x, y, {})
+            without = Network(self.model, weights, self.training, self.parts).loss(x, y, {})
             if abs(loss - without) > NOTHING_DROPPED * max(without, LEAST_LOSS):
                 return {"dropout": 0.0}
         return {"dropout": float("inf")}
@@ -152,7 +154,8 @@ class StepJudge:
     def _loss_and_slopes(self, steps: TrainingSteps, step: int) -> tuple[float, Vector]:
         """The loss before a step, and the gradient with the weight decay that belongs to it."""
         at = steps.weights[step]
-        loss, gradients = Network(self.model, at, self.training).gradients(*steps.batches[step])
+        network = Network(self.model, at, self.training, self.parts)
+        loss, gradients = network.gradients(*steps.batches[step])
         options = self.training.optimizer
         decay = 0.0 if options.name == "adamw" else options.weight_decay
         return loss, np.concatenate([np.ravel(gradients[n] + decay * at[n].astype(np.float64)) for n in self._trained])

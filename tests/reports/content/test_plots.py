@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import figure, hostile_run, latency, recorded, row, run, speed
+from builders import figure, hostile_run, latency, recorded, row, run, speed, trained_run
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -73,10 +73,10 @@ def test_bars_are_the_values_and_points_the_processes() -> None:
     assert sorted(points.x) == [50, 51, 52, 100, 105, 110]
     assert "Not measured: c." in plot.alternative
     drawn = plotly.figure(plot)
-    assert drawn["data"][0]["x"] == list(bars.x)
+    assert drawn["data"][0]["x"] == [float(f"{x:.6g}") for x in bars.x], "six digits, no more bytes"
     error = drawn["data"][0]["error_x"]
-    assert bars.x[0] - error["arrayminus"][0] == pytest.approx(bars.low[0])
-    assert bars.x[0] + error["array"][0] == pytest.approx(bars.high[0])
+    assert bars.x[0] - error["arrayminus"][0] == pytest.approx(bars.low[0], rel=1e-5)
+    assert bars.x[0] + error["array"][0] == pytest.approx(bars.high[0], rel=1e-5)
 
 
 def test_the_distribution_is_of_all_calls() -> None:
@@ -87,6 +87,16 @@ def test_the_distribution_is_of_all_calls() -> None:
     assert (series.x[0], series.x[-1], series.y[0], series.y[-1]) == (1.0, 2.0, 0.0, 100.0)
     assert plot.x.log
     assert "of 6 calls" in plot.alternative
+
+
+def test_a_count_lies_where_its_row_and_column_cross() -> None:
+    (plot,) = [each for each in all_plots(trained_run()) if isinstance(each, HeatMap)]
+    assert plot.counts == ((4, 1), (0, 5))
+    drawn = plotly.figure(plot)
+    cells, _ = drawn["data"]
+    places = zip(cells["y"], cells["base"], cells["x"], cells["text"], cells["customdata"], strict=True)
+    assert list(places) == [(0, -0.5, 1, "4", "cat"), (0, 0.5, 1, "1", "dog"), (1, 0.5, 1, "5", "dog")]
+    assert drawn["layout"]["xaxis"]["tickvals"] == drawn["layout"]["yaxis"]["tickvals"] == [0, 1]
 
 
 def test_phases_of_a_worker_follow_one_another() -> None:

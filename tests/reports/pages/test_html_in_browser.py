@@ -11,25 +11,13 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from builders import HOSTILE, hostile_run, latency, recorded, row, run, speed
 from html_pages import pages, series
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from bench.analysis import trends
 from bench.records.export import export
 from reports.pages import html
 
-CHROMIUM = ("/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome")
 WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
-
-
-@pytest.fixture(scope="module")
-def browser(process: None) -> Iterator[Browser]:
-    installed = [path for path in CHROMIUM if Path(path).exists()]
-    if not installed:
-        pytest.skip("no Chromium here: apt-get install chromium")
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=installed[0], args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 Opens = Callable[..., Page]

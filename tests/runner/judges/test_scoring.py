@@ -67,3 +67,10 @@ def test_an_unknown_split_is_refused(folder: Path) -> None:
     odd = replace(TRAINED, evaluations=(replace(POINTS[0], split="train"),))
     with pytest.raises(WorkerError, match="an unknown split: train"):
         scoring.fitted(odd, folder, LABELS, 3, None)
+
+
+@pytest.mark.parametrize("wrong", [{"epoch": math.inf}, {"seconds": math.nan}, {"train_loss": -math.inf}])
+def test_a_number_that_is_not_finite_costs_the_row_only(folder: Path, wrong: dict[str, float]) -> None:
+    evaluation = replace(POINTS[0], **wrong)
+    with pytest.raises(WorkerError, match="evaluation 1 has a number that is not finite"):
+        scoring.curve_point(evaluation, 0, folder, LABELS, 3)

@@ -18,10 +18,12 @@ from bench.runner.judges import timed_training
 from bench.runner.judges.result import Result
 from bench.runner.judges.timed_training import STEPS, TimedTraining, images_of_a_step
 from bench.runner.judges.training_steps import StepJudge, TrainingSteps
-from bench.worker.protocol import Close, Closed
+from bench.worker.protocol import Close, Closed, Job
 from bench.worker.reference_outputs import LONG_PEAKS, bytes_needed
 from bench.worker.timed_inputs import Draw
 from bench.workloads.models import MODELS
+
+JOB = Job(backend="reference", mode="numpy", model="m", dataset="d", recipe="r", threads=1)
 
 MODEL = MODELS["article-pytorch"]
 RNG = np.random.default_rng(0)
@@ -85,7 +87,7 @@ def written(
 
 def judged(path: Path, training: Training, step: Step = honest, form: str | None = None) -> Result:
     judge = TimedTraining(MODEL, training, IMAGES, LABELS)
-    return judge.judge("fp32", *written(path, training, step, form), EARLIER)
+    return judge.judge(JOB, *written(path, training, step, form), EARLIER)
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=str)
@@ -157,9 +159,9 @@ def test_half_of_a_batch_is_seen_after_long_training(tmp_path: Path, optimizer: 
     judge = TimedTraining(MODEL, training, EASY, hard)
     for seed in range(10):
         answer = written(tmp_path, training, half_the_batch, inputs=(EASY, hard), start=taught.weights, seed=seed)
-        assert not judge.judge("fp32", *answer, EARLIER).passed
+        assert not judge.judge(JOB, *answer, EARLIER).passed
     answer = written(tmp_path, training, inputs=(EASY, hard), start=taught.weights)
-    assert judge.judge("fp32", *answer, EARLIER).passed
+    assert judge.judge(JOB, *answer, EARLIER).passed
 
 
 @pytest.mark.parametrize("step", WRONG)
@@ -196,8 +198,8 @@ def test_a_file_that_cannot_be_read_is_a_failed_check(tmp_path: Path, damage: Ca
     request, closed = written(tmp_path, training)
     damage(request.out)
     judge = TimedTraining(MODEL, training, IMAGES, LABELS)
-    assert not judge.judge("fp32", request, closed, EARLIER).passed
-    assert not judge.judge("fp32", request, Closed(losses=()), EARLIER).passed
+    assert not judge.judge(JOB, request, closed, EARLIER).passed
+    assert not judge.judge(JOB, request, Closed(losses=()), EARLIER).passed
 
 
 def test_a_large_model_gets_fewer_images(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,7 +237,5 @@ def test_with_dropout_only_the_movement_is_judged(tmp_path: Path, monkeypatch: p
     request, closed = written(tmp_path, training, half_the_batch)
     monkeypatch.setattr(type(MODEL), "dropout_masks", lambda self, images, seed: {"dropout_1": np.ones(1)})
     judge = TimedTraining(MODEL, training, IMAGES, LABELS)
-    assert judge.judge("fp32", request, closed, EARLIER).passed
-    assert (
-        replace(judge, model=MODEL).judge("fp32", *written(tmp_path, training, every_second), EARLIER).passed is False
-    )
+    assert judge.judge(JOB, request, closed, EARLIER).passed
+    assert replace(judge, model=MODEL).judge(JOB, *written(tmp_path, training, every_second), EARLIER).passed is False

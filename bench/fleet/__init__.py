@@ -1,0 +1,1 @@
+"""The same jobs on other machines: which nodes, what is sent to them, and what comes back."""

@@ -24,6 +24,8 @@ _HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}
 """Precision to inference precision. int8: that of the nodes that are not quantized."""
 _CAPABILITIES = {"bf16": "BF16", "fp16": "FP16", "int8": "INT8"}
 """Precision to what the plugin must say of the processor."""
+_KINDS = {"Convolution": "Conv", "GroupConvolution": "Conv", "FullyConnected": "Gemm"}
+"""The plugin's names of operators to those of a file's nodes, where they differ and hold a kernel."""
 _NAMES = {"f32": "float32", "bf16": "bfloat16", "f16": "float16"}
 
 
@@ -180,7 +182,10 @@ class Adapter(Backend):
                         spent[key] = spent.get(key, 0.0) + node.real_time.total_seconds() / steps
         finally:
             self._compiled, self._requests, self._counts = compiled, requests, False
-        return [Operator(name, kind, "", False, seconds, note) for (name, kind, note), seconds in spent.items()]
+        return [
+            Operator(name, _KINDS.get(kind, kind), "", False, seconds, note)
+            for (name, kind, note), seconds in spent.items()
+        ]
 
     def _properties(self) -> dict[str, Any]:
         return {

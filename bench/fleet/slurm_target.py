@@ -36,6 +36,10 @@ CANCELLED = "somebody cancelled it (scancel)"
 OVER = (
     "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "TIMEOUT"
 )  # fmt: skip
+UNKNOWN_JOB = "Invalid job id"
+"""What squeue says of jobs that have been over for a while. Another failure is the controller's, which may come back."""
+NO_REQUEUE = {"no_requeue": True}
+"""SLURM begins a job again by itself when its node fails. The driver does that: it knows what was stored."""
 GONE = ("DOWN", "DRAIN", "FAIL", "MAINT", "NO_RESPOND", "POWER", "REBOOT", "UNKNOWN", "RESERVED", "INVAL")
 """Parts of the states of nodes that take no jobs."""
 
@@ -100,9 +104,10 @@ class SlurmTarget:
 
     def _executor(self, more: Mapping[str, Any]) -> Any:
         executor = self._submitit.SlurmExecutor(folder=str(self.folder / "jobs"))
-        own = {"job_name": "evenbench", "time": MINUTES}
+        parameters = {"job_name": "evenbench", "time": MINUTES, **self.parameters, **more}
         try:
-            executor.update_parameters(**{**own, **self.parameters, **more})
+            parameters["additional_parameters"] = NO_REQUEUE | dict(parameters.get("additional_parameters", {}))
+            executor.update_parameters(**parameters)
         except (ValueError, TypeError, NameError) as error:
             raise UsageError(f"--slurm: {str(error).splitlines()[0]}") from error
         return executor
@@ -193,13 +198,15 @@ class SlurmTarget:
         return news
 
     def _ask_states(self) -> None:
-        """Which jobs have ended; one that SLURM has forgotten has."""
+        """Which jobs have ended; one that SLURM has forgotten has. A controller that does not answer tells nothing."""
         self._asked = time.monotonic()
         if not self._out:
             return
         tickets = ",".join(out.ticket for out in self._out.values())
-        text = _command("squeue", "--noheader", "--states=all", "--format=%i|%T", f"--jobs={tickets}", forgives=True)
-        states = dict(line.split("|") for line in text.split() if "|" in line)
+        asked = _done("squeue", "--noheader", "--states=all", "--format=%i|%T", f"--jobs={tickets}")
+        if asked.returncode != 0 and UNKNOWN_JOB not in asked.stderr:
+            return  # the controller does not answer; jobs go on without it
+        states = dict(line.split("|") for line in asked.stdout.split() if "|" in line)
         for out in self._out.values():
             state = states.get(out.ticket, "it is no longer known to squeue")
             if not out.over and (state in OVER or out.ticket not in states):
@@ -209,24 +216,28 @@ class SlurmTarget:
         """End all jobs as Ctrl-C ends a command."""
         tickets = [out.ticket for out in self._out.values()]
         if tickets:
-            _command("scancel", "--signal=INT", *tickets, forgives=True)  # of their steps
-            pending = _command("squeue", "--noheader", "--states=PENDING", "--format=%i", f"--jobs={','.join(tickets)}",
-                               forgives=True).split()  # fmt: skip
-            if pending:
-                _command("scancel", *pending, forgives=True)
+            _done("scancel", "--signal=INT", *tickets)  # of their steps
+            pending = _done("squeue", "--noheader", "--states=PENDING", "--format=%i", f"--jobs={','.join(tickets)}")
+            if waiting := pending.stdout.split():
+                _done("scancel", *waiting)
 
     def close(self) -> None:
         """Nothing is held."""
 
 
-def _command(*arguments: str, forgives: bool = False) -> str:
+def _done(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """One of SLURM's commands, whatever came of it."""
+    return subprocess.run(arguments, capture_output=True, text=True, check=False)
+
+
+def _command(*arguments: str) -> str:
     """Standard output of one of SLURM's commands.
 
     Raises:
-        BenchError: it failed, and ``forgives`` is not said.
+        BenchError: it failed.
     """
-    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
-    if done.returncode != 0 and not forgives:
+    done = _done(*arguments)
+    if done.returncode != 0:
         raise BenchError(
             f"{arguments[0]} failed: {_last(done.stderr) or done.returncode}; does SLURM's controller run?"
         )

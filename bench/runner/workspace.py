@@ -347,7 +347,8 @@ class Workspace:
 
     def prepare(self, row: Row) -> Prepare:
         """The first request of a measuring worker."""
-        weights = self.folder(row) / "weights.npz" if "fit" in row.tasks else None
+        fitted = row if "fit" in row.tasks else row.source
+        weights = None if fitted is None else self.folder(fitted) / "weights.npz"
         return Prepare(work=self.work(row), weights=weights, batch=self.first_batches.get(row.fit_id))
 
     def ask_fresh_worker(

@@ -536,7 +536,7 @@ class Prepare(Request[Prepared]):
 
     work: Work
     weights: Path | None = None
-    """The trained weights (npz); None: the initial weights, or those of the model file."""
+    """The trained weights (npz), of a runtime those of its model file; None: the initial weights, or a user's file."""
     batch: int | None = None
     """Batch size of the first call; None: that of ``work``."""
 

@@ -382,7 +382,7 @@ class Session:
             operators = self.backend.operators(make_step, steps)
         work = self._work
         if work.file is not None and work.inputs is None:
-            operators = onnx_layers.named(operators, _model_file(work), self._model, self._initial_weights())
+            operators = onnx_layers.named(operators, _model_file(work), self._model, self._weights())
         return Profiled(
             operators=tuple(TimedOperator(**each._asdict()) for each in operators),
             plain=plain.seconds / plain.images,

@@ -71,7 +71,7 @@ def document(run: Run, record: Record, row: str, script: Script, images: Pixels)
     height, width, channels = images.shape[1:]
     return HEAD.format(
         title=printable(f"Throughput of inference, {row}, {record.job.model}, batch {batch}, end-to-end."),
-        measured=printable(_measured(run, record, figure)),
+        measured="\n".join(map(printable, _measured(run, record, figure))),
         seed=record.job.seed,
         packages=" ".join(_packages(record, script)),
         imports="\n".join(script.imports),
@@ -132,7 +132,7 @@ def throughput(record: Record) -> Figure:
     return max(measured, key=lambda figure: figure.batch_size or 0)
 
 
-def _measured(run: Run, record: Record, figure: Figure) -> str:
+def _measured(run: Run, record: Record, figure: Figure) -> list[str]:
     metric = METRICS[figure.name]
     bounds = "" if figure.low is None or figure.high is None else f" [{figure.low:,.0f}, {figure.high:,.0f}]"
     value = metric.with_unit(figure.value or 0.0)
@@ -140,10 +140,17 @@ def _measured(run: Run, record: Record, figure: Figure) -> str:
     measured = (
         f"evenbench run {run.name}: {value}{bounds} over {figure.n} processes, {record.job.threads} threads, {cpu}."
     )
-    if record.job.allocator == allocators.SYSTEM:
-        return measured
-    variables = {name: text for name, text in allocators.environment(record.job.allocator).items() if text is not None}
-    return f"{measured} Set {' '.join(f'{name}={text}' for name, text in variables.items())} as it had."
+    command = _command(record)
+    return [measured, *([f"As its workers ran: {command}"] if command else [])]
+
+
+def _command(record: Record) -> str:
+    """What starts the file with the row's allocator and on its CPUs; empty: nothing special."""
+    wanted = {} if record.job.allocator == allocators.SYSTEM else allocators.environment(record.job.allocator)
+    parts = [f"{name}={text}" for name, text in wanted.items() if text is not None]
+    if record.job.cpus is not None:
+        parts += ["taskset", "-c", ",".join(map(str, record.job.cpus))]
+    return " ".join([*parts, "python", "THIS_FILE"]) if parts else ""
 
 
 def _packages(record: Record, script: Script) -> list[str]:

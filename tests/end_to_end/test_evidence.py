@@ -27,6 +27,7 @@ PRINTED = {
     "onnx_opsets.py": r"\{'certified': 5\}",
     "history_scale.py": r"compare last~1 last: \d\.\d+ s in 1,000 records",
     "site_scale.py": r"'nothing new': \d+\.\d+.*'files': \d+",
+    "explain_aa.py": r"onnxruntime <- pytorch infer: blamed .* of \d+ parts; largest ",
     "reproducers.py": r"onnxruntime <- keras \{\"row\": \[\d+",
 }
 
@@ -36,7 +37,10 @@ def test_every_benchmark_of_evidence_is_tried_here() -> None:
     assert scripts == {*PRINTED, "bed.py", "parity_margins.py", "test_startup.py"}
 
 
-LONG = {"aa.py", "contention.py", "cost.py", "fidelity.py", "history_scale.py", "repeatability.py", "reproducers.py"}
+LONG = {
+    "aa.py", "contention.py", "cost.py", "explain_aa.py", "fidelity.py", "history_scale.py", "repeatability.py",
+    "reproducers.py",
+}  # fmt: skip
 """Benchmarks that take half a minute or more: too long for CI."""
 
 

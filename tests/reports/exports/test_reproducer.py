@@ -18,6 +18,7 @@ from backends.base import Unsupported
 from backends.model import AveragePool2D, Conv2D, Dense, Flatten, ModelSpec, ReLU
 from backends.reference import Network
 from backends.script import Script
+from bench.machine import allocators
 from bench.workloads.datasets import registry
 from bench.workloads.models import MODELS
 from reports.exports import reproducer
@@ -126,6 +127,26 @@ def test_the_code_runs_to_its_end_where_nothing_of_ours_can_be_imported(process:
     assert re.search(r"^[\d,]+ images/s, median of 3 slices \(80% of them [\d,]+ to [\d,]+\)$", output, re.MULTILINE), (
         output
     )
+
+
+@pytest.mark.parametrize(
+    ("job", "line"),
+    [
+        ({}, None),
+        ({"cpus": (0, 2)}, "As its workers ran: taskset -c 0,2 python THIS_FILE"),
+        ({"allocator": allocators.ARENA}, r"As its workers ran: (MALLOC_\w+=\d+ )+python THIS_FILE"),
+        (
+            {"allocator": allocators.ARENA, "cpus": (1,)},
+            r"As its workers ran: (MALLOC_\w+=\d+ )+taskset -c 1 python .*",
+        ),
+    ],
+)
+def test_the_code_says_how_its_row_was_started(job: dict[str, Any], line: str | None) -> None:
+    record = row("pytorch", [speed([100.0, 110.0, 105.0], batch_size=16)], job={"seed": SEED, **job})
+    images = np.zeros((10, 8, 8, 1), np.uint8)
+    text = reproducer.document(run(record), record, "pytorch", Script((), (), (), (), ()), images)
+    found = [each for each in text.splitlines() if each.startswith("As its workers ran")]
+    assert [bool(re.fullmatch(line, each)) for each in found] == [True] if line is not None else not found
 
 
 def test_what_has_no_code_says_why() -> None:

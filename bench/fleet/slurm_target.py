@@ -37,7 +37,7 @@ OVER = (
     "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "TIMEOUT"
 )  # fmt: skip
 UNKNOWN_JOB = "Invalid job id"
-"""What squeue says of jobs that have been over for a while. Another failure is the controller's, which may come back."""
+"""What squeue says of jobs that have been over for a while. Other failures are the controller's, and may pass."""
 NO_REQUEUE = {"no_requeue": True}
 """SLURM begins a job again by itself when its node fails. The driver does that: it knows what was stored."""
 GONE = ("DOWN", "DRAIN", "FAIL", "MAINT", "NO_RESPOND", "POWER", "REBOOT", "UNKNOWN", "RESERVED", "INVAL")

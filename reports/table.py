@@ -46,4 +46,6 @@ class Document:
 
 def printable(text: str) -> str:
     """Foreign text on one line; control characters (terminal escapes, line breaks) become blanks."""
+    if text.isprintable():
+        return text
     return "".join(character if character.isprintable() else " " for character in text)

@@ -119,5 +119,6 @@ def _value(metric: Metric, piece: Slice) -> float:
 
 def _same(figure: Figure, record: Record) -> Figure | None:
     """The figure of another record under the same key, if it was measured."""
-    measured = (other for other in record.figures if other.key == figure.key and other.value is not None)
+    key = figure.key
+    measured = (other for other in record.figures if other.value is not None and other.key == key)
     return next(measured, None)

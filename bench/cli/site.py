@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,12 +13,15 @@ from bench.errors import UsageError
 
 if TYPE_CHECKING:
     from bench.records.gate_result import Check
+    from bench.records.series import Listed
     from bench.store.store import Store
     from reports.site.folder import SiteFolder
 
+KINDS = ("html", "json")
+"""A page, and the data beside it."""
 LAST = 1000
 """Points of a trend."""
-BATCH = 50
+BATCH = 20
 """Runs that a process writes at a time."""
 
 
@@ -56,10 +59,9 @@ def site(
         folder.make(f"{index.ASSETS}{name}", version, lambda text=content: text)  # type: ignore[misc]
     runs = queries.runs(opened, queries.Filter(), limit=2**31)
     states = queries.states(opened)
-    _runs(folder, opened, {run.name: f"{version} {states[run.name]}" for run in runs if run.name in states})
+    _runs_and_trends(folder, opened, runs, {name: f"{version} {state}" for name, state in states.items()})
     checks = [check for name in opened.names(CHECKS) if (check := opened.read(CHECKS, name, Check)) is not None]
     _checks(folder, checks, version)
-    _trends(folder, opened, version)
     pages = {
         "index.html": lambda: index.index_page(runs, checks),
         "runs.html": lambda: index.runs_page(runs),
@@ -80,30 +82,49 @@ def site(
     print(f"{output}/index.html: {folder.files} files, {folder.written} written, {gone} removed")
 
 
-def _runs(folder: SiteFolder, store: Store, keys: dict[str, str]) -> None:
-    """The pages of runs, each with its record; where many are new, by as many processes as there are CPUs."""
+def _runs_and_trends(folder: SiteFolder, store: Store, runs: Sequence[Listed], states: Mapping[str, str]) -> None:
+    """The pages of runs, each with its record, and of workloads; where many runs are new, by as many processes as there
+    are CPUs. ``states``: what the pages of a run are made of, as a short text, by run."""
     from concurrent.futures import ProcessPoolExecutor
+    from contextlib import ExitStack
     from itertools import repeat
     from multiprocessing import get_context
 
     from bench.machine.host import available_cpus
+    from bench.store import queries
+    from reports.site import index
 
-    files = {name: (f"runs/{name}.html", f"runs/{name}.json") for name in keys}
-    new = [name for name, key in keys.items() if not all(folder.is_there(path, key) for path in files[name])]
-    for name in new:
-        for path in files[name]:
-            folder.check(path)
+    def new(pages: Mapping[str, str]) -> list[str]:
+        """The pages that must be written, with the data beside them; ``pages``: their keys by path."""
+        there = {page: [folder.is_there(f"{page}.{kind}", key) for kind in KINDS] for page, key in pages.items()}
+        for page, key in pages.items():
+            for kind in KINDS:
+                folder.check(f"{page}.{kind}")
+                if not all(there[page]):
+                    folder.note(f"{page}.{kind}", key)
+        return [page for page in pages if not all(there[page])]
+
+    listed = {f"runs/{run.name}": run for run in runs if run.name in states}
+    names = [listed[page].name for page in new({page: states[run.name] for page, run in listed.items()})]
+    workloads = {f"trends/{index.slug('/'.join(parts))}": parts for parts in queries.workloads(store)}
+    keys = {page: _trend_key("/".join(parts), runs, states) for page, parts in workloads.items()}
+    trends = new(keys)
     url = store.url.render_as_string(hide_password=False)
-    batches = [new[start : start + BATCH] for start in range(0, len(new), BATCH)]
-    if len(batches) > 1:
-        with ProcessPoolExecutor(len(available_cpus()), get_context("spawn")) as pool:
-            list(pool.map(_write_runs, repeat(url), repeat(folder.path), batches))
-    else:
-        for names in batches:
-            _write_runs(url, folder.path, names)
-    for name in new:
-        for path in files[name]:
-            folder.note(path, keys[name])
+    batches = [names[start : start + BATCH] for start in range(0, len(names), BATCH)]
+    with ExitStack() as stack:
+        spread: Callable[..., Iterable[None]] = map
+        if len(batches) > 1:
+            pool = ProcessPoolExecutor(len(available_cpus()), get_context("spawn"))
+            spread = stack.enter_context(pool).map
+        # Trends take longest, so they begin first.
+        first = spread(_write_trends, repeat(url), repeat(folder.path), [workloads[page] for page in trends], trends)
+        list(spread(_write_runs, repeat(url), repeat(folder.path), batches))
+        list(first)
+
+
+def _trend_key(workload: str, runs: Sequence[Listed], states: Mapping[str, str]) -> str:
+    """What a workload's trends are made of: its runs, and which of their shifts somebody has acknowledged."""
+    return _digest(*(f"{states.get(run.name)} {run.acknowledged}" for run in runs if workload in run.workloads))
 
 
 def _write_runs(url: str, folder: Path, names: Sequence[str]) -> None:
@@ -141,30 +162,25 @@ def _checks(folder: SiteFolder, checks: Sequence[Check], version: str) -> None:
         folder.make(f"checks/{name}.json", key, lambda: export_check(check))  # noqa: B023
 
 
-def _trends(folder: SiteFolder, store: Store, version: str) -> None:
-    """A page for every workload: its series over time, on every machine, with their level shifts."""
-    import json
+def _write_trends(url: str, folder: Path, workload: tuple[str, str, str], page: str) -> None:
+    """Write the page of a workload, its series over time on every machine with their level shifts, and the series as
+    data."""
     import shlex
-    from dataclasses import asdict
 
-    from bench.analysis import trends
+    from bench.analysis.trends import all_level_shifts
     from bench.store import queries
+    from bench.store.store import Store
     from reports.pages import html
-    from reports.site import index
+    from reports.site import index, series_data
+    from reports.site.folder import write
 
-    for parts in queries.workloads(store):
-        workload = "/".join(parts)
-        series = queries.series(store, queries.Filter(workload=parts), None, LAST)
-        name = index.slug(workload)
-        key = _digest(version, *map(repr, series))
-        page, data = f"trends/{name}.html", f"trends/{name}.json"
-        if folder.is_there(page, key) and folder.is_there(data, key):
-            continue
-        shifts = trends.all_level_shifts(series)
-        command = shlex.join(["bench", "history", "--workload", workload, "--format", "html"])
-        title = f"Trends of {workload}"
-        folder.put(page, key, html.history_page(series, shifts, command, title, index.frame(1, f"{name}.json")))
-        folder.put(data, key, json.dumps([asdict(one) for one in series]))
+    series = queries.series(Store(url), queries.Filter(workload=workload), None, LAST)
+    name = "/".join(workload)
+    command = shlex.join(["bench", "history", "--workload", name, "--format", "html"])
+    frame = index.frame(1, f"{page.rpartition('/')[2]}.json")
+    shifts = all_level_shifts(series)
+    write(folder / f"{page}.html", html.history_page(series, shifts, command, f"Trends of {name}", frame))
+    write(folder / f"{page}.json", series_data.document(series))
 
 
 def _digest(*texts: str) -> str:

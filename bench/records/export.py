@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -14,12 +15,18 @@ from bench.records.gate_result import CHECK_SCHEMA, Check
 from bench.records.record import SCHEMA, Run
 from bench.records.upgrade import upgraded_run
 
+ESCAPED = re.compile(r"\\[^\"\\]|\x7f")
+"""In JSON of ASCII, a character that may have to be replaced."""
+
 
 def export(run: Run, indent: int | None = 1) -> str:
     """A document; numbers are finite, keys stable. ``indent`` None: on one line."""
-    plain = untrusted.printable(run.model_dump(mode="json"))
+    plain = run.model_dump(mode="json")
     document = {"schema": SCHEMA, "run": plain.pop("name"), **plain}
-    return json.dumps(document, allow_nan=False, indent=indent)
+    text = json.dumps(document, allow_nan=False, indent=indent)
+    if ESCAPED.search(text) is None:
+        return text
+    return json.dumps(untrusted.printable(document), allow_nan=False, indent=indent)
 
 
 def export_check(check: Check) -> str:

@@ -62,12 +62,14 @@ def parse(text: str) -> dict[str, Any]:
 def printable(content: Any, field: str = "") -> Any:
     """Plain values with a question mark for every character that an import refuses, such as a terminal escape in a
     worker's log. ``field``: the name of what ``content`` is the value of."""
+    if isinstance(content, str):
+        refused = _CONTROL_BUT_LINES if field in TEXTS else _CONTROL
+        return content if content.isprintable() else refused.sub("?", content)
     if isinstance(content, dict):
-        return {name: printable(value, name) for name, value in content.items()}
+        return {name: value if isinstance(value, float) else printable(value, name) for name, value in content.items()}
     if isinstance(content, list | tuple):
-        return [printable(value) for value in content]
-    refused = _CONTROL_BUT_LINES if field in TEXTS else _CONTROL
-    return refused.sub("?", content) if isinstance(content, str) else content
+        return [value if isinstance(value, float) else printable(value) for value in content]
+    return content
 
 
 def check_shape(document: dict[str, Any]) -> None:

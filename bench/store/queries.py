@@ -176,9 +176,9 @@ def series_of_digest(
 
 def _series(digest: str, figure: FigureKey, rows: Sequence[Any]) -> Series:
     first = rows[0]
+    versions = {text: json.loads(text or "{}") for text in {row.versions for row in rows}}  # they seldom change
     points = tuple(
-        Point(r.run, r.started_at, r.commit, json.loads(r.versions or "{}"), r.value, r.low, r.high, r.acknowledged)
-        for r in rows
+        Point(r.run, r.started_at, r.commit, versions[r.versions], r.value, r.low, r.high, r.acknowledged) for r in rows
     )
     key = RowKey(*json.loads(first.row_key))
     workload = (first.model, first.dataset, first.recipe)

@@ -6,6 +6,7 @@ import html
 import textwrap
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 from reports.plot import Axis, HeatMap, Plot, Series
@@ -58,6 +59,8 @@ def _rounded(part: Any) -> Any:
     """Nobody sees a seventh digit, and all digits of all points are a tenth of a page."""
     if isinstance(part, float):
         return float(f"{part:.{DIGITS}g}")
+    if isinstance(part, str):
+        return part
     if isinstance(part, Mapping):
         return {name: _rounded(each) for name, each in part.items()}
     return [_rounded(each) for each in part] if isinstance(part, list | tuple) else part
@@ -141,6 +144,7 @@ def _date(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
+@cache
 def _wrapped(label: str) -> str:
     lines = textwrap.wrap(printable(label), LABEL) or [""]
     return "<br>".join(text(line) for line in lines)

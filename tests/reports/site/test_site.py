@@ -100,6 +100,8 @@ def test_the_json_beside_a_page_is_what_export_writes(tmp_path: Path) -> None:
     trend = (tmp_path / "site" / whole["trends"]["m/d/r"]).with_suffix(".json")
     (series,) = (one for one in json.loads(trend.read_text()) if one["figure"][0] == "throughput")
     assert len(series["points"]) == 12
+    versions = {number: point["versions"] for number, point in enumerate(series["points"]) if "versions" in point}
+    assert versions == {0: {"torch": "1"}, 6: {"torch": "2"}}, "where they change"
 
 
 def test_trends_show_the_change_and_the_version(tmp_path: Path) -> None:
@@ -125,6 +127,12 @@ def test_only_what_is_new_is_written(tmp_path: Path) -> None:
     trend = f"trends/{index.slug('m/d/r')}"
     lists = {"index.html", "index.json", "runs.html", "runs.json", MANIFEST}
     assert changed == {"runs/run-99.html", "runs/run-99.json", f"{trend}.html", f"{trend}.json"} | lists
+
+    before_note = contents(site)
+    queries.acknowledge(store, "run-06", "a new compiler")
+    made(site, store)
+    changed = {path for path, content in contents(site).items() if before_note.get(path) != content}
+    assert {f"{trend}.html", f"{trend}.json"} <= changed <= {f"{trend}.html", f"{trend}.json"} | lists
 
     queries.delete(store, ["run-99"])
     (site / "CNAME").write_text("bench.example")

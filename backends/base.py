@@ -60,6 +60,18 @@ class Operator(NamedTuple):
     """What is remarkable, such as that it fell to a reference implementation."""
 
 
+ROOF_OUTPUT, ROOF_CHANNELS, ROOF_KERNEL = 16, 256, 3
+"""Of the roof's convolution: sides of its output and of its kernel, channels in and out."""
+
+
+def roof_convolution(size: int) -> tuple[tuple[int, int, int, int], tuple[int, int, int, int]]:
+    """Shapes ``(N, H, W, C)`` and ``(kh, kw, in, out)`` of a convolution without padding, of as many FLOPs as the
+    product of two ``(size, size)`` matrices; no images where that is less than one."""
+    images = size**3 // (ROOF_OUTPUT * ROOF_KERNEL * ROOF_CHANNELS) ** 2
+    side = ROOF_OUTPUT + ROOF_KERNEL - 1
+    return (images, side, side, ROOF_CHANNELS), (ROOF_KERNEL, ROOF_KERNEL, ROOF_CHANNELS, ROOF_CHANNELS)
+
+
 OUTSIDE = {"loss": "(loss)", "optimizer": "(optimizer)"}
 """Names in place of a layer's, for what is no layer."""
 
@@ -335,8 +347,9 @@ class Backend(Protocol):
 
     def roof_kernels(self, size: int, length: int) -> dict[str, Callable[[], Tensor]]:
         """Kernels for the limit of the machine, on its device: ``product`` multiplies two ``(size, size)`` matrices
-        in this precision, ``triad`` computes b + s c over ``length`` float32 numbers. Either may return before the
-        device has finished. Empty: it has none."""
+        in this precision; ``convolution`` makes as many FLOPs by ``roof_convolution``, where a framework's library for
+        products may be slower than that for convolutions; ``triad`` computes b + s c over ``length`` float32 numbers.
+        They may return before the device has finished. What is absent, it does not have."""
         return {}
 
     def operators(self, make_step: Callable[[], Callable[[], object]], steps: int) -> list[Operator]:

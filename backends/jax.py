@@ -28,6 +28,7 @@ from backends.base import (
     Unavailable,
     Unsupported,
     build_of,
+    roof_convolution,
 )
 from backends.grain_loader import GrainLoader
 from backends.model import (
@@ -355,7 +356,15 @@ class Adapter(Backend):
             self._last = kernel(*given)
             return self._last
 
-        return {"product": lambda: kept(product, a, a), "triad": lambda: kept(triad, x, y)}
+        kernels = {"product": lambda: kept(product, a, a), "triad": lambda: kept(triad, x, y)}
+        if self._device != "cpu":
+            return kernels
+        images, weight = (ones(shape, self._compute) for shape in roof_convolution(size))
+        layout = ("NHWC", "HWIO", "NHWC")
+        convolution = jax.jit(
+            lambda x, w: jax.lax.conv_general_dilated(x, w, (1, 1), "VALID", dimension_numbers=layout)
+        )
+        return {**kernels, "convolution": lambda: kept(convolution, images, weight)}
 
     def counts(self) -> dict[str, int]:
         return {"parameters": sum(int(np.prod(self._state.weights[name].shape)) for name in self._model.trained)}

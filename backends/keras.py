@@ -26,6 +26,7 @@ from backends.base import (
     Spread,
     Training,
     Unsupported,
+    roof_convolution,
 )
 from backends.model import (
     AveragePool2D,
@@ -73,6 +74,7 @@ class Adapter(Backend):
         os.environ["KERAS_BACKEND"] = self.ENGINE.NAME
         several = {} if spread is None else {"spread": spread}
         self._engine = self.ENGINE(device, precision, mode, threads, **several)
+        self._device = device
         import keras
 
         # Stated here, because ~/.keras/keras.json of the user may say something else.
@@ -218,12 +220,17 @@ class Adapter(Backend):
             a, x, y = ops.ones((size, size), precision), ops.ones(length), ops.ones(length)
             product = self._engine.compiled(lambda a: ops.matmul(a, a))
             triad = self._engine.compiled(lambda x, y: x + 1.5 * y)
+            images, weight = (ops.ones(shape, precision) for shape in roof_convolution(size))
+            convolution = self._engine.compiled(lambda x, w: ops.conv(x, w, data_format="channels_last"))
 
         def run(kernel: Any, *given: Any) -> Any:
             with self._engine.scope():
                 return kernel(*given)
 
-        return {"product": lambda: run(product, a), "triad": lambda: run(triad, x, y)}
+        kernels = {"product": lambda: run(product, a), "triad": lambda: run(triad, x, y)}
+        if self._device != "cpu":
+            return kernels
+        return {**kernels, "convolution": lambda: run(convolution, images, weight)}
 
     def operators(self, make_step: Callable[[], Callable[[], object]], steps: int) -> list[Operator]:
         return self._engine.operators(self, make_step, steps)

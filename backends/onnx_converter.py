@@ -5,9 +5,25 @@ from __future__ import annotations
 import platform
 from pathlib import Path
 
+import numpy as np
+
 from backends.base import Images, Unavailable
 
 _TOOLS = "fp16 and int8 files are made by ONNX Runtime's tools: pip install 'evenbench[onnx]'"
+
+
+def product(size: int) -> bytes | None:
+    """An ONNX file that multiplies its input ``a``, a ``(size, size)`` matrix, by one of its own; None: the package
+    onnx is not installed."""
+    try:
+        from onnx import TensorProto, helper, numpy_helper
+    except ImportError:
+        return None
+    a, out = (helper.make_tensor_value_info(name, TensorProto.FLOAT, (size, size)) for name in ("a", "out"))
+    weight = numpy_helper.from_array(np.ones((size, size), np.float32), "weight")
+    graph = helper.make_graph([helper.make_node("MatMul", ["a", "weight"], ["out"])], "product", [a], [out], [weight])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return bytes(model.SerializeToString())
 
 
 def to_fp16(onnx_path: Path, out: Path) -> None:

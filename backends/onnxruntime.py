@@ -220,6 +220,15 @@ class Adapter(Backend):
             calls.setdefault(node["name"].removesuffix("_kernel_time"), []).append(node)
         return [self._operator(name, called, steps) for name, called in calls.items()]
 
+    def roof_kernels(self, size: int, length: int) -> dict[str, Callable[[], Any]]:
+        """A product on the CPU: libraries for it differ by a factor of two there."""
+        file = onnx_converter.product(size) if (self._device, self._precision) == ("cpu", "fp32") else None
+        if file is None:
+            return {}
+        session = self._ort.InferenceSession(file, self._options(), providers=["CPUExecutionProvider"])
+        a = np.ones((size, size), np.float32)
+        return {"product": lambda: session.run(None, {"a": a})}
+
     def _operator(self, name: str, called: list[dict[str, Any]], steps: int) -> Operator:
         per_step = max(1, len(called) // (steps + 1))
         seconds = sum(node["dur"] for node in called[per_step:]) / 1e6 / steps  # without the first step
@@ -278,17 +287,21 @@ class Adapter(Backend):
             return self._session_of(())
         return self._session_of(tuple(named[name].shape[number] for name, number in self._open_sides().values()))
 
+    def _options(self) -> Any:
+        options = self._ort.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        options.add_session_config_entry("session.set_denormal_as_zero", "1")  # it would keep them for its threads
+        return options
+
     def _session_of(self, key: tuple[int, ...]) -> Any:
         if key not in self._sessions:
-            options = self._ort.SessionOptions()
-            options.intra_op_num_threads = self._threads
-            options.inter_op_num_threads = 1
-            options.log_severity_level = 3
+            options = self._options()
             if self._profile:
                 options.enable_profiling, options.profile_file_prefix = True, self._profile
             options.graph_optimization_level = getattr(self._ort.GraphOptimizationLevel, _LEVELS[self._mode])
             options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-            options.add_session_config_entry("session.set_denormal_as_zero", "1")  # it would keep them for its threads
             provider: Any = self._provider
             if provider == "OpenVINOExecutionProvider":
                 provider = (provider, {"device_type": "CPU", "precision": "FP32", "num_of_threads": str(self._threads)})

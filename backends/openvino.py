@@ -58,7 +58,7 @@ class Adapter(Backend):
         import openvino
 
         self._ov, self._core = openvino, openvino.Core()
-        self._precision, self._mode, self._threads = precision, mode, threads
+        self._precision, self._mode, self._threads, self._counts = precision, mode, threads, False
         needed, has = _CAPABILITIES.get(precision), self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         if needed is not None and needed not in has:
             raise Unsupported(f"OpenVINO has no {precision} on this processor; it names {', '.join(has)}")
@@ -145,6 +145,19 @@ class Adapter(Backend):
         compiled = self._compile(_shapes_of(x))
         values = compiled.create_infer_request().infer(dict(x), share_inputs=False)
         return {name: np.array(values[number]) for number, name in enumerate(self._outputs)}
+
+    def roof_kernels(self, size: int, length: int) -> dict[str, Callable[[], Any]]:
+        file = onnx_converter.product(size) if self._precision != "int8" else None
+        if file is None:
+            return {}
+        whole = {
+            **self._properties(),
+            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": 1,
+        }  # by all threads, whatever the mode
+        request = self._core.compile_model(self._core.read_model(file), "CPU", whole).create_infer_request()
+        request.set_input_tensor(self._ov.Tensor(np.ones((size, size), np.float32)))
+        return {"product": request.infer}
 
     def synchronize(self) -> None:
         """Nothing to do: ``forward`` waits for its requests."""

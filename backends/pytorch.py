@@ -36,6 +36,7 @@ from backends.base import (
     Unavailable,
     Unsupported,
     build_of,
+    roof_convolution,
 )
 from backends.model import (
     AveragePool2D,
@@ -331,7 +332,15 @@ class Adapter(Backend):
         torch = self._torch
         a, b = (torch.ones((size, size), dtype=self._dtype, device=self._device) for _ in range(2))
         x, y, out = (torch.ones(length, device=self._device) for _ in range(3))
-        return {"product": lambda: a @ b, "triad": lambda: torch.add(x, y, alpha=1.5, out=out)}
+        kernels = {"product": lambda: a @ b, "triad": lambda: torch.add(x, y, alpha=1.5, out=out)}
+        if self._device.type == "cuda":
+            return kernels
+        (n, height, width, channels), (kh, kw, _, filters) = roof_convolution(size)
+        images, weight = (
+            torch.ones(shape, dtype=self._dtype)
+            for shape in ((n, channels, height, width), (filters, channels, kh, kw))
+        )
+        return {**kernels, "convolution": lambda: torch.nn.functional.conv2d(images, weight)}
 
     def operators(self, make_step: Callable[[], Callable[[], object]], steps: int) -> list[Operator]:
         """By torch.profiler: forward operators belong to the layer in whose module they run, backward ones to that of

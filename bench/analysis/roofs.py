@@ -1,8 +1,9 @@
 """How far each row is from what the machine can do: the roofline (Williams, Waterman & Patterson 2009).
 
 The roof of a device, precision and number of threads is the best rate that any row's framework reached, of a large
-matrix product and of a memory triad. The work of a row is its model's own: the FLOPs of convolutions and dense layers,
-and the bytes that must move at least: each image in, its logits out, the weights once a step.
+matrix product or convolution and of a memory triad. On a CPU libraries differ by a factor of two: there a row is judged
+only if its own framework told what it reaches. The work of a row is its model's own: the FLOPs of convolutions and
+dense layers, and the bytes that must move at least: each image in, its logits out, the weights once a step.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from dataclasses import dataclass
 
 from bench.records.record import Figure, Record, Roof
 
-KERNELS = ("product", "triad", "cached_triad")
+KERNELS = {"product": ("product", "convolution"), "triad": ("triad",), "cached_triad": ("cached_triad",)}
+"""What a part of the roof is the best of."""
 TRAINING = 3
 """FLOPs of a training step over those of inference: forward, to the weights, to the inputs (which the first layer does
 not need: the share is somewhat less)."""
@@ -48,7 +50,7 @@ def with_roofs(records: Sequence[Record]) -> list[Record]:
 
 
 def attained(record: Record) -> list[Attained]:
-    """Of every throughput whose roof and work are known."""
+    """Of every throughput whose roof and work are known. One above a roof that may be too low for it is left out."""
     flops, moved, parameters = (_value(record, name) for name in ("flops", "io_bytes", "parameters"))
     if record.roof is None or flops is None or moved is None or parameters is None:
         return []
@@ -62,8 +64,15 @@ def attained(record: Record) -> list[Attained]:
             intensity = times * flops / (times * of_image)
             roof = min(record.roof.product, intensity * record.roof.cached_triad)
             rate = times * flops * figure.value
+            if rate > SLACK * record.roof.product and not _is_judged(record):
+                continue
             found.append(Attained(figure, rate, times * of_image * figure.value, intensity, rate / roof))
     return found
+
+
+def _is_judged(record: Record) -> bool:
+    """Whether the roof is a row's limit: that of a GPU is all rows'; that of a CPU, if its own framework is in it."""
+    return record.job.device != "cpu" or any(name in record.kernels for name in KERNELS["product"])
 
 
 def _key(record: Record) -> tuple[str, str, int]:
@@ -72,11 +81,13 @@ def _key(record: Record) -> tuple[str, str, int]:
 
 def _best(records: Sequence[Record]) -> Roof | None:
     rates, by = {}, {}
-    for kernel in KERNELS:
-        measured = [(record.kernels[kernel], record.id) for record in records if kernel in record.kernels]
+    for part, kernels in KERNELS.items():
+        measured = [
+            (record.kernels[name], record.id) for record in records for name in kernels if name in record.kernels
+        ]
         if not measured:
             return None
-        rates[kernel], by[kernel] = max(measured)
+        rates[part], by[part] = max(measured)
     return Roof(**rates, by=by)
 
 

@@ -1,4 +1,5 @@
-"""What this machine can do at most in this framework: the rate of a large matrix product, and of a memory triad.
+"""What this machine can do at most in this framework: the rate of a large matrix product, of a convolution of as much
+work, and of a memory triad.
 
 The triad is STREAM's (McCalpin 1995): a = b + s c. Of each kernel the fastest of many calls counts: a limit is not a
 mean.
@@ -22,16 +23,18 @@ TRIAD_BYTES = 12
 
 
 def rates(backend: Backend, device: str) -> dict[str, float]:
-    """``product`` (FLOP/s), ``triad`` and ``cached_triad`` (bytes/s); empty: the backend has no such kernels."""
+    """``product`` and ``convolution`` (FLOP/s), ``triad`` and ``cached_triad`` (bytes/s), of those that the backend
+    has."""
     size = SIZE["cpu" if device == "cpu" else "cuda"]
     found = {}
     for name, length, work in (
         ("product", CACHE, 2.0 * size**3),
+        ("convolution", CACHE, 2.0 * size**3),
         ("triad", MEMORY, float(TRIAD_BYTES * MEMORY)),
         ("cached_triad", CACHE, float(TRIAD_BYTES * CACHE)),
     ):
-        kernels = backend.roof_kernels(size if name == "product" else 1, length)
-        seconds = _fastest(backend, kernels[name.removeprefix("cached_")]) if kernels else 0.0
+        kernel = backend.roof_kernels(1 if "triad" in name else size, length).get(name.removeprefix("cached_"))
+        seconds = _fastest(backend, kernel) if kernel is not None else 0.0
         if seconds > 0:  # a clock that stands still tells no rate
             found[name] = work / seconds
     return found

@@ -164,7 +164,8 @@ class Session:
             backend.load(_model_file(work))
         with self._phase("certify"):
             np.save(request.out / "logits.npy", training.predict(backend, training.Split.test(work)))
-        return replace(self._certified(backend), bytes=_size(work))
+        kernels = self._roof_rates() if request.kernels else {}
+        return replace(self._certified(backend), bytes=_size(work), kernels=kernels)
 
     def _certify_file(self, backend: Backend, request: Certify) -> Certified:
         """Compute all outputs for a user's file, at a small batch that the file takes."""

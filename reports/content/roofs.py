@@ -50,7 +50,7 @@ def lines(records: Sequence[Record]) -> list[str]:
     for record in records:
         timed = any(figure.name == "throughput" and figure.value for figure in record.figures)
         counted = record.figure("io_bytes") is not None  # of a version that measures a limit
-        if record.roof is None and timed and counted and record.status == "ok":
+        if not attained(record) and timed and counted and record.status == "ok":
             reasons.setdefault(_why_no_roof(record), []).append(record.id)
     return [f"machine's limit not measured: {', '.join(ids)}: {reason}" for reason, ids in reasons.items()]
 
@@ -60,6 +60,8 @@ def _why_no_roof(record: Record) -> str:
         return "a quota of CPU time hides it"
     if record.job.inputs:
         return "the work of a user's file is not counted"
+    if record.roof is not None:
+        return "its own framework does not tell it, and it is above what the others reach"
     return f"no framework of the run tells it in {record.job.precision}"
 
 

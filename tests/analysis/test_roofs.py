@@ -68,6 +68,28 @@ def test_a_row_above_the_roof_fails(task: str, rate: float) -> None:
     assert under.status == "ok"
 
 
+def test_a_roof_of_slower_libraries_accuses_nobody() -> None:
+    """MKL multiplies at half of what ONNX Runtime reaches on processors that are not Intel's."""
+    rows = [timed("slow", 2e4, kernels=SLOW), timed("fast", 1e5), timed("other", 3e4)]
+    slow, fast, other = with_roofs(rows)
+    assert [record.status for record in (slow, fast, other)] == ["ok"] * 3
+    assert [len(attained(record)) for record in (slow, fast, other)] == [1, 0, 1]
+    assert roofs.lines([slow, fast, other]) == [
+        f"machine's limit not measured: {fast.id}: its own framework does not tell it, and it is above what the others"
+        " reach"
+    ]
+    (_, told) = with_roofs([rows[0], timed("fast", 1e5, kernels={"product": 80e9})])
+    assert told.status == "failed", "its own product says that it cannot be"
+    (_, convolved) = with_roofs([rows[0], timed("fast", 1e5, kernels={"product": 80e9, "convolution": 120e9})])
+    assert convolved.status == "ok"
+    assert convolved.roof is not None
+    assert (convolved.roof.product, convolved.roof.by["product"]) == (120e9, convolved.id)
+    (_, on_gpu) = with_roofs(
+        [timed(each, 1e5, job={"device": "cuda:0"}, kernels=k) for each, k in (("a", SLOW), ("b", {}))]
+    )
+    assert on_gpu.status == "failed", "all frameworks have the same library there"
+
+
 def test_a_row_without_a_limit_says_why() -> None:
     both = with_roofs(
         [timed("a", 1e4, kernels=FAST), timed("judge", 1e3, job={"precision": "fp64"}), timed("b", 1e3, job=QUOTA)]

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, cast
 
+import numpy as np
 import pytest
 
-from backends.base import Backend
+import backends
+from backends.base import Backend, roof_convolution
 from bench.worker import clock, roof
 
 
@@ -47,6 +49,20 @@ def test_a_clock_that_stands_still_tells_no_rate(monkeypatch: pytest.MonkeyPatch
     found = roof.rates(cast(Backend, kernels), "cpu")
     assert set(found) == {"triad", "cached_triad"}
     assert kernels.calls < 3 * roof.SECONDS / 0.001, "it gave up at once"
+
+
+def test_the_convolution_is_as_much_work_as_the_product() -> None:
+    images, kernel = roof_convolution(roof.SIZE["cpu"])
+    outputs = images[0] * (images[1] - kernel[0] + 1) * (images[2] - kernel[1] + 1)
+    assert outputs * int(np.prod(kernel)) == roof.SIZE["cpu"] ** 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("backend", "mode"), [("onnxruntime", "all-optimizations"), ("openvino", "throughput")])
+def test_a_runtime_tells_what_its_own_library_reaches(backend: str, mode: str) -> None:
+    kernels = backends.load(backend)("cpu", "fp32", mode, 1, 0).roof_kernels(64, 1)
+    assert set(kernels) == {"product"}
+    kernels["product"]()
 
 
 def test_a_backend_without_kernels_has_no_rates() -> None:

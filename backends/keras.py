@@ -220,7 +220,8 @@ class Adapter(Backend):
             a, x, y = ops.ones((size, size), precision), ops.ones(length), ops.ones(length)
             product = self._engine.compiled(lambda a: ops.matmul(a, a))
             triad = self._engine.compiled(lambda x, y: x + 1.5 * y)
-            images, weight = (ops.ones(shape, precision) for shape in roof_convolution(size))
+            shapes = roof_convolution(size) if self._device == "cpu" else ()
+            convolved = tuple(ops.ones(shape, precision) for shape in shapes)
             convolution = self._engine.compiled(lambda x, w: ops.conv(x, w, data_format="channels_last"))
 
         def run(kernel: Any, *given: Any) -> Any:
@@ -228,9 +229,7 @@ class Adapter(Backend):
                 return kernel(*given)
 
         kernels = {"product": lambda: run(product, a), "triad": lambda: run(triad, x, y)}
-        if self._device != "cpu":
-            return kernels
-        return {**kernels, "convolution": lambda: run(convolution, images, weight)}
+        return kernels | ({"convolution": lambda: run(convolution, *convolved)} if convolved else {})
 
     def operators(self, make_step: Callable[[], Callable[[], object]], steps: int) -> list[Operator]:
         return self._engine.operators(self, make_step, steps)

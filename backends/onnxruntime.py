@@ -196,6 +196,15 @@ class Adapter(Backend):
     def out_of_memory(self, error: BaseException) -> bool:
         return isinstance(error, MemoryError) or "Failed to allocate memory" in str(error)
 
+    def roof_kernels(self, size: int, length: int) -> dict[str, Callable[[], Any]]:
+        """A product on the CPU: libraries for it differ by a factor of two there."""
+        file = onnx_converter.product(size) if (self._device, self._precision) == ("cpu", "fp32") else None
+        if file is None:
+            return {}
+        session = self._ort.InferenceSession(file, self._options(), providers=["CPUExecutionProvider"])
+        a = np.ones((size, size), np.float32)
+        return {"product": lambda: session.run(None, {"a": a})}
+
     def operators(self, make_step: Callable[[], Callable[[], object]], steps: int) -> list[Operator]:
         """By ONNX Runtime's own profile of a session with the same options."""
         sessions, self._sessions = self._sessions, {}
@@ -219,15 +228,6 @@ class Adapter(Backend):
         for node in nodes:
             calls.setdefault(node["name"].removesuffix("_kernel_time"), []).append(node)
         return [self._operator(name, called, steps) for name, called in calls.items()]
-
-    def roof_kernels(self, size: int, length: int) -> dict[str, Callable[[], Any]]:
-        """A product on the CPU: libraries for it differ by a factor of two there."""
-        file = onnx_converter.product(size) if (self._device, self._precision) == ("cpu", "fp32") else None
-        if file is None:
-            return {}
-        session = self._ort.InferenceSession(file, self._options(), providers=["CPUExecutionProvider"])
-        a = np.ones((size, size), np.float32)
-        return {"product": lambda: session.run(None, {"a": a})}
 
     def _operator(self, name: str, called: list[dict[str, Any]], steps: int) -> Operator:
         per_step = max(1, len(called) // (steps + 1))

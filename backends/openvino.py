@@ -150,11 +150,8 @@ class Adapter(Backend):
         file = onnx_converter.product(size) if self._precision != "int8" else None
         if file is None:
             return {}
-        whole = {
-            **self._properties(),
-            "PERFORMANCE_HINT": "LATENCY",
-            "NUM_STREAMS": 1,
-        }  # by all threads, whatever the mode
+        # By all threads, whatever the mode.
+        whole = {**self._properties(), "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1}
         request = self._core.compile_model(self._core.read_model(file), "CPU", whole).create_infer_request()
         request.set_input_tensor(self._ov.Tensor(np.ones((size, size), np.float32)))
         return {"product": request.infer}

@@ -47,3 +47,15 @@ def test_image_files_change_only_as_the_parent_says(process: None) -> None:
         assert "images/00000.png" in workspace.damage(row)
         assert image.read_bytes() == before, "as it was last, not as at first"
         assert workspace.damage(row) == ""
+
+
+def test_a_runtime_knows_the_weights_of_its_file(process: None) -> None:
+    """Trained ones too: by the initial weights alone no operator of a trained file would have a layer."""
+    workload = Workload(MODELS["article-pytorch"], "digits", RECIPES["article-keras"])
+    plan = make_plan(Request(("onnxruntime", "pytorch"), workload, task="infer", devices="cpu"))
+    workspace = Workspace(plan, DatasetInputs(digits.load()))
+    (runtime,) = [row for row in plan.rows if row.source is not None and row.source.job.backend == "pytorch"]
+    with workspace.opened():
+        assert runtime.source is not None
+        expected = workspace.folder(runtime.source) / "weights.npz"
+        assert workspace.prepare(runtime).weights == expected == workspace.prepare(runtime.source).weights

@@ -148,6 +148,11 @@ def test_a_run_that_has_not_ended_is_written_again(tmp_path: Path) -> None:
     store.save("now", row("a", [speed([50.0])]))
     made(site, store)
     assert parse_export((site / "runs" / "now.json").read_text(), "now").records[0].job.backend == "a"
+    trend = (site / "trends" / index.slug("m/d/r")).with_suffix(".json")
+    before = trend.read_text()
+    store.save("now", row("b", [speed([70.0])]))
+    made(site, store)
+    assert trend.read_text() != before, "its newest row is in the trends"
 
 
 def test_a_site_that_was_cut_off_is_made_again(tmp_path: Path) -> None:
